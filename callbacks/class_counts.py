@@ -1,0 +1,33 @@
+"""How many images each class has, as a chart and as a table in TensorBoard."""
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from callbacks.rendering.charts import class_count_chart
+from callbacks.tensorboard import summary_writer
+
+
+class ClassCounts(Callback):
+    """Shows the images of each class in the training and validation split (the test split is left alone)."""
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the chart and the table once."""
+        writer = summary_writer(trainer)
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        if writer is None or data is None:
+            return
+        names = data.class_names
+        sets = {"train": data.train_set, "val": data.val_set}
+        counts = {
+            split: torch.bincount(images.labels, minlength=len(names)).tolist()
+            for split, images in sets.items()
+            if images is not None
+        }
+        writer.add_image("class counts", class_count_chart(names, counts), trainer.global_step, dataformats="HWC")
+        lines = ["| class | " + " | ".join(counts) + " |", "| --- |" + " --- |" * len(counts)]
+        lines += [
+            f"| {name} | " + " | ".join(map(str, row)) + " |"
+            for name, *row in zip(names, *counts.values(), strict=True)
+        ]
+        lines += ["| **all** | " + " | ".join(f"**{sum(column)}**" for column in counts.values()) + " |"]
+        writer.add_text("class counts", "\n".join(lines), trainer.global_step)

@@ -1,0 +1,44 @@
+"""The network's layers as a table in TensorBoard's text tab."""
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.model_summary import ModelSummary
+
+from callbacks.tensorboard import summary_writer
+
+
+class ModelSummaryText(Callback):
+    """Writes a table of the layers: name, type, parameters, shapes of input and output.
+
+    Args:
+        max_depth: How deep to go into nested layers; -1 shows all.
+    """
+
+    def __init__(self, max_depth: int = 4) -> None:
+        self.max_depth = max_depth
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes the table once, at the first step."""
+        writer = summary_writer(trainer)
+        if writer is not None:
+            writer.add_text("model", summary_table(pl_module, self.max_depth), trainer.global_step)
+
+
+def summary_table(pl_module: LightningModule, max_depth: int) -> str:
+    """The table in Markdown, with the total number of parameters below it.
+
+    Args:
+        pl_module: A module with an ``example_input_array``, which is sent through it.
+        max_depth: How deep to go into nested layers; -1 shows all.
+    """
+    summary = ModelSummary(pl_module, max_depth=max_depth)
+    columns = [
+        ("layer", summary.layer_names),
+        ("type", summary.layer_types),
+        ("parameters", [f"{count:,}" for count in summary.param_nums]),
+        ("input shape", summary.in_sizes),
+        ("output shape", summary.out_sizes),
+    ]
+    lines = ["| " + " | ".join(name for name, _ in columns) + " |", "|" + " --- |" * len(columns)]
+    lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in zip(*(c for _, c in columns), strict=True)]
+    total, trained = summary.total_parameters, summary.trainable_parameters
+    return "\n".join(lines) + f"\n\n**{total:,} parameters, {trained:,} of them trained**"

@@ -1,0 +1,18 @@
+"""Where callbacks write what is no number: TensorBoard's image and text tabs."""
+
+from typing import TYPE_CHECKING
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+
+def summary_writer(trainer: Trainer) -> "SummaryWriter | None":
+    """The run's TensorBoard writer; None on other ranks than 0, and where there is no TensorBoard logger."""
+    if trainer.is_global_zero:
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                return logger.experiment
+    return None

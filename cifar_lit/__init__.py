@@ -1,0 +1,1 @@
+"""What is trained: data, networks, the classifier and its command line."""

@@ -1,0 +1,68 @@
+"""The parser of the command line, whose errors are one clear line."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+from lightning.pytorch.cli import LightningArgumentParser
+
+from cifar_lit.errors import InputError
+from cifar_lit.messages import one_line
+
+
+class Parser(LightningArgumentParser):
+    """LightningCLI's parser, whose errors are one clear line, and whose networks may be functions."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raises the message, shortened to what the user has to mend."""
+        if (
+            not self.exit_on_error
+        ):  # the parser of a class inside a setting, whose errors are the outer parser's to tell
+            super().error(message, ex)
+        options = [action.dest for action in self._actions]
+        subparser = getattr(ex, "subcommand_parser", None)  # jsonargparse tells which command's parser found the error
+        if subparser is not None:
+            options = [action.dest for action in subparser._actions]
+        raise InputError(one_line(message, options)) from ex
+
+    def add_function_arguments(  # type: ignore[override]
+        self, function: Any, nested_key: str | None = None, **kwargs: Any
+    ) -> list[str]:
+        """As jsonargparse's, for a function that gets an argument by a link (``num_classes`` of timm.create_model).
+
+        jsonargparse 4.53 links to the arguments of classes only.
+        """
+        linked = {str(target) for target in kwargs.pop("linked_targets", None) or ()}
+        skip = {*(kwargs.pop("skip", None) or ()), *linked}
+        added = super().add_function_arguments(function, nested_key, skip=skip, **kwargs)
+        for name in linked:
+            self.add_argument(f"--{name}", type=Any)
+        return added
+
+
+def option_values(args: Sequence[str], *names: str) -> list[str]:
+    """The values given to an option, whichever of its names was used, in order.
+
+    >>> option_values(["fit", "-c", "a.yaml", "--config=b.yaml", "--lr_find", "true"], "-c", "--config")
+    ['a.yaml', 'b.yaml']
+    """
+    values = []
+    for argument, following in zip(args, [*args[1:], ""], strict=False):
+        name, equals, value = argument.partition("=")
+        if name in names:
+            values.append(value if equals else following)
+    return values
+
+
+def check_yaml(file: Path) -> None:
+    """Raises InputError, naming the file and the line, if it is not a YAML mapping."""
+    try:
+        content = yaml.safe_load(file.read_text())
+    except OSError as error:
+        raise InputError(f"--config: {file} cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).replace('in "<unicode string>", ', "").split())
+        raise InputError(f"{file} is not valid YAML: {reason}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{file} must hold settings (`name: value` lines), got {type(content).__name__}")

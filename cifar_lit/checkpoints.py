@@ -1,0 +1,128 @@
+"""Finding checkpoints, and noticing one that belongs to something else."""
+
+import pickle
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cifar_lit.errors import InputError
+
+# What the data decide, so not a choice that could differ
+_LINKED = {"num_classes", "class_names", "image_size", "mean", "std"}
+
+
+@dataclass(frozen=True)
+class CheckpointRun:
+    """A checkpoint file in the folder of the run that wrote it: ``<run>/checkpoints/<file>``."""
+
+    file: Path
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder."""
+        return self.file.absolute().parents[1]
+
+    @property
+    def config(self) -> Path:
+        """The run's whole configuration."""
+        return self.folder / "config.yaml"
+
+
+def find_checkpoint(wanted: str, runs: Path) -> CheckpointRun:
+    """The checkpoint that the user means.
+
+    Args:
+        wanted: A file, or ``last`` or ``best``: the newest such file of the runs.
+        runs: The folder of the runs of one configuration.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if wanted in ("last", "best"):
+        found = sorted(runs.glob(f"*/checkpoints/{wanted}.ckpt"), key=lambda file: file.stat().st_mtime)
+        if not found:
+            raise InputError(
+                f"--ckpt_path {wanted}: no {wanted}.ckpt in {runs}/*/checkpoints; name the file, or leave the option"
+                " out to train from scratch"
+            )
+        return CheckpointRun(found[-1])
+    if not Path(wanted).is_file():
+        raise InputError(f"--ckpt_path: there is no file {wanted}")
+    return CheckpointRun(Path(wanted))
+
+
+def read_checkpoint(file: Path) -> dict[str, Any]:
+    """All that a checkpoint holds, with its tensors on the CPU.
+
+    Raises:
+        InputError: if the file is not a whole checkpoint, or would run code when read.
+    """
+    try:
+        checkpoint = torch.load(file, weights_only=True, map_location="cpu")
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{file} is not a whole checkpoint of this program ({reason}); take another one") from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise InputError(f"{file} is not a checkpoint of this program; `fit` writes them to runs/*/*/checkpoints")
+    return checkpoint
+
+
+def read_hyperparameters(file: Path) -> dict[str, Any]:
+    """The classifier's settings as its checkpoint holds them: network, optimizer, class names and the rest."""
+    return read_checkpoint(file).get("hyper_parameters", {})
+
+
+def check_same_model(file: Path, model: Mapping[str, Any]) -> Iterator[str]:
+    """Compares a checkpoint's model with the configured one.
+
+    Args:
+        file: The checkpoint.
+        model: The configured model's settings.
+
+    Yields:
+        A sentence for each setting that the checkpoint overrides.
+
+    Raises:
+        InputError: if the checkpoint's network is another than the configured one.
+    """
+    stored = read_hyperparameters(file)
+    theirs, ours = describe(stored.get("net")), describe(model["net"])
+    if theirs != ours:
+        raise InputError(
+            f"{file} holds the network {theirs}, but the configuration asks for {ours};"
+            " give the configuration that it was trained with, or another checkpoint"
+        )
+    for name in sorted(model.keys() & stored.keys() - _LINKED - {"net"}):
+        if plain(model[name]) != plain(stored[name]):
+            yield (
+                f"model.{name}: the checkpoint's {plain(stored[name])} is used, not {plain(model[name])};"
+                " a run that goes on keeps its settings"
+            )
+
+
+def describe(recipe: Any) -> str:
+    """A network's class with its arguments, on one line.
+
+    >>> describe({"class_path": "cifar_lit.models.TinyNet", "init_args": {"width": 4, "num_classes": 3}})
+    'TinyNet(width=4)'
+    """
+    recipe = plain(recipe)
+    if not isinstance(recipe, dict) or "class_path" not in recipe:
+        return str(recipe)
+    arguments = recipe.get("init_args", {}) | recipe.get("dict_kwargs", {})
+    inner = ", ".join(f"{name}={value}" for name, value in arguments.items() if name not in _LINKED)
+    return f"{recipe['class_path'].rpartition('.')[2]}({inner})"
+
+
+def plain(value: Any) -> Any:
+    """The value as YAML would hold it: dicts, lists and scalars."""
+    if hasattr(value, "as_dict"):
+        value = value.as_dict()
+    if isinstance(value, Mapping):
+        return {name: plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    return value

@@ -1,0 +1,222 @@
+"""What is trained: any network, between pixels and logits, with its loss, optimizer and schedule."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from cifar_lit.data.batches import Batch
+from cifar_lit.errors import InputError
+from cifar_lit.metrics import LossAndAccuracy
+from cifar_lit.models import PixelNormalization
+from cifar_lit.randomness import reseed, run_seed
+
+
+class Classifier(LightningModule):
+    """A network that is trained to tell classes apart: uint8 pixels in, logits out.
+
+    Args:
+        net: The network: a class by its name (ResNet9, ResNet18, WideResNet, TinyNet), or any torch.nn.Module, or
+            function that returns one, by its import path. It gets normalised images (N, 3, H, W) and gives logits.
+        optimizer: The optimizer, by its class, without its parameters.
+        lr_scheduler: The learning-rate schedule, by its class, without its optimizer. One that takes ``total_steps``
+            (OneCycleLR) is told the run's number of steps and moves every step; any other moves every epoch.
+        lr: Peak learning rate, in place of the optimizer's ``lr`` and of OneCycleLR's ``max_lr``.
+        label_smoothing: Share of the target that is spread over all classes. Szegedy et al. 2015, arXiv:1512.00567.
+        flip_tta: Average the logits of each image and its mirror image when evaluating.
+        channels_last: Keep images and weights in channels-last order, which is faster on CPUs and GPUs.
+        compile: Compile the network with torch.compile (pays on GPUs).
+        num_classes: Number of classes; set from the data.
+        class_names: Names of the classes; set from the data.
+        image_size: Height and width of the images; set from the data.
+        mean: Mean of each channel, in [0, 1]; set from the data.
+        std: Standard deviation of each channel, in [0, 1]; set from the data.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        lr: float | None = None,
+        label_smoothing: float = 0.0,
+        flip_tta: bool = False,
+        channels_last: bool = True,
+        compile: bool = False,
+        num_classes: int = 10,
+        class_names: Sequence[str] = (),
+        image_size: Sequence[int] = (32, 32),
+        mean: Sequence[float] = (0.5, 0.5, 0.5),
+        std: Sequence[float] = (0.25, 0.25, 0.25),
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()
+        self.net = net
+        self.normalize = PixelNormalization(mean, std)
+        self.optimizer, self.lr_scheduler, self.lr = optimizer, lr_scheduler, lr
+        self.label_smoothing, self.flip_tta = label_smoothing, flip_tta
+        self.num_classes = num_classes
+        self.class_names = list(class_names) or [str(label) for label in range(num_classes)]
+        self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self._compile = compile
+        self.example_input_array = torch.zeros(2, 3, *image_size, dtype=torch.uint8)  # for the model summary
+        # In a dict, so that the model summary shows the network and not the counters
+        self._tallies = {name: LossAndAccuracy() for name in ("train", "recent", "evaluated")}
+        self._loaded_step = 0
+        self.register_buffer("_broken_at", torch.tensor(-1), persistent=False)
+
+    @property
+    def trained_step(self) -> int:
+        """How many steps the weights were trained: of this run, or of the checkpoint that is being judged."""
+        return self.global_step or self._loaded_step
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Remembers how long the checkpoint was trained; Lightning does not when it only validates or tests."""
+        self._loaded_step = checkpoint["global_step"]
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Logits float (N, classes) of pixels (N, 3, H, W), 0 to 255."""
+        return self.net(self.normalize(pixels).contiguous(memory_format=self._memory_format))
+
+    def setup(self, stage: str) -> None:
+        """Prepares the network for its device, after checking that its head fits the data."""
+        self._check_head()
+        self.net.to(memory_format=self._memory_format)
+        if self._compile:
+            self.net.compile()  # in place, so that the weights keep their names
+
+    def _check_head(self) -> None:
+        training = self.net.training
+        self.net.eval()
+        try:
+            with torch.no_grad(), torch.random.fork_rng():
+                logits = self(self.example_input_array.to(self.device))
+        finally:
+            self.net.train(training)
+        if logits.shape != (2, self.num_classes):
+            raise InputError(
+                f"the network {type(self.net).__name__} gives an output of shape {tuple(logits.shape)} for 2 images,"
+                f" but the data have {self.num_classes} classes: set its number of classes to {self.num_classes}"
+                " (an argument named num_classes is set by itself; a function that takes it as a keyword gets it"
+                f" with dict_kwargs: {{num_classes: {self.num_classes}}})"
+            )
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """The loss of a batch; every ``log_every_n_steps`` steps the mean loss since the last time is logged."""
+        logits = self(batch.pixels)
+        loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
+        self._note_broken(loss)
+        self._tallies["train"].update(loss, logits, batch.labels)
+        self._tallies["recent"].update(loss, logits, batch.labels)
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+            self._check_unbroken()
+            recent_loss, _ = self._tallies["recent"].compute()
+            self.log("train/loss_step", recent_loss, prog_bar=True)
+            self._tallies["recent"].reset()
+        return loss
+
+    def on_train_start(self) -> None:
+        """Starts counting on the network's device."""
+        self._reset_tallies("train", "recent")
+
+    def on_validation_epoch_start(self) -> None:
+        """Starts counting on the network's device."""
+        self._reset_tallies("evaluated")
+
+    def on_test_epoch_start(self) -> None:
+        """Starts counting on the network's device."""
+        self._reset_tallies("evaluated")
+
+    def _reset_tallies(self, *names: str) -> None:
+        for name in names:
+            self._tallies[name].to(self.device).reset()
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Makes what the network draws (dropout) a function of (seed, step), whatever else has drawn before."""
+        reseed(run_seed(), self.global_step, self.global_rank)
+
+    def on_train_epoch_end(self) -> None:
+        """Logs the epoch's training loss and accuracy, of the network as it was at each step."""
+        self._check_unbroken()
+        self._log_epoch("train", "train")
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Logits, labels and data-set indices of a batch, for the callbacks that watch."""
+        logits = self.evaluate(batch.pixels)
+        self._tallies["evaluated"].update(F.cross_entropy(logits, batch.labels), logits, batch.labels)
+        return {"logits": logits, "labels": batch.labels, "indices": batch.indices}
+
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """As ``validation_step``."""
+        return self.validation_step(batch, batch_idx)
+
+    def on_validation_start(self) -> None:
+        """Refuses to judge, and so to keep, a network whose training has broken down."""
+        self._check_unbroken()
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the epoch's validation loss and accuracy."""
+        self._log_epoch("val", "evaluated")
+
+    def on_test_epoch_end(self) -> None:
+        """Logs the test loss and accuracy."""
+        self._log_epoch("test", "evaluated")
+
+    def evaluate(self, pixels: Tensor) -> Tensor:
+        """Logits float32 (N, classes) as they are judged: with the mirror image's, if so chosen."""
+        logits = self(pixels).float()
+        if self.flip_tta:
+            logits = (logits + self(pixels.flip(-1)).float()) / 2
+        return logits
+
+    def _log_epoch(self, split: str, name: str) -> None:
+        loss, accuracy = self._tallies[name].compute()
+        self.log_dict({f"{split}/loss": loss, f"{split}/accuracy": accuracy}, prog_bar=split != "train")
+        self.log("step", float(self.trained_step))  # Lightning's x-axis, which would be 0 in validate and test
+        self._tallies[name].reset()
+
+    def _note_broken(self, loss: Tensor) -> None:
+        """Notes the first step whose loss is not finite, without waiting for the device."""
+        first = ~loss.detach().isfinite() & (self._broken_at < 0)
+        self._broken_at = torch.where(first, self.global_step, self._broken_at)
+
+    def _check_unbroken(self) -> None:
+        if (step := int(self._broken_at)) >= 0:
+            raise InputError(
+                f"the loss became NaN or infinite at step {step}; training stops, and the checkpoints saved before that"
+                " are whole. Try a lower learning rate (lr_find suggests one), trainer.gradient_clip_val: 1.0,"
+                " or trainer.precision: 32-true"
+            )
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps a broken network from replacing a good one on disk."""
+        self._check_unbroken()
+
+    def configure_optimizers(self) -> Any:
+        """The optimizer and, if there is one, its schedule, told the run's number of steps where it takes that."""
+        peak = {} if self.lr is None else {"lr": self.lr}
+        optimizer = self.optimizer(self.parameters(), **peak)
+        if self.lr_scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": self._schedule(optimizer, self.lr_scheduler)}
+
+    def _schedule(self, optimizer: Optimizer, lr_scheduler: LRSchedulerCallable) -> dict[str, Any]:
+        if not _takes(lr_scheduler, "total_steps"):
+            scheduler = lr_scheduler(optimizer)
+            monitor = getattr(scheduler, "monitor", "val/loss")
+            return {"scheduler": scheduler, "interval": "epoch", "monitor": monitor}
+        settings: dict[str, Any] = {"total_steps": int(self.trainer.estimated_stepping_batches)}
+        if self.lr is not None and _takes(lr_scheduler, "max_lr"):
+            settings["max_lr"] = self.lr
+        return {"scheduler": lr_scheduler(optimizer, **settings), "interval": "step"}
+
+
+def _takes(factory: Callable[..., Any], name: str) -> bool:
+    """Whether a class, or a partial one as the command line makes it, takes an argument of that name."""
+    return name in getattr(factory, "keywords", {}) or name in inspect.signature(factory).parameters

@@ -1,0 +1,105 @@
+"""Whole batches read at once from images in memory, in an order that is a function of (seed, epoch)."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, DistributedSampler
+
+from cifar_lit.randomness import key
+
+Pipeline = Callable[[Tensor, int], Tensor]
+
+
+class Batch(NamedTuple):
+    """What a step gets: pixels (N, 3, H, W), their labels, and where they stand in the data set.
+
+    pixels: uint8, 0 to 255; float32 of the same range where images were mixed.
+    labels: int64 (N,), or float32 (N, classes) where images were mixed.
+    indices: int64 (N,), the samples' rows in the split's source, the same from run to run.
+    """
+
+    pixels: Tensor
+    labels: Tensor
+    indices: Tensor
+
+
+@dataclass(frozen=True)
+class LabelledImages:
+    """Images of one size and their labels.
+
+    pixels: uint8 (N, 3, H, W), in memory or mapped from a file.
+    labels: int64 (N,).
+    """
+
+    pixels: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+class ImageDataset(Dataset[Batch]):
+    """The chosen rows of labelled images; reads a whole batch at once.
+
+    Args:
+        images: All the images.
+        rows: int64 (n,), the rows of ``images`` that belong to this data set.
+        pipeline: Augments a batch of pixels (uint8 (N, 3, H, W)), given a seed.
+        seed: The run's seed, for the pipeline.
+    """
+
+    def __init__(self, images: LabelledImages, rows: Tensor, pipeline: Pipeline | None = None, seed: int = 0) -> None:
+        self.images, self.rows, self.pipeline, self.seed = images, rows, pipeline, seed
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def labels(self) -> Tensor:
+        """int64 (n,), the labels in order."""
+        return self.images.labels[self.rows]
+
+    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Batch:
+        """The batch of the samples at these (epoch, position) pairs."""
+        rows = self.rows[torch.tensor([position for _, position in keys])]
+        pixels = self.images.pixels[rows]
+        if self.pipeline is not None:
+            epoch, position = keys[0]
+            pixels = self.pipeline(pixels, key(self.seed, epoch, position))
+        return Batch(pixels, self.images.labels[rows], rows)
+
+
+def as_is(batch: Any) -> Any:
+    """The batch, which the data set has put together already (a DataLoader's ``collate_fn``)."""
+    return batch
+
+
+class EpochSampler(DistributedSampler[Batch]):
+    """Positions of this process's samples, each with the epoch that it is read in.
+
+    A worker that augments a sample so knows the epoch, however it was started. The shuffled order depends on
+    (seed, epoch) alone; Lightning sets the epoch. Where the samples do not divide among the processes, training repeats
+    some so that all take as many steps; evaluation repeats none (``pad=False``), since it would count twice.
+    (Lightning leaves a DistributedSampler as it is; any other sampler it would wrap into its own.)
+    """
+
+    def __init__(
+        self, dataset: ImageDataset, *, shuffle: bool, seed: int, processes: int = 1, rank: int = 0, pad: bool = True
+    ) -> None:
+        super().__init__(dataset, num_replicas=processes, rank=rank, shuffle=shuffle, seed=seed)
+        if not pad:
+            self.total_size = len(dataset)
+            self.num_samples = len(range(rank, len(dataset), processes))
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:  # type: ignore[override]
+        count = len(self.dataset)  # type: ignore[arg-type]
+        order = torch.arange(count)
+        if self.shuffle:
+            generator = torch.Generator().manual_seed(key("order", self.seed, self.epoch))
+            order = torch.randperm(count, generator=generator)
+        order = order.repeat(-(-self.total_size // max(count, 1)))[: self.total_size]
+        for position in order[self.rank :: self.num_replicas].tolist():
+            yield self.epoch, position

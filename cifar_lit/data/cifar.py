@@ -1,0 +1,129 @@
+"""CIFAR-10 and CIFAR-100, downloaded and checksummed by torchvision at first use."""
+
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from filelock import FileLock
+
+from cifar_lit.data.batches import LabelledImages
+from cifar_lit.data.datamodule import ImageDataModule, Split
+from cifar_lit.errors import InputError
+
+
+class _CIFAR(ImageDataModule):
+    """What the two data sets share: 60,000 images of 32x32 pixels, 10,000 of them for testing.
+
+    Args:
+        root: Folder to download to.
+        **kwargs: See ImageDataModule.
+    """
+
+    torchvision_name: ClassVar[str]
+    size: ClassVar[str]
+
+    def __init__(self, root: str = "data", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.root = Path(root)
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """32x32."""
+        return 32, 32
+
+    def load(self, split: Split) -> LabelledImages | None:
+        """Training and test images; ``val`` is held out of the former."""
+        if split == "val":
+            return None
+        return self._train_images if split == "train" else self._test_images
+
+    @cached_property
+    def _train_images(self) -> LabelledImages:
+        return self._read(train=True)
+
+    @cached_property
+    def _test_images(self) -> LabelledImages:
+        return self._read(train=False)
+
+    def _read(self, train: bool) -> LabelledImages:
+        from torchvision import datasets  # 4 s to import
+
+        dataset_class = getattr(datasets, self.torchvision_name)
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            with FileLock(self.root / f".{self.torchvision_name}.lock"):  # one process downloads, the others wait
+                dataset = dataset_class(self.root, train=train, download=True)
+        except (OSError, RuntimeError, EOFError) as error:
+            raise InputError(self._advice(error)) from error
+        pixels = torch.from_numpy(dataset.data).permute(0, 3, 1, 2).contiguous()  # (N, 3, 32, 32)
+        return LabelledImages(pixels, torch.tensor(dataset.targets))
+
+    def _advice(self, error: Exception) -> str:
+        reason = " ".join(str(error).split())
+        if isinstance(error, PermissionError):
+            return f"{self.root.absolute()} cannot be written ({reason}): choose another folder with --data.root"
+        return (
+            f"{self.torchvision_name} could not be downloaded to {self.root.absolute()} or is damaged there ({reason})."
+            f" With a network connection, delete what is there and start again ({self.size}); without one, copy the"
+            " archive there from another machine, or train on images of your own: --data ClassFolders --data.root DIR"
+        )
+
+
+class CIFAR10(_CIFAR):
+    """CIFAR-10: ten classes of animals and vehicles, downloaded at first use (170 MB) and checksummed.
+
+    Args:
+        root: Folder to download to.
+        **kwargs: See ImageDataModule.
+
+    Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images" (2009).
+    """
+
+    torchvision_name = "CIFAR10"
+    size = "170 MB"
+
+    @property
+    def class_names(self) -> list[str]:
+        """As in the archive's batches.meta, in its order."""
+        return ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
+
+    @property
+    def own_statistics(self) -> tuple[list[float], list[float]]:
+        """Of all pixels of the 50,000 training images, as first published with cifar10-fast (D. Page, 2018)."""
+        return [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]
+
+
+class CIFAR100(_CIFAR):
+    """CIFAR-100: a hundred classes, downloaded at first use (169 MB) and checksummed.
+
+    Args:
+        root: Folder to download to.
+        **kwargs: See ImageDataModule.
+
+    Source: A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images" (2009).
+    """
+
+    torchvision_name = "CIFAR100"
+    size = "169 MB"
+
+    @property
+    def class_names(self) -> list[str]:
+        """The fine labels of the archive's meta file, in its order (alphabetical)."""
+        return _CIFAR100_NAMES.split()
+
+    @property
+    def own_statistics(self) -> tuple[list[float], list[float]]:
+        """Of all pixels of the 50,000 training images, as in weiaicunzai/pytorch-cifar100."""
+        return [0.5071, 0.4865, 0.4409], [0.2673, 0.2564, 0.2762]
+
+
+_CIFAR100_NAMES = """
+apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can castle
+caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin elephant flatfish
+forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster man maple_tree motorcycle
+mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck pine_tree plain plate poppy porcupine
+possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk skyscraper snail snake spider squirrel streetcar
+sunflower sweet_pepper table tank telephone television tiger tractor train trout tulip turtle wardrobe whale willow_tree
+wolf woman worm
+"""

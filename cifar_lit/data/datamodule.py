@@ -1,0 +1,185 @@
+"""What every data source shares: honest splits, augmentation, loaders whose batches do not depend on who makes them."""
+
+from abc import ABC, abstractmethod
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from cifar_lit.data.augment import Augmentation
+from cifar_lit.data.batches import Batch, EpochSampler, ImageDataset, LabelledImages, Pipeline, as_is
+from cifar_lit.data.mixing import Mixing
+from cifar_lit.data.pipeline import AlbumentationsPipeline
+from cifar_lit.data.splits import hold_out
+from cifar_lit.errors import InputError
+from cifar_lit.randomness import SampleRandom, key, run_seed
+
+Split = Literal["train", "val", "test"]
+
+
+class ImageDataModule(LightningDataModule, ABC):
+    """Labelled images in memory, given out as batches of uint8 pixels.
+
+    ``test`` is read by ``test`` alone. ``val`` is the source's own if it has one; else a stratified hold-out of its
+    training images, the same for every run with the same ``split_seed``.
+
+    Args:
+        batch_size: Images in a batch (of each process).
+        val_fraction: Share of the training images that is held out as ``val``, where the source has none of its own;
+            0 trains on all of them and does not validate.
+        split_seed: Chooses which images are held out; the run's seed does not.
+        augment: Augmentations of whole batches, on the device, in this order: the fast route.
+        albumentations: Albumentations transforms of single images, in the loader's workers, in this order, each a
+            name with its arguments, e.g. ``[{HorizontalFlip: {p: 0.5}}]``; they come before ``augment``.
+        mixup: Alpha of mixup (0.2 is usual for CIFAR); 0 switches it off. Zhang et al. 2017, arXiv:1710.09412.
+        cutmix: Alpha of CutMix (1 is usual); 0 switches it off. With mixup as well, each batch gets one of the two.
+            Yun et al. 2019, arXiv:1905.04899.
+        num_workers: Processes that load batches; 0 is fastest unless ``albumentations`` is used.
+        mean: Mean of each channel in [0, 1], in place of the source's own.
+        std: Standard deviation of each channel in [0, 1], in place of the source's own.
+    """
+
+    def __init__(
+        self,
+        batch_size: int = 512,
+        val_fraction: float = 0.1,
+        split_seed: int = 0,
+        augment: list[Augmentation] | None = None,
+        albumentations: list[dict[str, Any]] | None = None,
+        mixup: float = 0.0,
+        cutmix: float = 0.0,
+        num_workers: int = 0,
+        mean: list[float] | None = None,
+        std: list[float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters(ignore=["mean", "std", "image_size"])  # of subclasses too; these are the classifier's
+        if batch_size < 1:
+            raise InputError(f"data.batch_size must be at least 1, got {batch_size}")
+        if not 0 <= val_fraction < 1:
+            raise InputError(f"data.val_fraction must be at least 0 and below 1, got {val_fraction}")
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.augment = augment or []
+        self._albumentations, self._mixup, self._cutmix = albumentations, mixup, cutmix
+        self._val_fraction, self._split_seed = val_fraction, split_seed
+        self._mean, self._std = mean, std
+
+    @property
+    @abstractmethod
+    def class_names(self) -> list[str]:
+        """The names of the classes; a label is a place in this list."""
+
+    @property
+    @abstractmethod
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of all images."""
+
+    @property
+    @abstractmethod
+    def own_statistics(self) -> tuple[list[float], list[float]]:
+        """Mean and standard deviation of each channel over all pixels of the training images, in [0, 1]."""
+
+    @abstractmethod
+    def load(self, split: Split) -> LabelledImages | None:
+        """The images of that split; None where the source has no such split."""
+
+    @property
+    def num_classes(self) -> int:
+        """The number of classes."""
+        return len(self.class_names)
+
+    @property
+    def mean(self) -> list[float]:
+        """Mean of each channel, in [0, 1]: as given, or the source's own."""
+        return self._mean or self.own_statistics[0]
+
+    @property
+    def std(self) -> list[float]:
+        """Standard deviation of each channel, in [0, 1]: as given, or the source's own."""
+        return self._std or self.own_statistics[1]
+
+    @cached_property
+    def _train_and_val(self) -> tuple[ImageDataset, ImageDataset | None]:
+        train, val = self.load("train"), self.load("val")
+        assert train is not None
+        rows = torch.arange(len(train))
+        if val is not None:
+            return self._training(train, rows), ImageDataset(val, torch.arange(len(val)))
+        if self._val_fraction == 0:
+            return self._training(train, rows), None
+        kept, held_out = hold_out(train.labels, self._val_fraction, self._split_seed, self.class_names)
+        return self._training(train, kept), ImageDataset(train, held_out)
+
+    def _training(self, images: LabelledImages, rows: Tensor) -> ImageDataset:
+        pipeline: Pipeline | None = None
+        if self._albumentations:
+            pipeline = AlbumentationsPipeline(self._albumentations, self.mean, self.image_size)
+        return ImageDataset(images, rows, pipeline, run_seed())
+
+    @cached_property
+    def _mixing(self) -> Mixing | None:
+        return Mixing(self._mixup, self._cutmix, self.num_classes) if self._mixup or self._cutmix else None
+
+    @property
+    def train_set(self) -> ImageDataset:
+        """The images that are trained on."""
+        return self._train_and_val[0]
+
+    @property
+    def val_set(self) -> ImageDataset | None:
+        """The images that decide which checkpoint is best; None if all are trained on."""
+        return self._train_and_val[1]
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Training batches, shuffled by (seed, epoch)."""
+        return self._loader(self.train_set, training=True)
+
+    def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
+        """Validation batches in the source's order; an empty list if all images are trained on."""
+        return [] if self.val_set is None else self._loader(self.val_set, training=False)
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Test batches in the source's order."""
+        test = self.load("test")
+        if test is None:
+            raise InputError(f"{type(self).__name__} has no test images; use `validate`, or add them")
+        return self._loader(ImageDataset(test, torch.arange(len(test))), training=False)
+
+    def _loader(self, dataset: ImageDataset, *, training: bool) -> DataLoader[Batch]:
+        trainer = self.trainer
+        sampler = EpochSampler(
+            dataset,
+            shuffle=training,
+            seed=run_seed(),
+            processes=trainer.world_size if trainer else 1,
+            rank=trainer.global_rank if trainer else 0,
+            pad=training,
+        )
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            collate_fn=as_is,
+            num_workers=self.num_workers,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=self.num_workers > 0,
+        )
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """Augments and mixes a training batch on its device; leaves any other as it is."""
+        if self.trainer is None or not self.trainer.training:
+            return batch
+        epoch, seed = self.trainer.current_epoch, run_seed()
+        if self.augment:
+            random = SampleRandom(seed, epoch, batch.indices)
+            pixels = batch.pixels
+            for augmentation in self.augment:
+                pixels = augmentation(pixels, random, self.mean)
+            batch = batch._replace(pixels=pixels)
+        if self._mixing is not None:
+            step = self.trainer.global_step
+            batch = self._mixing(batch, key("mixing", seed, step, self.trainer.global_rank))
+        return batch

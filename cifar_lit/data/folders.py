@@ -1,0 +1,101 @@
+"""Any images that are sorted into class folders."""
+
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from cifar_lit.data.batches import LabelledImages
+from cifar_lit.data.cache import FolderImages, decoded_folder
+from cifar_lit.data.datamodule import ImageDataModule, Split
+from cifar_lit.errors import InputError
+
+
+class ClassFolders(ImageDataModule):
+    """Your own images: ``root/train/<class>/*``, ``root/test/<class>/*`` and, if there, ``root/val/<class>/*``.
+
+    They are decoded once; the next start takes a second or two.
+
+    Args:
+        root: The folder that holds ``train`` and, for ``test``, ``test``.
+        image_size: Side of the square that images are resized to (scaled to cover it, then cut at the centre). By
+            default, images that all have one size of up to 128 pixels are kept as they are, and others resized to 64.
+        skip_unreadable: Leave out files that cannot be read as images, and name them, instead of refusing to start.
+        cache_dir: Where decoded images are kept; by default ``cifar_lit`` in the user's cache folder.
+        **kwargs: See ImageDataModule.
+    """
+
+    def __init__(
+        self,
+        root: str,
+        image_size: int | None = None,
+        skip_unreadable: bool = False,
+        cache_dir: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if image_size is not None and image_size < 1:
+            raise InputError(f"data.image_size must be at least 1, got {image_size}")
+        self.root = Path(root)
+        self._size = None if image_size is None else (image_size, image_size)
+        self._skip_unreadable = skip_unreadable
+        self._cache_dir = Path(cache_dir) if cache_dir else _user_cache_dir()
+
+    @cached_property
+    def class_names(self) -> list[str]:
+        """The names of the folders in ``root/train``, sorted."""
+        if not self.root.is_dir():
+            raise InputError(f"there is no folder {self.root.absolute()}; give the right one with --data.root")
+        if not (self.root / "train").is_dir():
+            raise InputError(f"{self.root} has no folder train; sort the images into {self.root}/train/<class>/")
+        names = _folders(self.root / "train")
+        if len(names) < 2:
+            found = f"only one class folder, {names[0]!r}" if names else "no class folders"
+            raise InputError(f"{self.root}/train has {found}; a classifier needs at least two")
+        for split in ("val", "test"):
+            if unknown := sorted(set(_folders(self.root / split)) - set(names)):
+                raise InputError(
+                    f"{self.root}/{split} has a class that train lacks: {', '.join(unknown)};"
+                    f" rename or remove it, or add it to {self.root}/train (which has {', '.join(names)})"
+                )
+        return names
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """The size that the images were kept at, or resized to."""
+        return self._train.image_size
+
+    @property
+    def own_statistics(self) -> tuple[list[float], list[float]]:
+        """Computed from all images in ``train`` when they are decoded."""
+        return self._train.mean, self._train.std
+
+    def load(self, split: Split) -> LabelledImages | None:
+        """The images of ``root/train``, ``root/val`` or ``root/test``; None if there is no such folder."""
+        if split == "train":
+            return self._train.images
+        if not (self.root / split).is_dir():
+            return None
+        return self._decoded(split, self.image_size).images
+
+    @cached_property
+    def _train(self) -> FolderImages:
+        for name in self.class_names:
+            if not any((self.root / "train" / name).iterdir()):
+                raise InputError(f"{self.root}/train/{name} is empty; add images of that class, or remove the folder")
+        return self._decoded("train", self._size)
+
+    def _decoded(self, split: Split, size: tuple[int, int] | None) -> FolderImages:
+        return decoded_folder(
+            self.root / split, self.class_names, self._cache_dir, size=size, skip_unreadable=self._skip_unreadable
+        )
+
+
+def _folders(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        return []
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def _user_cache_dir() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cifar_lit"

@@ -1,0 +1,42 @@
+"""Holding images out of training, honestly: every class in proportion, chosen by a seed."""
+
+import torch
+from torch import Tensor
+
+from cifar_lit.errors import InputError
+
+
+def hold_out(labels: Tensor, fraction: float, seed: int, class_names: list[str]) -> tuple[Tensor, Tensor]:
+    """Divides rows into those kept and those held out, stratified by label.
+
+    Args:
+        labels: int64 (N,).
+        fraction: The share to hold out, above 0 and below 1.
+        seed: Chooses which.
+        class_names: The classes, for the error message.
+
+    Returns:
+        Two sorted int64 arrays of rows, kept and held out.
+
+    Raises:
+        InputError: if a class has too few images to be in both.
+
+    >>> kept, held_out = hold_out(torch.tensor([0, 1] * 10), 0.2, 0, ["cat", "dog"])
+    >>> len(kept), torch.tensor([0, 1] * 10)[held_out].sort().values.tolist()
+    (16, [0, 0, 1, 1])
+    """
+    from sklearn.model_selection import train_test_split  # 1.5 s to import
+
+    counts = torch.bincount(labels, minlength=len(class_names))
+    fewest = int(counts.argmin())
+    held_out_images = round(len(labels) * fraction)
+    if counts[fewest] < 2 or held_out_images < len(class_names):
+        raise InputError(
+            f"{fraction:.0%} of {len(labels)} training images cannot be held out for validation with every class in it:"
+            f" class {class_names[fewest]!r} has {counts[fewest]}, and there are {len(class_names)} classes;"
+            " add images or a val/ folder, raise data.val_fraction, or set it to 0 to train without validation"
+        )
+    kept, held_out = train_test_split(
+        torch.arange(len(labels)).numpy(), test_size=held_out_images, stratify=labels.numpy(), random_state=seed
+    )
+    return torch.from_numpy(kept).sort().values, torch.from_numpy(held_out).sort().values

@@ -1,0 +1,84 @@
+"""Curves in TensorBoard: training and validation in one chart, hyperparameters beside the metric they led to."""
+
+from argparse import Namespace
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lightning.fabric.utilities.logger import _convert_params, _flatten_dict, _sanitize_params
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+if TYPE_CHECKING:
+    from torch.utils.tensorboard import SummaryWriter
+
+SPLITS = ("train", "val", "test")
+
+
+class RunLogger(TensorBoardLogger):
+    """Writes a run to ``save_dir/name/version``, with one chart for the same metric of training and validation.
+
+    A metric named ``val/loss`` is written as ``loss`` into the sub-run ``val``: TensorBoard draws metrics of the same
+    name into one chart, a line for each sub-run.
+
+    Args:
+        save_dir: Folder of all runs.
+        name: Folder of the runs of one configuration; by default, the name of its file.
+        version: Folder of this run; by default ``version_0``, ``version_1``, and so on.
+    """
+
+    def __init__(self, save_dir: str = "runs", name: str | None = None, version: int | str | None = None) -> None:
+        super().__init__(save_dir, name or "run", version, default_hp_metric=False)
+        self._writers: dict[str, SummaryWriter] = {}
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:  # type: ignore[override]
+        """Writes each metric to the sub-run that its name begins with, else to the run itself."""
+        by_split: dict[str, dict[str, float]] = defaultdict(dict)
+        for name, value in metrics.items():
+            split, slash, rest = name.partition("/")
+            if slash and split in SPLITS:
+                by_split[split][rest] = value
+            else:
+                by_split[""][name] = value
+        for split, values in by_split.items():
+            writer = self.split_experiment(split) if split else self.experiment
+            for name, value in values.items():
+                writer.add_scalar(name, value, None if step is None else int(step))
+
+    def split_experiment(self, split: str) -> "SummaryWriter":
+        """The writer of a sub-run (``train``, ``val`` or ``test``), on rank 0."""
+        if split not in self._writers:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._writers[split] = SummaryWriter(str(Path(self.log_dir) / split))
+        return self._writers[split]
+
+    @rank_zero_only
+    def log_hyperparams(  # type: ignore[override]
+        self, params: dict[str, Any] | Namespace, metrics: dict[str, Any] | None = None, step: int | None = None
+    ) -> None:
+        """Writes the hyperparameters for TensorBoard's tab; the metric beside them is the newest of the validation."""
+        super().log_hyperparams(params)
+        from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+        from torch.utils.tensorboard.summary import hparams
+
+        flat = _sanitize_params(_flatten_dict(_convert_params(params)))
+        shown = {name: value for name, value in flat.items() if value is not None and "class_names" not in name}
+        experiment, session_start, _ = hparams(shown, {"accuracy": 0.0, "loss": 0.0})
+        plugin_data = experiment.value[0].metadata.plugin_data
+        content = HParamsPluginData.FromString(plugin_data.content)
+        for metric in content.experiment.metric_infos:
+            metric.name.group = "val"  # the sub-run that the metric is in, which torch's function cannot say
+        plugin_data.content = content.SerializeToString()
+        for part in (experiment, session_start):
+            self.experiment.file_writer.add_summary(part)
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Writes out what is still in memory."""
+        super().finalize(status)
+        for writer in self._writers.values():
+            writer.flush()
+            writer.close()

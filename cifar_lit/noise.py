@@ -1,0 +1,33 @@
+"""Messages of the libraries that tell a user of this program nothing; each with the reason."""
+
+import logging
+import warnings
+
+_WARNINGS = {
+    # lightning 2.6.6 under torch 2.15; nothing to do until the next lightning
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated": DeprecationWarning,
+    # the size in memory is that of the float32 weights, which is right for mixed precision
+    r"Precision .* is not supported by the model summary": UserWarning,
+    # whole batches are read at once, for which no worker is faster than one
+    r".*does not have many workers which may be a bottleneck": UserWarning,
+    # each epoch is logged anyway
+    r"The number of training batches .* is smaller than the logging interval": UserWarning,
+    # a run that goes on writes where it began
+    r"Checkpoint directory .* exists and is not empty": UserWarning,
+    # where neither the data nor the program has a validation split, the user has chosen so
+    r"You defined a `validation_step` but have no `val_dataloader`": UserWarning,
+    # the finder puts a scheduler of its own before the optimizer's first step
+    r"Detected call of `lr_scheduler.step\(\)` before `optimizer.step\(\)`": UserWarning,
+}
+
+
+def silence() -> None:
+    """Ignores these warnings and log lines from here on."""
+    for message, category in _WARNINGS.items():
+        warnings.filterwarnings("ignore", message, category)
+    # advertisements for other products
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_no_tip)
+
+
+def _is_no_tip(record: logging.LogRecord) -> bool:
+    return "Tip:" not in record.getMessage()

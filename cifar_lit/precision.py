@@ -1,0 +1,20 @@
+"""The number format that this machine trains fastest in without losing accuracy."""
+
+from typing import Literal
+
+import torch
+
+
+def fastest_precision(accelerator: str) -> Literal["bf16-mixed", "32-true"]:
+    """bfloat16 for convolutions and matrix products where the hardware multiplies it natively, else float32.
+
+    Args:
+        accelerator: As Lightning's Trainer takes it: ``auto``, ``cpu``, ``gpu``, ...
+    """
+    if accelerator != "cpu" and torch.cuda.is_available():
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        # other CPUs emulate it, slower than float32
+        features = torch.cpu.get_capabilities()
+        native = any(features.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return "bf16-mixed" if native else "32-true"
