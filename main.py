@@ -46,6 +46,9 @@ def main(args: Sequence[str] | None = None) -> int:
 
 def run(args: Sequence[str]) -> None:
     """Runs a command; its errors are raised."""
+    from cifar_lit.noise import silence
+
+    silence()
     if args[:1] == ["predict"]:
         from cifar_lit.predict import predict_command
 
@@ -53,9 +56,7 @@ def run(args: Sequence[str]) -> None:
     for module in NAMED_IN_YAML:
         importlib.import_module(module)
     from cifar_lit.cli import CommandLine, SchemaPrinter
-    from cifar_lit.noise import silence
 
-    silence()
     command_line = SchemaPrinter if args[:1] == ["schema"] else CommandLine
     command_line(HERE / "configs" / "defaults.yaml", args)
 

@@ -1,5 +1,6 @@
 """Finding checkpoints, and noticing one that belongs to something else."""
 
+import os
 import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,8 +23,8 @@ class CheckpointRun:
 
     @property
     def folder(self) -> Path:
-        """The run's folder."""
-        return self.file.absolute().parents[1]
+        """The run's folder, from where the program runs."""
+        return Path(os.path.relpath(self.file.absolute().parents[1]))
 
     @property
     def config(self) -> Path:

@@ -122,8 +122,16 @@ class Classifier(LightningModule):
         return loss
 
     def on_train_start(self) -> None:
-        """Starts counting on the network's device."""
+        """Starts counting on the network's device, after checking that a resumed schedule is long enough."""
         self._reset_tallies("train", "recent")
+        steps = self.trainer.estimated_stepping_batches
+        for config in self.trainer.lr_scheduler_configs:
+            planned = getattr(config.scheduler, "total_steps", steps)
+            if planned < steps:
+                raise InputError(
+                    f"the checkpoint's learning-rate schedule ends after {planned} steps, but this run has {steps:.0f};"
+                    " a schedule cannot be stretched: keep trainer.max_epochs, or train anew"
+                )
 
     def on_validation_epoch_start(self) -> None:
         """Starts counting on the network's device."""

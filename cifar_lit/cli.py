@@ -1,7 +1,6 @@
 """The command line: fit, validate, test and lr_find from YAML, with checkpoints that are never silently misused."""
 
 import json
-import os
 import time
 import warnings
 from collections.abc import Sequence
@@ -13,8 +12,6 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
-from rich.console import Console
-from rich.table import Table
 
 from cifar_lit.arguments import Parser, check_yaml, option_values
 from cifar_lit.checkpoints import CheckpointRun, check_same_model, find_checkpoint, read_hyperparameters
@@ -22,6 +19,7 @@ from cifar_lit.classifier import Classifier
 from cifar_lit.data.datamodule import ImageDataModule
 from cifar_lit.errors import InputError
 from cifar_lit.precision import fastest_precision
+from cifar_lit.result import metrics_of, print_metrics, print_next_steps
 from cifar_lit.schema import config_schema
 from cifar_lit.trainer import Trainer
 
@@ -78,12 +76,14 @@ class CommandLine(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """The subcommands, and the arguments of their methods that are not options."""
-        not_options = {"model", "datamodule", "dataloaders", "train_dataloaders", "val_dataloaders", "weights_only"}
+        not_options = {"model", "datamodule", "dataloaders", "train_dataloaders", "val_dataloaders"}
+        not_options |= {"weights_only", "verbose"}
         return dict.fromkeys(("fit", "validate", "test", "lr_find"), not_options)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds the checkpoint's settings, and tells the model what the data know."""
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        """Adds the settings of the best and the last checkpoint, and tells the model what the data know."""
+        parser.add_lightning_class_args(ModelCheckpoint, "best_checkpoint")
+        parser.add_lightning_class_args(ModelCheckpoint, "last_checkpoint")
         for name in ("num_classes", "class_names", "image_size", "mean", "std"):
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
         parser.link_arguments("data.num_classes", "model.net.init_args.num_classes", apply_on="instantiate")
@@ -107,9 +107,9 @@ class CommandLine(LightningCLI):
     def _with_run_config(args: list[str]) -> list[str]:
         """The arguments, with the configuration of the checkpoint's own run where none is given."""
         checkpoints = option_values(args, "--ckpt_path")
-        if not checkpoints or option_values(args, "-c", "--config") or not Path(checkpoints[-1]).is_file():
+        if not checkpoints or option_values(args, "-c", "--config"):
             return args
-        config = CheckpointRun(Path(checkpoints[-1])).config
+        config = find_checkpoint(checkpoints[-1], Path("runs", "*")).config
         if not config.is_file():
             raise InputError(f"there is no {config}; say what the checkpoint was trained with: --config FILE")
         print(f"Configuration of that run: {config}")
@@ -136,7 +136,8 @@ class CommandLine(LightningCLI):
         settings = config.get("trainer.logger.init_args")
         if self._run is not None and settings is not None and "version" in settings:
             folder = self._run.folder
-            settings.save_dir, settings.name, settings.version = str(folder.parents[1]), folder.parent.name, folder.name
+            runs = folder.parent
+            settings.save_dir, settings.name, settings.version = str(runs.parent), runs.name, folder.name
 
     def after_instantiate_classes(self) -> None:
         """Fits the checkpoint to the data."""
@@ -148,35 +149,60 @@ class CommandLine(LightningCLI):
                     f" {', '.join(self.datamodule.class_names)}; give the data that it was trained on"
                 )
 
+    def before_lr_find(self) -> None:
+        """Makes the run's folder."""
+        self._make_run_folder()
+
+    def after_lr_find(self) -> None:
+        """Writes out what is still in memory."""
+        for logger in self.trainer.loggers:
+            logger.finalize("success")
+
+    def _make_run_folder(self) -> None:
+        folder = self.trainer.loggers[0].log_dir if self.trainer.loggers else None
+        try:
+            Path(folder or self.trainer.default_root_dir).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise InputError(
+                f"the run's folder {folder} cannot be made ({error.strerror}); choose another place with"
+                " --trainer.logger.save_dir DIR"
+            ) from error
+
     def before_fit(self) -> None:
-        """Without validation there is no best checkpoint, only the last."""
+        """Makes the run's folder. Without validation there is no best checkpoint, only the last."""
+        self._make_run_folder()
         if self.datamodule.val_set is None:
-            for callback in self.trainer.checkpoint_callbacks:
-                callback.monitor = None  # type: ignore[attr-defined]
-                callback.save_top_k = 0  # type: ignore[attr-defined]
+            best = self._get(self.config_init, "best_checkpoint")
+            self.trainer.callbacks = [callback for callback in self.trainer.callbacks if callback is not best]
 
     def after_fit(self) -> None:
         """Tells the result, and what to type next."""
-        if not self.trainer.is_global_zero or self.trainer.fast_dev_run:
+        trainer, checkpoint = self.trainer, self.trainer.checkpoint_callback
+        if not trainer.is_global_zero or trainer.fast_dev_run:
             return
-        checkpoint = self.trainer.checkpoint_callback
-        assert isinstance(checkpoint, ModelCheckpoint)
-        best = checkpoint.best_model_path or checkpoint.last_model_path
-        metrics = {name: float(value) for name, value in self.trainer.callback_metrics.items() if name != "step"}
-        table = Table(title="Result", title_justify="left")
-        table.add_column()
-        table.add_column("last epoch", justify="right")
-        for name in sorted(metrics):
-            table.add_row(name, f"{metrics[name]:.4f}")
-        if checkpoint.best_model_score is not None:
-            table.add_row(f"best {checkpoint.monitor}", f"{float(checkpoint.best_model_score):.4f}")
-        table.add_row("time", f"{time.monotonic() - self._started:.0f} s")
-        console = Console(soft_wrap=True)
-        console.print(table)
-        run = "uv run " if "UV" in os.environ else ""  # set by `uv run`, without which `tensorboard` is not on the path
-        print(f"Best checkpoint: {best}")
-        print(f"Test it:         {run or 'python '}main.py test --ckpt_path {best}")
-        print(f"See it:          {run}tensorboard --logdir {self.trainer.log_dir} --samples_per_plugin images=100")
+        columns = {split: metrics_of(split, trainer.callback_metrics) for split in ("train", "val")}
+        if isinstance(checkpoint, ModelCheckpoint) and checkpoint.best_model_score is not None:
+            columns["best val"] = metrics_of("val", {str(checkpoint.monitor): checkpoint.best_model_score})
+        seconds = time.monotonic() - self._started
+        title = f"{trainer.current_epoch} epochs, {trainer.global_step} steps, {seconds:.0f} s"
+        print_metrics(title, {heading: metrics for heading, metrics in columns.items() if metrics})
+        if isinstance(checkpoint, ModelCheckpoint) and trainer.log_dir is not None:
+            print_next_steps(checkpoint.best_model_path, trainer.log_dir)
+
+    def validate(self, **kwargs: Any) -> None:
+        """Judges a checkpoint by the validation images."""
+        self.trainer.validate(verbose=False, **kwargs)
+        self._tell("val")
+
+    def test(self, **kwargs: Any) -> None:
+        """Judges a checkpoint by the test images."""
+        self.trainer.test(verbose=False, **kwargs)
+        self._tell("test")
+
+    def _tell(self, split: str) -> None:
+        if self.trainer.is_global_zero:
+            source = "fresh weights" if self._run is None else str(self._run.file)
+            print_metrics(source, {split: metrics_of(split, self.trainer.callback_metrics)})
 
 
 class SchemaPrinter(CommandLine):

@@ -88,7 +88,7 @@ _EXPLANATIONS = (
     (r"Subcommand '\w+' does not accept option '([^']+)'", _unknown_setting),
     (r"unrecognized arguments: (\S+)", _unknown_setting),
     (r"Option '([^']+)' is not accepted", _unknown_argument),
-    (r"following arguments are required: ([\w., ]*\w)", _missing),
+    (r"following arguments are required: (\w+(?:\.\w+)*(?:, \w+(?:\.\w+)*)*)", _missing),
     (r"Expected a dot import path string: ([\w.]+)", _unknown_class),
     (r"Expected an? ", _wrong_type),
 )

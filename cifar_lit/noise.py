@@ -1,11 +1,14 @@
 """Messages of the libraries that tell a user of this program nothing; each with the reason."""
 
 import logging
+import os
 import warnings
 
 _WARNINGS = {
     # lightning 2.6.6 under torch 2.15; nothing to do until the next lightning
-    r"`isinstance\(treespec, LeafSpec\)` is deprecated": DeprecationWarning,
+    r"`isinstance\(treespec, LeafSpec\)` is deprecated": FutureWarning,
+    # the settings of the run's own folder are kept, wherever it was moved
+    r"The dirpath has changed from": UserWarning,
     # the size in memory is that of the float32 weights, which is right for mixed precision
     r"Precision .* is not supported by the model summary": UserWarning,
     # whole batches are read at once, for which no worker is faster than one
@@ -16,6 +19,7 @@ _WARNINGS = {
     r"Checkpoint directory .* exists and is not empty": UserWarning,
     # where neither the data nor the program has a validation split, the user has chosen so
     r"You defined a `validation_step` but have no `val_dataloader`": UserWarning,
+    r"Total length of `list` across ranks is zero": UserWarning,
     # the finder puts a scheduler of its own before the optimizer's first step
     r"Detected call of `lr_scheduler.step\(\)` before `optimizer.step\(\)`": UserWarning,
 }
@@ -23,6 +27,8 @@ _WARNINGS = {
 
 def silence() -> None:
     """Ignores these warnings and log lines from here on."""
+    # jsonargparse's to Lightning, about its next version
+    os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     for message, category in _WARNINGS.items():
         warnings.filterwarnings("ignore", message, category)
     # advertisements for other products

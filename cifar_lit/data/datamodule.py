@@ -170,8 +170,8 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augments and mixes a training batch on its device; leaves any other as it is."""
-        if self.trainer is None or not self.trainer.training:
-            return batch
+        if self.trainer is None or not self.trainer.training or not isinstance(batch, Batch):
+            return batch  # the last: Lightning sends the model summary's example through here too
         epoch, seed = self.trainer.current_epoch, run_seed()
         if self.augment:
             random = SampleRandom(seed, epoch, batch.indices)

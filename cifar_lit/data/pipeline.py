@@ -49,7 +49,10 @@ class AlbumentationsPipeline:
         transform_class = getattr(_albumentations(), name, None)
         if not inspect.isclass(transform_class):
             raise InputError(f"albumentations has no transform {name!r}; its names are case-sensitive (HorizontalFlip)")
-        arguments = {key: self._argument(key, value) for key, value in (arguments or {}).items()}
+        arguments = arguments or {}
+        if name == "CropAndPad" and arguments.get("fill") == "mean":
+            raise InputError("albumentations.CropAndPad paints grey, in one channel's value: take Pad with fill: mean")
+        arguments = {key: self._argument(key, value) for key, value in arguments.items()}
         if name == "PadIfNeeded":
             self._check_pad(arguments)
         with warnings.catch_warnings():

@@ -1,0 +1,125 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torchmetrics.classification import MulticlassAccuracy
+
+from cifar_lit.classifier import Classifier
+from cifar_lit.metrics import LossAndAccuracy
+from cifar_lit.models import TinyNet
+from cifar_lit.precision import fastest_precision
+from tests.conftest import Outcome, equal, weights
+
+Fit = Callable[..., Path]
+
+
+def classifier(**settings: object) -> Classifier:
+    torch.manual_seed(0)
+    with pytest.warns(UserWarning, match="is an instance of `nn.Module`"):  # the command line saves its recipe instead
+        return Classifier(TinyNet(num_classes=10), **settings).eval()  # type: ignore[arg-type]
+
+
+def pixels() -> torch.Tensor:
+    return torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def test_metric_equals_torchmetrics_and_sums_over_uneven_batches() -> None:
+    metric, reference = LossAndAccuracy(), MulticlassAccuracy(5, average="micro")
+    logits, labels = torch.randn(20, 5), torch.randint(0, 5, (20,))
+    for part in (slice(0, 13), slice(13, 20)):
+        loss = nn.functional.cross_entropy(logits[part], labels[part])
+        metric.update(loss, logits[part], labels[part])
+        reference.update(logits[part], labels[part])
+    loss, accuracy = metric.compute()
+    torch.testing.assert_close(loss, nn.functional.cross_entropy(logits, labels))
+    torch.testing.assert_close(accuracy, reference.compute())
+
+
+def test_mixed_labels_count_by_the_heaviest() -> None:
+    metric = LossAndAccuracy()
+    metric.update(torch.tensor(0.0), torch.tensor([[0.0, 1.0], [0.0, 1.0]]), torch.tensor([[0.3, 0.7], [0.6, 0.4]]))
+    assert metric.compute()[1] == 0.5
+
+
+def test_uint8_and_float_pixels_give_the_same_logits() -> None:
+    model = classifier()
+    assert torch.equal(model(pixels()), model(pixels().float()))
+
+
+def test_flip_averaging_does_not_care_which_way_an_image_looks() -> None:
+    model = classifier(flip_tta=True)
+    torch.testing.assert_close(model.evaluate(pixels()), model.evaluate(pixels().flip(-1)))
+    plain = classifier()
+    average = (plain(pixels()) + plain(pixels().flip(-1))) / 2
+    torch.testing.assert_close(model.evaluate(pixels()), average)
+
+
+def test_channels_last_changes_the_layout_and_nothing_else() -> None:
+    fast, plain = classifier(channels_last=True), classifier(channels_last=False)
+    fast.setup("fit")
+    assert fast.net.features[0].weight.is_contiguous(memory_format=torch.channels_last)  # type: ignore[union-attr,index]
+    torch.testing.assert_close(fast(pixels()), plain(pixels()))
+
+
+def test_precision_is_one_that_the_hardware_computes() -> None:
+    native = any(torch.cpu.get_capabilities().get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    assert fastest_precision("cpu") == ("bf16-mixed" if native else "32-true")
+
+
+AIDS = {
+    "label smoothing": ["--model.label_smoothing", "0.1"],
+    "clipping": ["--trainer.gradient_clip_val", "0.01"],
+    "mixup": ["--data.mixup", "0.2"],
+    "cutmix": ["--data.cutmix", "1.0"],
+    "dropout": ["--model.net.dropout", "0.2"],
+    "float32": ["--trainer.precision", "32-true"],
+    "ema": ["--trainer.callbacks+", '{"class_path": "EMAWeightAveraging", "init_args": {"decay": 0.9}}'],
+    "batched augmentation": ["--data.augment", '["HorizontalFlip"]'],
+    "all images": ["--data.val_fraction", "0"],
+}
+
+
+@pytest.mark.parametrize("aid", AIDS)
+def test_training_aid_is_one_option_and_changes_what_is_learnt(aid: str, fit: Fit) -> None:
+    assert not equal(weights(fit("plain", "--trainer.precision", "bf16-mixed")), weights(fit("aided", *AIDS[aid])))
+
+
+def test_flip_averaging_and_channels_last_do_not_change_training(fit: Fit) -> None:
+    plain = weights(fit("plain"))
+    assert equal(plain, weights(fit("flip", "--model.flip_tta", "true")))
+
+
+def test_early_stopping_stops(fit: Fit) -> None:
+    stopping = '{"class_path": "EarlyStopping", "init_args": {"monitor": "val/loss", "patience": 1, "min_delta": 99}}'
+    run = fit("stopped", "--trainer.max_epochs", 9, "--trainer.callbacks+", stopping)
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 1
+
+
+def test_without_validation_the_last_checkpoint_is_the_only_one(fit: Fit) -> None:
+    run = fit("all_images", "--data.val_fraction", 0)
+    assert [file.name for file in (run / "checkpoints").iterdir()] == ["last.ckpt"]
+
+
+def test_scheduler_without_total_steps_moves_every_epoch(fit: Fit) -> None:
+    schedule = '{"class_path": "StepLR", "init_args": {"step_size": 1, "gamma": 0.5}}'
+    run = fit("step", "--trainer.max_epochs", 2, "--model.lr_scheduler", schedule, "--model.lr", 0.08)
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["lr_schedulers"][0]["last_epoch"] == 2
+    assert checkpoint["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(0.02)
+
+
+def test_plateau_scheduler_watches_the_validation_loss(fit: Fit) -> None:
+    schedule = '{"class_path": "lightning.pytorch.cli.ReduceLROnPlateau", "init_args": {"monitor": "val/loss"}}'
+    fit("plateau", "--model.lr_scheduler", schedule)
+
+
+def test_compiled_network_keeps_the_names_of_its_weights(
+    program: Callable[..., Outcome], fit: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compiled: list[nn.Module] = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self: compiled.append(self))  # the compiler itself takes minutes
+    run = fit("compiled", "--model.compile", "true")
+    assert [type(net) for net in compiled] == [TinyNet]
+    assert "net.features.0.weight" in weights(run)

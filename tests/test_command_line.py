@@ -1,0 +1,322 @@
+import csv
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+
+from tests.conftest import QUIET, ROOT, TINY, Outcome, weights, write_class_folders
+
+QUICKSTART = ROOT / "configs" / "quickstart.yaml"
+Program = Callable[..., Outcome]
+Fit = Callable[..., Path]
+
+
+def test_fit_tells_the_result_and_what_to_type_next(program: Program) -> None:
+    outcome = program("fit", "--config", QUICKSTART, *TINY)
+    assert outcome.status == 0, outcome.err
+    assert "Seed set to 0" in outcome.err
+    for text in ("best val", "accuracy", "runs/quickstart/version_0/checkpoints/best.ckpt"):
+        assert text in outcome.out
+    assert "tensorboard --logdir runs/quickstart/version_0 --samples_per_plugin images=100" in outcome.out
+
+
+def test_second_run_gets_a_folder_of_its_own(fit: Fit) -> None:
+    assert [fit("again").name, fit("again").name] == ["version_0", "version_1"]
+
+
+def test_fixed_folder_can_be_written_again(fit: Fit) -> None:
+    assert fit("fixed", "--trainer.logger.version", "here") == fit("fixed", "--trainer.logger.version", "here")
+
+
+@pytest.mark.parametrize("command", ["validate", "test"])
+def test_checkpoint_alone_is_enough_to_judge_it(command: str, fit: Fit, program: Program) -> None:
+    run = fit("judged")
+    before = (run / "config.yaml").read_text()
+    outcome = program(command, "--ckpt_path", run / "checkpoints" / "best.ckpt")
+    assert outcome.status == 0, outcome.err
+    assert "accuracy" in outcome.out
+    assert [folder.name for folder in Path("runs/judged").iterdir()] == ["version_0"]
+    assert (run / "config.yaml").read_text() == before
+
+
+def test_last_is_the_newest_checkpoint_of_the_configuration(fit: Fit, program: Program) -> None:
+    constant = ["--model.lr_scheduler", "null"]
+    run = fit("quickstart", *constant)
+    more = [*TINY, *constant, "--trainer.max_epochs", 2]
+    outcome = program("fit", "--ckpt_path", "last", "--config", QUICKSTART, *more)
+    assert outcome.status == 0, outcome.err
+    assert [folder.name for folder in Path("runs/quickstart").iterdir()] == ["version_0"]
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 1
+
+
+def test_schedule_that_is_too_short_for_the_resumed_run_is_refused(fit: Fit, program: Program) -> None:
+    fit("quickstart")
+    outcome = program("fit", "--ckpt_path", "last", "--config", QUICKSTART, *TINY, "--trainer.max_epochs", 2)
+    assert outcome.status == 2
+    assert "schedule ends after 21 steps, but this run has 42" in outcome.err
+
+
+def test_printed_config_runs(program: Program) -> None:
+    printed = program("fit", "--config", QUICKSTART, *TINY, "--print_config")
+    assert printed.status == 0
+    Path("printed.yaml").write_text(printed.out)
+    outcome = program("fit", "--config", "printed.yaml")
+    assert outcome.status == 0, outcome.err
+
+
+def test_saved_config_repeats_the_run(fit: Fit, program: Program) -> None:
+    run = fit("first")
+    outcome = program("fit", "--config", run / "config.yaml", "--trainer.logger.name", "second")
+    assert outcome.status == 0, outcome.err
+    first, second = weights(run), weights(Path("runs/second/version_0"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_second_config_replaces_lists_or_adds_to_them(program: Program) -> None:
+    def callbacks(text: str) -> list[str]:
+        Path("more.yaml").write_text(text)
+        printed = program("fit", "--config", QUICKSTART, "--config", "more.yaml", "--print_config")
+        entries = yaml.safe_load(printed.out)["trainer"]["callbacks"]
+        return [entry["class_path"].rpartition(".")[2] for entry in entries]
+
+    one = "[{class_path: EarlyStopping, init_args: {monitor: val/loss}}]"
+    assert callbacks(f"trainer: {{callbacks: {one}}}") == ["EarlyStopping"]
+    added = callbacks(f"trainer: {{callbacks+: {one}}}")
+    assert added[-1] == "EarlyStopping"
+    assert "TrainingSamples" in added
+
+
+# Networks from anywhere
+
+OWN_NETWORK = """
+from torch import nn
+
+class Own(nn.Module):
+    def __init__(self, num_classes: int, width: int = 4):
+        super().__init__()
+        self.net = nn.Sequential(nn.Conv2d(3, width, 3, 4), nn.Flatten(), nn.LazyLinear(num_classes))
+
+    def forward(self, images):
+        return self.net(images)
+
+class Fixed(Own):
+    def __init__(self, outputs: int = 5):
+        super().__init__(outputs)
+"""
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        ["--model.net", "torchvision.models.resnet18"],
+        ["--model.net", "timm.create_model", "--model.net.model_name", "test_resnet"],
+        ["--model.net", "own_network.Own", "--model.net.width", 3],
+        ["--model.net", "WideResNet", "--model.net.depth", 10, "--model.net.width", 1],
+    ],
+    ids=lambda net: net[1],
+)
+def test_network_of_any_origin_trains_and_predicts(
+    net: list[Any], fit: Fit, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("own_network.py").write_text(OWN_NETWORK)
+    monkeypatch.syspath_prepend(Path.cwd())
+    root = write_class_folders(Path("images"), ("a", "b", "c"), size=(32, 32), train=8)
+    data = ["--data", "ClassFolders", "--data.root", root, "--data.batch_size", 8, "--data.val_fraction", 0.2]
+    run = fit("net", *net, *data)
+    outcome = program("predict", root / "test", "--ckpt_path", run / "checkpoints" / "last.ckpt")
+    assert outcome.status == 0, outcome.err
+    assert len(Path("predictions.csv").read_text().splitlines()) == 13
+
+
+def test_network_whose_head_does_not_fit_is_refused(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("own_network.py").write_text(OWN_NETWORK)
+    monkeypatch.syspath_prepend(Path.cwd())
+    outcome = program("fit", "--config", QUICKSTART, *TINY, "--model.net", "own_network.Fixed")
+    assert outcome.status == 2
+    assert "output of shape (2, 5) for 2 images, but the data have 10 classes" in outcome.err
+
+
+# predict
+
+
+def test_predict_writes_the_likeliest_classes_of_each_image(fit: Fit, program: Program) -> None:
+    root = write_class_folders(Path("images"), ("red", "green"), train=40, size=(16, 16))
+    data = ["--data", "ClassFolders", "--data.root", root, "--data.batch_size", 8]
+    run = fit("colours", *data, "--trainer.max_epochs", 5)
+    Image.new("RGB", (50, 70), (0, 200, 0)).save("photo.jpg")
+    checkpoint = run / "checkpoints" / "best.ckpt"
+    outcome = program(
+        "predict", root / "test", "photo.jpg", "--ckpt_path", checkpoint, "--top_k", 5, "--output", "p.csv"
+    )
+    assert outcome.status == 0, outcome.err
+    with open("p.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 9
+    assert list(rows[0]) == ["file", "class_1", "probability_1", "class_2", "probability_2"]  # there are two classes
+    for row in rows:
+        assert float(row["probability_1"]) + float(row["probability_2"]) == pytest.approx(1, abs=1e-5)
+        assert float(row["probability_1"]) >= 0.5
+        if row["file"] != "photo.jpg":
+            assert row["class_1"] == Path(row["file"]).parent.name
+    assert rows[-1]["file"] == "photo.jpg"
+    assert rows[-1]["class_1"] == "green"
+
+
+def test_predict_refuses_or_leaves_out_unreadable_images(fit: Fit, program: Program) -> None:
+    checkpoint = fit("p") / "checkpoints" / "best.ckpt"
+    Path("broken.png").write_text("no image")
+    Image.new("RGB", (8, 8)).save("good.png")
+    outcome = program("predict", "good.png", "broken.png", "--ckpt_path", checkpoint)
+    assert outcome.status == 2
+    assert "broken.png cannot be read" in outcome.err
+    outcome = program("predict", "good.png", "broken.png", "--ckpt_path", checkpoint, "--skip_unreadable", "true")
+    assert outcome.status == 0
+    assert "left out: broken.png" in outcome.out
+
+
+# The learning-rate finder
+
+
+def test_lr_find_prints_a_suggestion_and_draws_it(program: Program) -> None:
+    outcome = program("lr_find", "--config", QUICKSTART, *TINY, "--num_training", 40)
+    assert outcome.status == 0, outcome.err
+    assert "Suggested learning rate: " in outcome.err
+    with Image.open("runs/quickstart/version_0/lr_find.png") as plot:
+        assert plot.size == (600, 400)
+    assert not list(Path("runs").glob(".lr_find*"))
+
+
+def test_onecycle_peaks_at_the_rate_that_was_found(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cifar_lit.classifier import Classifier
+
+    rates: list[float] = []
+
+    def note(self: Classifier, *_: object) -> None:
+        optimizer = self.optimizers()
+        assert not isinstance(optimizer, list)
+        rates.append(optimizer.param_groups[0]["lr"])
+
+    monkeypatch.setattr(Classifier, "on_train_batch_end", note)
+    options = ["--config", QUICKSTART, *TINY, "--trainer.max_epochs", 2, "--trainer.enable_checkpointing", "true"]
+    outcome = program("fit", *options, "--lr_find", "true")
+    assert outcome.status == 0, outcome.err
+    suggestion = float(re.findall(r"Suggested learning rate: (\S+)", outcome.err)[0])
+    trained = rates[-2 * 21 :]
+    assert max(trained) == pytest.approx(suggestion, rel=0.01)
+    assert max(trained) != pytest.approx(0.05, rel=0.01)  # the YAML's max_lr
+    saved = yaml.safe_load(Path("runs/quickstart/version_0/config.yaml").read_text())
+    assert saved["model"]["lr"] == pytest.approx(suggestion, rel=0.01)
+
+    # the same as giving the rate by hand: the search leaves nothing else behind
+    outcome = program("fit", *options, "--model.lr", saved["model"]["lr"], "--trainer.logger.name", "by_hand")
+    assert outcome.status == 0, outcome.err
+    searched, by_hand = weights(Path("runs/quickstart/version_0")), weights(Path("runs/by_hand/version_0"))
+    assert all(torch.equal(searched[name], by_hand[name]) for name in searched)
+
+
+# Errors: one clear line, a status other than 0, nothing lost
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        ([], "no command is given (commands: fit, validate, test, lr_find, predict, schema)"),
+        (["fitt"], "there is no command 'fitt'; did you mean 'fit'?"),
+        (["fit"], "no network is configured; give a configuration"),
+        (["fit", "--config", "none.yaml"], "--config: none.yaml cannot be read"),
+        (["fit", "--config", "broken.yaml"], "broken.yaml is not valid YAML"),
+        (["fit", "--config", "list.yaml"], "list.yaml must hold settings"),
+        (["fit", "Q", "--config", "wrong_key.yaml"], "no setting 'model.nett'; did you mean 'model.net'?"),
+        (["fit", "Q", "--trainer.max_epoch", "3"], "'trainer.max_epoch'; did you mean 'trainer.max_epochs'?"),
+        (["fit", "Q", "--trainer.max_epochs", "three"], "trainer.max_epochs: expected int or null, got three"),
+        (["fit", "Q", "--model.net", "ResNet99"], "no class 'ResNet99'; did you mean 'ResNet9'?"),
+        (["fit", "Q", "--model.net.widht", "3"], "no setting 'widht'; did you mean 'width'?"),
+        (["fit", "Q", "--model.optimizer", "SDG"], "no class 'SDG'; did you mean 'SGD'?"),
+        (["fit", "Q", "--data", "Digitz"], "no class 'Digitz'; did you mean 'Digits'?"),
+        (["fit", "Q", "--data", "ClassFolders"], "data.root missing"),
+        (["fit", "Q", "--data", "ClassFolders", "--data.root", "none"], "there is no folder"),
+        (["fit", "Q", "--config", "wrong_callback.yaml"], "no setting 'cuont'; did you mean 'count'?"),
+        (["fit", "Q", "--ckpt_path", "last"], "no last.ckpt in runs/quickstart"),
+        (["fit", "Q", "--ckpt_path", "none.ckpt"], "there is no file none.ckpt"),
+        (["fit", "Q", "--ckpt_path", "broken.yaml"], "broken.yaml is not a whole checkpoint"),
+        (["validate", "--ckpt_path", "broken.yaml"], "say what the checkpoint was trained with"),
+        (["lr_find", "Q", "--num_training", "5"], "num_training must be at least 20"),
+        (["predict"], "images, ckpt_path missing"),
+        (["predict", "none.png", "--ckpt_path", "none.ckpt"], "none.ckpt is not a whole checkpoint"),
+        (["fit", "Q", "--trainer.logger.save_dir", "file"], "file"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_mistake_is_told_in_one_line(args: list[str], message: str, program: Program) -> None:
+    Path("broken.yaml").write_text("model: [")
+    Path("list.yaml").write_text("- a\n- b\n")
+    Path("wrong_key.yaml").write_text("model:\n  nett: TinyNet\n")
+    Path("wrong_callback.yaml").write_text(
+        "trainer:\n  callbacks:\n  - class_path: TrainingSamples\n    init_args: {cuont: 3}\n"
+    )
+    Path("file").touch()
+    expanded = [part for arg in args for part in (["--config", str(QUICKSTART), *QUIET] if arg == "Q" else [arg])]
+    outcome = program(*expanded)
+    assert outcome.status == 2
+    *_, last = outcome.err.strip().splitlines()
+    assert last.startswith("error: ")
+    assert message in last
+    assert "Traceback" not in outcome.err
+
+
+def test_checkpoint_of_another_network_is_refused_naming_both(fit: Fit, program: Program) -> None:
+    checkpoint = fit("other") / "checkpoints" / "last.ckpt"
+    outcome = program("test", "--config", QUICKSTART, "--ckpt_path", checkpoint)
+    assert outcome.status == 2
+    assert "holds the network TinyNet(" in outcome.err
+    assert "the configuration asks for ResNet9(" in outcome.err
+
+
+def test_checkpoint_of_other_classes_is_refused(fit: Fit, program: Program) -> None:
+    checkpoint = fit("digits") / "checkpoints" / "last.ckpt"
+    root = write_class_folders(Path("images"))
+    outcome = program("test", "--ckpt_path", checkpoint, "--data", "ClassFolders", "--data.root", root)
+    assert outcome.status == 2
+    assert "was trained on the classes zero, one" in outcome.err
+
+
+def test_setting_that_a_checkpoint_overrides_is_told(fit: Fit, program: Program) -> None:
+    checkpoint = fit("kept") / "checkpoints" / "last.ckpt"
+    with pytest.warns(UserWarning, match=r"model\.label_smoothing: the checkpoint's 0\.0 is used, not 0\.3"):
+        outcome = program("validate", "--ckpt_path", checkpoint, "--model.label_smoothing", 0.3)
+    assert outcome.status == 0, outcome.err
+
+
+def test_nan_loss_stops_training_and_keeps_the_last_good_checkpoint(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("poison.py").write_text(
+        "from lightning.pytorch import Callback\n"
+        "class Poison(Callback):\n"
+        "    def on_train_batch_start(self, trainer, pl_module, *_):\n"
+        "        if trainer.global_step == 25:\n"
+        "            next(pl_module.parameters()).data.fill_(float('nan'))\n"
+    )
+    monkeypatch.syspath_prepend(Path.cwd())
+    poison = ["--trainer.callbacks+", "poison.Poison", "--trainer.max_epochs", 3]
+    outcome = program("fit", "--config", QUICKSTART, *TINY, *poison)
+    assert outcome.status == 2
+    assert "the loss became NaN or infinite at step 25" in outcome.err
+    for name in ("last", "best"):
+        checkpoint = torch.load(f"runs/quickstart/version_0/checkpoints/{name}.ckpt", weights_only=True)
+        assert checkpoint["global_step"] == 21
+        assert all(value.isfinite().all() for value in checkpoint["state_dict"].values())
+
+
+# Help and imports
+
+
+def test_help_shows_the_spelling_for_ones_own_images(program: Program) -> None:
+    outcome = program("fit", "--help")
+    assert outcome.status == 0
+    assert "--data ClassFolders --data.root DIR" in " ".join(outcome.out.split())

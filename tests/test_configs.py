@@ -1,0 +1,111 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import torch
+import torchvision.datasets as tv
+import yaml
+
+from cifar_lit.data.batches import LabelledImages
+from cifar_lit.data.cifar import CIFAR10, CIFAR100
+from tests.conftest import QUIET, ROOT, Outcome, write_class_folders
+
+CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.yaml") if path.name != "defaults.yaml")
+SHORT = ["--trainer.max_epochs", 1, "--trainer.limit_train_batches", 2, "--trainer.accelerator", "cpu", *QUIET]
+PARAMETERS = {
+    "resnet9_s0": 6_573_120,
+    "resnet9_s1": 7_756_554,
+    "resnet9_s2": 6_573_130,
+    "resnet18_s3": 11_173_962,
+    "resnet9_s4": 6_575_370,
+}
+
+
+@pytest.fixture
+def small_cifar(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Puts a few random images in place of CIFAR's archives, two of each class in each split."""
+
+    def read(self: CIFAR10 | CIFAR100, train: bool) -> LabelledImages:
+        labels = torch.arange(20 * self.num_classes) % self.num_classes
+        generator = torch.Generator().manual_seed(int(train))
+        pixels = torch.randint(0, 256, (len(labels), 3, 32, 32), dtype=torch.uint8, generator=generator)
+        return LabelledImages(pixels, labels)
+
+    for data in (CIFAR10, CIFAR100):
+        monkeypatch.setattr(data, "_read", read)
+
+
+def test_there_are_configs() -> None:
+    assert len(CONFIGS) >= 9
+    assert PARAMETERS.keys() <= {config.stem for config in CONFIGS}
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.stem)
+def test_config_trains_through_the_real_program(
+    config: Path, program: Callable[..., Outcome], small_cifar: None
+) -> None:
+    root = write_class_folders(Path("images"), train=20)
+    workers = ["--data.num_workers", 0]  # a process each is slow to start, and tested elsewhere
+    own = ["--data.root", root] if config.stem == "own_images" else []
+    outcome = program("fit", "--config", config, "--data.batch_size", 8, *SHORT, *workers, *own)
+    assert outcome.status == 0, outcome.err
+    [run] = Path("runs", config.stem).iterdir()
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] == 2
+    if config.stem in PARAMETERS:
+        trained = checkpoint["optimizer_states"][0]["param_groups"][0]["params"]
+        values = list(checkpoint["state_dict"].items())
+        counted = sum(value.numel() for name, value in values if name.endswith(("weight", "bias")))
+        assert len(trained) == sum(name.endswith(("weight", "bias")) for name, _ in values)
+        assert counted == PARAMETERS[config.stem]
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.stem)
+def test_config_says_its_command_and_its_schema_in_its_first_lines(config: Path) -> None:
+    command, schema, *_ = config.read_text().splitlines()
+    assert command.startswith(f"# python main.py fit --config configs/{config.name}")
+    assert schema == "# yaml-language-server: $schema=schema.json"
+
+
+def test_schema_file_is_what_the_program_prints_and_fits_every_config(program: Callable[..., Outcome]) -> None:
+    outcome = program("schema")
+    assert outcome.status == 0
+    schema = yaml.safe_load(outcome.out)
+    assert yaml.safe_load((ROOT / "configs" / "schema.json").read_text()) == schema, (
+        "write it anew: python main.py schema > configs/schema.json"
+    )
+    validator = jsonschema.Draft202012Validator(schema)
+    for config in [*CONFIGS, ROOT / "configs" / "defaults.yaml"]:
+        validator.validate(yaml.safe_load(config.read_text()))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"trainer": {"max_epoch": 3}},
+        {"model": {"net": {"class_path": "ResNet9", "init_args": {"widht": 3}}}},
+        {"data": {"class_path": "ClassFolders", "init_args": {"batch_size": "many"}}},
+        {"model": {"lr_scheduler": {"class_path": "OneCycleLR", "init_args": {"max_lrr": 0.1}}}},
+    ],
+)
+def test_schema_finds_what_is_wrong(wrong: dict[str, Any]) -> None:
+    schema = yaml.safe_load((ROOT / "configs" / "schema.json").read_text())
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(wrong, schema)
+
+
+@pytest.mark.parametrize(
+    "right",
+    [
+        {"model": {"net": {"class_path": "my_file.MyNet", "init_args": {"anything": 3}}}},
+        {"trainer": {"callbacks+": [{"class_path": "EarlyStopping", "init_args": {"monitor": "val/loss"}}]}},
+    ],
+)
+def test_schema_accepts_classes_of_the_users_own_and_lists_that_are_added_to(right: dict[str, Any]) -> None:
+    jsonschema.validate(right, yaml.safe_load((ROOT / "configs" / "schema.json").read_text()))
+
+
+def test_torchvisions_names_of_its_data_sets_are_ours() -> None:
+    assert {data.torchvision_name for data in (CIFAR10, CIFAR100)} == {tv.CIFAR10.__name__, tv.CIFAR100.__name__}

@@ -1,0 +1,34 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import equal, weights
+
+BATCHED = ["--data.augment", '["RandomCrop", "HorizontalFlip", "Cutout"]', "--data.mixup", "0.2"]
+PER_SAMPLE = ["--data.albumentations", '[{"RandomBrightnessContrast": {"p": 0.5}}, {"HorizontalFlip": {}}]']
+PLAIN_CALLBACKS = ["--trainer.callbacks", "[]"]
+DROPOUT = ["--model.net.dropout", "0.3", "--trainer.max_epochs", "2"]
+Fit = Callable[..., Path]
+
+
+@pytest.mark.parametrize("route", [BATCHED, PER_SAMPLE], ids=["batched", "albumentations"])
+def test_same_seed_gives_the_same_weights_to_the_bit(route: list[str], fit: Fit) -> None:
+    first = weights(fit("first", *route, *DROPOUT))
+    assert equal(first, weights(fit("two_workers", *route, *DROPOUT, "--data.num_workers", 2)))
+    assert equal(first, weights(fit("four_workers", *route, *DROPOUT, "--data.num_workers", 4)))
+    assert equal(first, weights(fit("no_callbacks", *route, *DROPOUT, *PLAIN_CALLBACKS)))
+    assert not equal(first, weights(fit("other_seed", *route, *DROPOUT, "--seed_everything", 1)))
+
+
+def test_a_callback_that_draws_numbers_changes_nothing(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("drawing.py").write_text(
+        "import torch, random\n"
+        "from lightning.pytorch import Callback\n"
+        "class Draws(Callback):\n"
+        "    def on_train_batch_end(self, *args):\n"
+        "        torch.rand(3), random.random()\n"
+    )
+    monkeypatch.syspath_prepend(Path.cwd())
+    draws = ["--trainer.callbacks", '["drawing.Draws"]']
+    assert equal(weights(fit("without", *BATCHED, *DROPOUT)), weights(fit("with", *BATCHED, *DROPOUT, *draws)))

@@ -1,0 +1,71 @@
+"""Who may import whom, and that everything is checked by the same command."""
+
+import ast
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+FRAMEWORKS = {"lightning", "tensorboard", "gradio", "torchmetrics", "albumentations", "jsonargparse"}
+# For each part of the project, what it must not import
+FORBIDDEN = {
+    "cifar_lit/models": FRAMEWORKS | {"cifar_lit.data", "cifar_lit.classifier", "callbacks", "space", "main"},
+    "callbacks/rendering": FRAMEWORKS | {"cifar_lit", "space", "main"},
+    "cifar_lit": {"callbacks", "space", "main", "gradio"},
+    "callbacks": {"cifar_lit", "space", "main", "gradio"},
+}
+
+
+def imports(file: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+    return found
+
+
+@pytest.mark.parametrize("part", FORBIDDEN)
+def test_nothing_is_imported_across_a_wall(part: str) -> None:
+    files = list((ROOT / part).rglob("*.py"))
+    assert len(files) > 2
+    for file in files:
+        crossing = {
+            name for name in imports(file) for wall in FORBIDDEN[part] if name == wall or name.startswith(f"{wall}.")
+        }
+        assert not crossing, f"{file.relative_to(ROOT)} must not import {', '.join(sorted(crossing))}"
+
+
+def test_pyplot_with_its_global_state_is_never_imported() -> None:
+    for file in [*ROOT.glob("cifar_lit/**/*.py"), *ROOT.glob("callbacks/**/*.py")]:
+        assert "matplotlib.pyplot" not in imports(file), file
+
+
+def test_help_costs_little_more_than_lightnings_own_command_line() -> None:
+    """Heavy packages are imported when they are used; seconds are told in the failure, the list is what is tested."""
+    code = (
+        "import sys, main\n"
+        "try: main.main(['fit', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print(*sys.modules, file=sys.stderr)"
+    )
+    start = time.monotonic()
+    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    modules = set(ended.stderr.split())
+    heavy = {"albumentations", "gradio", "pytorch_grad_cam", "sklearn.model_selection", "timm"} & modules
+    assert not heavy, f"imported for --help: {heavy} ({time.monotonic() - start:.1f} s)"
+
+
+@pytest.mark.parametrize(
+    "check",
+    [["ruff", "check"], ["ruff", "format", "--check"], ["mypy"]],
+    ids=lambda check: " ".join(check),
+)
+def test_static_checks_pass(check: list[str]) -> None:
+    ended = subprocess.run([sys.executable, "-m", *check], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stdout + ended.stderr
