@@ -17,7 +17,7 @@ class TrainingSamples(Callback):
         count: How many images; 0 shows none.
     """
 
-    def __init__(self, count: int = 32) -> None:
+    def __init__(self, count: int = 30) -> None:
         if count < 0:
             raise ValueError(f"TrainingSamples: count must be at least 0, got {count}")
         self.count = count

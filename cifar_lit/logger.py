@@ -64,8 +64,7 @@ class RunLogger(TensorBoardLogger):
         from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
         from torch.utils.tensorboard.summary import hparams
 
-        flat = _sanitize_params(_flatten_dict(_convert_params(params)))
-        shown = {name: value for name, value in flat.items() if value is not None and "class_names" not in name}
+        shown = readable_hyperparameters(_sanitize_params(_flatten_dict(_convert_params(params))))
         experiment, session_start, _ = hparams(shown, {"accuracy": 0.0, "loss": 0.0})
         plugin_data = experiment.value[0].metadata.plugin_data
         content = HParamsPluginData.FromString(plugin_data.content)
@@ -82,3 +81,23 @@ class RunLogger(TensorBoardLogger):
         for writer in self._writers.values():
             writer.flush()
             writer.close()
+
+
+def readable_hyperparameters(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The hyperparameters that a person chose, under short names.
+
+    >>> readable_hyperparameters({"batch_size": 64, "net/class_path": "a.b.ResNet9", "net/init_args/width": 16,
+    ...     "compile": "None"})
+    {'batch_size': 64, 'net': 'ResNet9', 'net.width': 16}
+    """
+    readable = {}
+    for name, value in flat.items():
+        if name.startswith(_NOT_CHOSEN) or value in (None, "None", "[]"):
+            continue
+        if name.endswith("class_path"):
+            value = value.rpartition(".")[2]
+        readable[name.removesuffix("/class_path").replace("/init_args/", ".").replace("/", ".")] = value
+    return readable
+
+
+_NOT_CHOSEN = ("_instantiator", "class_names", "image_size", "mean", "num_classes", "std")  # but set from the data

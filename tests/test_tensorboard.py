@@ -84,7 +84,8 @@ def test_hyperparameters_stand_beside_the_validation_metric(fit: Fit) -> None:
         accumulator.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     ).session_start_info.hparams
     assert session["batch_size"].number_value == 64
-    assert session["net/class_path"].string_value == "cifar_lit.models.TinyNet"
+    assert session["net"].string_value == "TinyNet"
+    assert session["optimizer.momentum"].number_value == 0.9
 
 
 @pytest.mark.parametrize("command", ["validate", "test"])
