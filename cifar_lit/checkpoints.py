@@ -62,7 +62,7 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
         InputError: if the file is not a whole checkpoint, or would run code when read.
     """
     try:
-        checkpoint = torch.load(file, weights_only=True, map_location="cpu")
+        checkpoint = torch.load(file, weights_only=True, map_location="cpu", mmap=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{file} is not a whole checkpoint of this program ({reason}); take another one") from error

@@ -1,8 +1,8 @@
 """The command line: fit, validate, test and lr_find from YAML, with checkpoints that are never silently misused."""
 
 import json
+import sys
 import time
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -101,7 +101,7 @@ class CommandLine(LightningCLI):
         self._run = find_checkpoint(config.ckpt_path, self._runs_folder(config))
         config.ckpt_path = str(self._run.file)
         for note in check_same_model(self._run.file, config.model.as_dict()):
-            warnings.warn(note, stacklevel=2)
+            print(f"warning: {note}", file=sys.stderr)
 
     @staticmethod
     def _with_run_config(args: list[str]) -> list[str]:
@@ -158,8 +158,13 @@ class CommandLine(LightningCLI):
         for logger in self.trainer.loggers:
             logger.finalize("success")
 
+    @property
+    def _run_folder(self) -> str | None:
+        """As Trainer.log_dir, which waits for the other processes and so must not be asked by one alone."""
+        return self.trainer.loggers[0].log_dir if self.trainer.loggers else None
+
     def _make_run_folder(self) -> None:
-        folder = self.trainer.loggers[0].log_dir if self.trainer.loggers else None
+        folder = self._run_folder
         try:
             Path(folder or self.trainer.default_root_dir).mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -186,8 +191,8 @@ class CommandLine(LightningCLI):
         seconds = time.monotonic() - self._started
         title = f"{trainer.current_epoch} epochs, {trainer.global_step} steps, {seconds:.0f} s"
         print_metrics(title, {heading: metrics for heading, metrics in columns.items() if metrics})
-        if isinstance(checkpoint, ModelCheckpoint) and trainer.log_dir is not None:
-            print_next_steps(checkpoint.best_model_path, trainer.log_dir)
+        if isinstance(checkpoint, ModelCheckpoint) and self._run_folder is not None:
+            print_next_steps(checkpoint.best_model_path, self._run_folder)
 
     def validate(self, **kwargs: Any) -> None:
         """Judges a checkpoint by the validation images."""

@@ -20,6 +20,8 @@ _WARNINGS = {
     # where neither the data nor the program has a validation split, the user has chosen so
     r"You defined a `validation_step` but have no `val_dataloader`": UserWarning,
     r"Total length of `list` across ranks is zero": UserWarning,
+    # torchmetrics has summed over the processes before the value is logged
+    r"It is recommended to use `self.log\(.*sync_dist=True": UserWarning,
     # the finder puts a scheduler of its own before the optimizer's first step
     r"Detected call of `lr_scheduler.step\(\)` before `optimizer.step\(\)`": UserWarning,
 }
