@@ -38,10 +38,26 @@ def main(args: Sequence[str] | None = None) -> int:
     """
     try:
         run(sys.argv[1:] if args is None else args)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+    except Exception as error:
+        message = user_message(error)
+        if message is None:
+            raise
+        print(f"error: {message}", file=sys.stderr)
         return 2
     return 0
+
+
+def user_message(error: BaseException | None) -> str | None:
+    """What to tell the user of an error that is theirs to mend; None for one that is ours."""
+    while error is not None:
+        # jsonargparse raises its own error from one in a constructor. Lightning's are known by name, since importing it
+        # would slow the commands that do without it: settings that do not go together, hardware that is not there
+        if isinstance(error, InputError) or type(error).__name__ == "MisconfigurationException":
+            return " ".join(str(error).split())
+        if isinstance(error, RuntimeError) and str(error).startswith("Early stopping conditioned on metric"):
+            return " ".join(str(error).split())
+        error = error.__cause__ or error.__context__
+    return None
 
 
 def run(args: Sequence[str]) -> None:
@@ -49,6 +65,8 @@ def run(args: Sequence[str]) -> None:
     from cifar_lit.noise import silence
 
     silence()
+    if args and args[0] in ("-c", "--config"):
+        raise InputError("the command comes first: main.py fit --config FILE")
     if args[:1] == ["predict"]:
         from cifar_lit.predict import predict_command
 

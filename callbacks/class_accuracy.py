@@ -49,6 +49,7 @@ class ClassAccuracy(Callback):
     def _log(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
         accuracies = self._metric.compute().tolist()
         self._metric.reset()
-        named = zip(pl_module.class_names, accuracies, strict=True)
+        names = (f"{split}/{_TAG}/{name}" for name in pl_module.class_names)
+        metrics = dict(zip(names, accuracies, strict=True))
         for logger in trainer.loggers:
-            logger.log_metrics({f"{split}/{_TAG}/{name}": accuracy for name, accuracy in named}, pl_module.trained_step)
+            logger.log_metrics(metrics, pl_module.trained_step)

@@ -1,5 +1,6 @@
 """Finding checkpoints, and noticing one that belongs to something else."""
 
+import glob
 import os
 import pickle
 from collections.abc import Iterator, Mapping
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jsonargparse import Namespace
 
 from cifar_lit.errors import InputError
 
@@ -27,27 +29,32 @@ class CheckpointRun:
         return Path(os.path.relpath(self.file.absolute().parents[1]))
 
     @property
+    def in_run_folder(self) -> bool:
+        """Whether the file still lies where a run wrote it."""
+        return self.file.absolute().parent.name == "checkpoints" and self.config.is_file()
+
+    @property
     def config(self) -> Path:
         """The run's whole configuration."""
         return self.folder / "config.yaml"
 
 
-def find_checkpoint(wanted: str, runs: Path) -> CheckpointRun:
+def find_checkpoint(wanted: str, runs: str) -> CheckpointRun:
     """The checkpoint that the user means.
 
     Args:
         wanted: A file, or ``last`` or ``best``: the newest such file of the runs.
-        runs: The folder of the runs of one configuration.
+        runs: The folders of the runs to choose from, for example ``runs/quickstart/*``.
 
     Raises:
         InputError: if there is none.
     """
     if wanted in ("last", "best"):
-        found = sorted(runs.glob(f"*/checkpoints/{wanted}.ckpt"), key=lambda file: file.stat().st_mtime)
+        found = sorted(map(Path, glob.glob(f"{runs}/checkpoints/{wanted}.ckpt")), key=os.path.getmtime)
         if not found:
             raise InputError(
-                f"--ckpt_path {wanted}: no {wanted}.ckpt in {runs}/*/checkpoints; name the file, or leave the option"
-                " out to train from scratch"
+                f"--ckpt_path {wanted}: no {wanted}.ckpt in {runs}/checkpoints; name the file (`fit` without the option"
+                " trains from scratch)"
             )
         return CheckpointRun(found[-1])
     if not Path(wanted).is_file():
@@ -120,7 +127,7 @@ def describe(recipe: Any) -> str:
 
 def plain(value: Any) -> Any:
     """The value as YAML would hold it: dicts, lists and scalars."""
-    if hasattr(value, "as_dict"):
+    if isinstance(value, Namespace):
         value = value.as_dict()
     if isinstance(value, Mapping):
         return {name: plain(part) for name, part in value.items()}

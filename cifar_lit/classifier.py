@@ -1,6 +1,7 @@
 """What is trained: any network, between pixels and logits, with its loss, optimizer and schedule."""
 
 import inspect
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -56,6 +57,8 @@ class Classifier(LightningModule):
         std: Sequence[float] = (0.25, 0.25, 0.25),
     ) -> None:
         super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise InputError(f"model.label_smoothing must be at least 0 and below 1, got {label_smoothing}")
         self.save_hyperparameters()
         self.net = net
         self.normalize = PixelNormalization(mean, std)
@@ -69,6 +72,7 @@ class Classifier(LightningModule):
         # In a dict, so that the model summary shows the network and not the counters
         self._tallies = {name: LossAndAccuracy() for name in ("train", "recent", "evaluated")}
         self._loaded_step = 0
+        self.judges_loss = True  # whether a loss that is not finite ends training
         self.register_buffer("_broken_at", torch.tensor(-1), persistent=False)
 
     @property
@@ -94,9 +98,15 @@ class Classifier(LightningModule):
     def _check_head(self) -> None:
         training = self.net.training
         self.net.eval()
+        size = "x".join(map(str, self.example_input_array.shape[2:]))
         try:
-            with torch.no_grad(), torch.random.fork_rng():
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
                 logits = self(self.example_input_array.to(self.device))
+        except (RuntimeError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(
+                f"the network {type(self.net).__name__} cannot take images of {size} ({reason})"
+            ) from error
         finally:
             self.net.train(training)
         if logits.shape != (2, self.num_classes):
@@ -114,7 +124,7 @@ class Classifier(LightningModule):
         self._note_broken(loss)
         self._tallies["train"].update(loss, logits, batch.labels)
         self._tallies["recent"].update(loss, logits, batch.labels)
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+        if (self.global_step + 1) % (self.trainer.log_every_n_steps or sys.maxsize) == 0:
             self._check_unbroken()
             recent_loss, _ = self._tallies["recent"].compute()
             self.log("train/loss_step", recent_loss, prog_bar=True)
@@ -124,6 +134,7 @@ class Classifier(LightningModule):
     def on_train_start(self) -> None:
         """Starts counting on the network's device, after checking that a resumed schedule is long enough."""
         self._reset_tallies("train", "recent")
+        self._broken_at.fill_(-1)
         steps = self.trainer.estimated_stepping_batches
         for config in self.trainer.lr_scheduler_configs:
             planned = getattr(config.scheduler, "total_steps", steps)
@@ -146,8 +157,8 @@ class Classifier(LightningModule):
             self._tallies[name].to(self.device).reset()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Makes what the network draws (dropout) a function of (seed, step), whatever else has drawn before."""
-        reseed(run_seed(), self.global_step, self.global_rank)
+        """Makes what the network draws (dropout) a function of (seed, epoch, batch), whatever else has drawn before."""
+        reseed(run_seed(), self.current_epoch, batch_idx, self.global_rank)
 
     def on_train_epoch_end(self) -> None:
         """Logs the epoch's training loss and accuracy, of the network as it was at each step."""
@@ -195,7 +206,7 @@ class Classifier(LightningModule):
         self._broken_at = torch.where(first, self.global_step, self._broken_at)
 
     def _check_unbroken(self) -> None:
-        if (step := int(self._broken_at)) >= 0:
+        if self.judges_loss and (step := int(self._broken_at)) >= 0:
             raise InputError(
                 f"the loss became NaN or infinite at step {step}; training stops, and the checkpoints saved before that"
                 " are whole. Try a lower learning rate (lr_find suggests one), trainer.gradient_clip_val: 1.0,"
@@ -219,7 +230,10 @@ class Classifier(LightningModule):
             scheduler = lr_scheduler(optimizer)
             monitor = getattr(scheduler, "monitor", "val/loss")
             return {"scheduler": scheduler, "interval": "epoch", "monitor": monitor}
-        settings: dict[str, Any] = {"total_steps": int(self.trainer.estimated_stepping_batches)}
+        steps = self.trainer.estimated_stepping_batches
+        if steps == float("inf"):
+            raise InputError("a schedule with total_steps needs an end: set trainer.max_epochs or trainer.max_steps")
+        settings: dict[str, Any] = {"total_steps": int(steps)}
         if self.lr is not None and _takes(lr_scheduler, "max_lr"):
             settings["max_lr"] = self.lr
         return {"scheduler": lr_scheduler(optimizer, **settings), "interval": "step"}

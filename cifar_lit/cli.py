@@ -37,8 +37,8 @@ class SaveRunConfig(SaveConfigCallback):
         if stage != "fit":
             return
         self.config = self.config.clone()
-        for option_of_fit in ("ckpt_path", "lr_find"):
-            self.config.pop(option_of_fit, None)
+        for own_option in ("ckpt_path", "lr_find", "min_lr", "max_lr", "num_training"):
+            self.config.pop(own_option, None)
         self.config.model.lr = pl_module.lr
         self.already_saved = False
         super().setup(trainer, pl_module, stage)
@@ -98,7 +98,7 @@ class CommandLine(LightningCLI):
         self._name_run(config)
         if config.get("ckpt_path") is None:
             return
-        self._run = find_checkpoint(config.ckpt_path, self._runs_folder(config))
+        self._run = find_checkpoint(config.ckpt_path, self._runs_of(config))
         config.ckpt_path = str(self._run.file)
         for note in check_same_model(self._run.file, config.model.as_dict()):
             print(f"warning: {note}", file=sys.stderr)
@@ -109,7 +109,7 @@ class CommandLine(LightningCLI):
         checkpoints = option_values(args, "--ckpt_path")
         if not checkpoints or option_values(args, "-c", "--config"):
             return args
-        config = find_checkpoint(checkpoints[-1], Path("runs", "*")).config
+        config = find_checkpoint(checkpoints[-1], "runs/*/*").config
         if not config.is_file():
             raise InputError(f"there is no {config}; say what the checkpoint was trained with: --config FILE")
         print(f"Configuration of that run: {config}")
@@ -124,9 +124,9 @@ class CommandLine(LightningCLI):
             settings.name = files[0].stem
 
     @staticmethod
-    def _runs_folder(config: Namespace) -> Path:
+    def _runs_of(config: Namespace) -> str:
         settings = config.get("trainer.logger.init_args") or Namespace()
-        return Path(settings.get("save_dir") or "runs", settings.get("name") or "run")
+        return f"{settings.get('save_dir') or 'runs'}/{settings.get('name') or 'run'}/*"
 
     def before_instantiate_classes(self) -> None:
         """Chooses what the configuration leaves open."""
@@ -134,7 +134,7 @@ class CommandLine(LightningCLI):
         if config.trainer.precision is None:
             config.trainer.precision = fastest_precision(config.trainer.accelerator)
         settings = config.get("trainer.logger.init_args")
-        if self._run is not None and settings is not None and "version" in settings:
+        if self._run is not None and self._run.in_run_folder and settings is not None and "version" in settings:
             folder = self._run.folder
             runs = folder.parent
             settings.save_dir, settings.name, settings.version = str(runs.parent), runs.name, folder.name
@@ -164,6 +164,8 @@ class CommandLine(LightningCLI):
         return self.trainer.loggers[0].log_dir if self.trainer.loggers else None
 
     def _make_run_folder(self) -> None:
+        if not self.trainer.is_global_zero:
+            return
         folder = self._run_folder
         try:
             Path(folder or self.trainer.default_root_dir).mkdir(parents=True, exist_ok=True)
@@ -176,7 +178,7 @@ class CommandLine(LightningCLI):
     def before_fit(self) -> None:
         """Makes the run's folder. Without validation there is no best checkpoint, only the last."""
         self._make_run_folder()
-        if self.datamodule.val_set is None:
+        if self.datamodule.val_set is None or self.trainer.limit_val_batches == 0:
             best = self._get(self.config_init, "best_checkpoint")
             self.trainer.callbacks = [callback for callback in self.trainer.callbacks if callback is not best]
 

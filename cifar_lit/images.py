@@ -43,7 +43,9 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
             upright = ImageOps.exif_transpose(to_rgb(image))
     except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         reason = str(error).replace(repr(str(path)), "it").replace(f"'{path}'", "it")
-        raise InputError(f"{path} cannot be read as an image ({reason}): replace or remove it") from error
+        raise InputError(
+            f"{path} cannot be read as an image ({reason}): replace or remove it, or set skip_unreadable"
+        ) from error
     if size is not None and upright.size != (size[1], size[0]):
         upright = ImageOps.fit(upright, (size[1], size[0]), Image.Resampling.BILINEAR)
     return np.asarray(upright)

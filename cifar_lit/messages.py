@@ -68,6 +68,10 @@ def _missing(key: str, match: re.Match[str], text: str, options: list[str]) -> s
 
 
 def _wrong_type(key: str, match: re.Match[str], text: str, options: list[str]) -> str:
+    if failed := re.search(
+        r"Problem with given class_path|[Nn]o module named|[Uu]nable to load|has no attribute", text
+    ):
+        return f"{key}: {text[failed.start() :]}"
     expected = dict.fromkeys(re.findall(r"Expected an? (?:<class '(?:\w+\.)*(\w+)'>|\w+)", text))
     kinds = " or ".join("null" if kind == "NoneType" else kind for kind in expected if kind)
     value = re.search(r"(?:Given value:|Got value:) (.*)$", text)

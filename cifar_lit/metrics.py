@@ -19,7 +19,7 @@ class LossAndAccuracy(Metric):
 
     def __init__(self) -> None:
         super().__init__()
-        self.add_state("loss_sum", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("loss_sum", torch.tensor(0.0), dist_reduce_fx="sum")
         self.add_state("correct", torch.tensor(0), dist_reduce_fx="sum")
         self.add_state("samples", torch.tensor(0), dist_reduce_fx="sum")
 
@@ -39,4 +39,4 @@ class LossAndAccuracy(Metric):
 
     def compute(self) -> tuple[Tensor, Tensor]:
         """Mean loss and accuracy, scalars in float32 (NaN before any sample)."""
-        return (self.loss_sum / self.samples).float(), self.correct / self.samples
+        return self.loss_sum / self.samples, self.correct / self.samples

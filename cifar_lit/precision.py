@@ -13,8 +13,10 @@ def fastest_precision(accelerator: str) -> Literal["bf16-mixed", "32-true"]:
     """
     if accelerator != "cpu" and torch.cuda.is_available():
         native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
+    elif accelerator in ("auto", "cpu") and not (accelerator == "auto" and torch.backends.mps.is_available()):
         # other CPUs emulate it, slower than float32
         features = torch.cpu.get_capabilities()
         native = any(features.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    else:
+        native = False
     return "bf16-mixed" if native else "32-true"

@@ -3,6 +3,7 @@
 import csv
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from cifar_lit.arguments import Parser
-from cifar_lit.checkpoints import describe, read_checkpoint
+from cifar_lit.checkpoints import describe, find_checkpoint, read_checkpoint
 from cifar_lit.errors import InputError
 from cifar_lit.images import SUFFIXES, image_files, read_image
 from cifar_lit.models import PixelNormalization
@@ -39,31 +40,30 @@ def predict(
 
     Args:
         images: Image files, or folders of them at any depth.
-        ckpt_path: The checkpoint, for example runs/quickstart/version_0/checkpoints/best.ckpt.
+        ckpt_path: The checkpoint: a file, or ``best`` or ``last`` for the newest such file in runs.
         output: The CSV to write.
         top_k: How many classes to write for each image, at most as many as there are.
         batch_size: Images in a batch.
-        skip_unreadable: Leave out files that cannot be read as images, and name them, instead of refusing to start.
+        skip_unreadable: Leave out files that cannot be read as images, and name them, instead of ending.
     """
     if top_k < 1 or batch_size < 1:
         raise InputError(f"top_k and batch_size must be at least 1, got {top_k} and {batch_size}")
-    classifier, class_names, image_size = load_classifier(Path(ckpt_path))
+    classifier, class_names, image_size = load_classifier(find_checkpoint(ckpt_path, "runs/*/*").file)
     files = _files(images)
     top_k = min(top_k, len(class_names))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     classifier.to(device)
     header = ["file", *(f"{column}_{rank}" for rank in range(1, top_k + 1) for column in ("class", "probability"))]
-    try:
+    rows = [header]
+    for batch_files, pixels in _batches(files, image_size, batch_size, skip_unreadable):
+        shares, labels = probabilities_of(classifier, pixels.to(device)).topk(top_k)
+        rows += map(partial(_cells, class_names=class_names), batch_files, labels.tolist(), shares.tolist())
+    try:  # only now, so that an older file is not lost to an image that cannot be read
         with open(output, "w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(header)
-            for batch_files, pixels in _batches(files, image_size, batch_size, skip_unreadable):
-                shares, labels = probabilities_of(classifier, pixels.to(device)).topk(top_k)
-                for row in zip(batch_files, labels.tolist(), shares.tolist(), strict=True):
-                    writer.writerow(_cells(*row, class_names))
+            csv.writer(file).writerows(rows)
     except OSError as error:
-        raise InputError(f"{output} cannot be written ({error}); choose another file with --output") from error
-    print(f"{len(files)} images classified: {output}")
+        raise InputError(f"{output} cannot be written ({error.strerror}); choose another: --output FILE") from error
+    print(f"{len(rows) - 1} images classified: {output}")
 
 
 def _cells(path: Path, labels: list[int], shares: list[float], class_names: list[str]) -> list[str]:
@@ -91,17 +91,38 @@ def load_classifier(file: Path) -> tuple[nn.Module, list[str], tuple[int, int]]:
         InputError: if the file is not a checkpoint of this program, or its network cannot be built.
     """
     checkpoint = read_checkpoint(file)
-    settings: dict[str, Any] = checkpoint["hyper_parameters"]
+    settings: dict[str, Any] = checkpoint.get("hyper_parameters", {})
     try:
-        classifier = nn.Sequential()
-        classifier.add_module("normalize", PixelNormalization(settings["mean"], settings["std"]))
-        classifier.add_module("net", build_network(settings["net"]))
+        classifier = EvaluatedClassifier(
+            PixelNormalization(settings["mean"], settings["std"]), build_network(settings["net"]), settings["flip_tta"]
+        )
         classifier.load_state_dict(checkpoint["state_dict"])
+        height, width = settings["image_size"]
+        return classifier.eval(), list(settings["class_names"]), (height, width)
     except (ImportError, AttributeError, TypeError, KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{file}: its network {describe(settings.get('net'))} cannot be built ({reason})") from error
-    height, width = settings["image_size"]
-    return classifier.eval(), list(settings["class_names"]), (height, width)
+
+
+class EvaluatedClassifier(nn.Module):
+    """A trained classifier as it is judged: pixels in, logits out, averaged with the mirror image's if so trained.
+
+    Args:
+        normalize: Scales and normalises the pixels.
+        net: The network.
+        flip_tta: Whether to average over the image and its mirror image.
+    """
+
+    def __init__(self, normalize: PixelNormalization, net: nn.Module, flip_tta: bool) -> None:
+        super().__init__()
+        self.normalize, self.net, self.flip_tta = normalize, net, flip_tta
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Logits float32 (N, classes) of pixels uint8 (N, 3, H, W)."""
+        logits: Tensor = self.net(self.normalize(pixels)).float()
+        if self.flip_tta:
+            logits = (logits + self.net(self.normalize(pixels.flip(-1))).float()) / 2
+        return logits
 
 
 def _files(images: Sequence[str]) -> list[Path]:

@@ -3,7 +3,6 @@
 import os
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
@@ -43,7 +42,7 @@ def print_next_steps(checkpoint: str, run_folder: str) -> None:
     """Prints where the checkpoint is, and the commands that test it and open TensorBoard."""
     # `uv run` sets UV; without it in front, a newcomer's shell would find neither the packages nor tensorboard
     prefix = "uv run " if "UV" in os.environ else ""
-    program = f"{prefix or 'python '}{Path(sys.argv[0]).name}"
+    program = f"{prefix or 'python '}{sys.argv[0]}"
     print(f"Checkpoint: {checkpoint}")
     print(f"Test it:    {program} test --ckpt_path {checkpoint}")
     print(f"See it:     {prefix}tensorboard --logdir {run_folder} --samples_per_plugin images=100")

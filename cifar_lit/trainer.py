@@ -77,6 +77,8 @@ class Trainer(pl.Trainer):
         """
         if lr_find:
             assert isinstance(model, Classifier)
+            if ckpt_path is not None:
+                raise InputError("--lr_find begins a run and --ckpt_path goes on with one: give one of the two")
             self.lr_find(model, datamodule)
         super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)
 
@@ -105,11 +107,25 @@ class Trainer(pl.Trainer):
             raise InputError(f"num_training must be at least 20 for a curve that tells anything, got {num_training}")
         if not 0 < min_lr < max_lr:
             raise InputError(f"min_lr must be above 0 and below max_lr, got {min_lr} and {max_lr}")
-        finder = Tuner(self).lr_find(
-            model, datamodule=datamodule, min_lr=min_lr, max_lr=max_lr, num_training=num_training, update_attr=False
-        )
+        epochs = self.fit_loop.max_epochs
+        self.fit_loop.max_epochs = num_training  # enough even with one batch an epoch, for the search ends by its steps
+        model.judges_loss = False  # that of too high a rate may well be NaN
+        try:
+            finder = Tuner(self).lr_find(
+                model,
+                datamodule=datamodule,
+                min_lr=min_lr,
+                max_lr=max_lr,
+                num_training=num_training,
+                early_stop_threshold=8.0,  # 4 times the best loss, which Lightning's smoothing may have halved
+                update_attr=False,
+            )
+        finally:
+            self.fit_loop.max_epochs = epochs
+            model.judges_loss = True
         if finder is None:
             raise InputError("the learning rate cannot be sought with trainer.fast_dev_run; remove it")
+        finder.results["loss"] = unbiased(finder.results["loss"])
         suggestion = tenth_of_minimum(finder)
         model.lr = suggestion
         model.hparams["lr"] = suggestion
@@ -117,6 +133,20 @@ class Trainer(pl.Trainer):
         if self.is_global_zero and isinstance(self.logger, TensorBoardLogger):
             _write_plot(finder, suggestion, self.logger)
         return suggestion
+
+
+def unbiased(losses: list[float]) -> list[float]:
+    """Lightning's smoothed losses, with the start of the average rightly accounted for.
+
+    It divides the n-th exponential average by 1 - beta^(n+1) where 1 - beta^n is meant (Kingma & Ba 2014,
+    arXiv:1412.6980, section 3), so that its curve begins at half the loss.
+
+    >>> average = 0.02 * 3.0  # of one loss of 3.0
+    >>> round(unbiased([average / (1 - 0.98**2)])[0], 6)
+    3.0
+    """
+    beta = 0.98  # of lightning.pytorch.tuner.lr_finder._LRCallback
+    return [loss * (1 - beta ** (n + 1)) / (1 - beta**n) for n, loss in enumerate(losses, start=1)]
 
 
 def tenth_of_minimum(finder: _LRFinder) -> float:
@@ -128,7 +158,7 @@ def tenth_of_minimum(finder: _LRFinder) -> float:
     Source: the "minimum" rule of fastai's learning-rate finder (Howard & Gugger 2020, arXiv:2002.04688).
     """
     rates, losses = np.array(finder.results["lr"]), np.array(finder.results["loss"])
-    settled = slice(10, None)  # Lightning's margin: its smoothing starts far too low
+    settled = slice(10, None)  # Lightning's margin: of the first losses, the mean is of a few batches only
     rates, losses = rates[settled], losses[settled]
     if not np.isfinite(losses).any():
         raise InputError("the loss diverged before a learning rate could be found; lower min_lr, or raise num_training")

@@ -8,6 +8,7 @@ import pytest
 import torch
 import yaml
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.conftest import QUIET, ROOT, TINY, Outcome, weights, write_class_folders
 
@@ -33,11 +34,11 @@ def test_fixed_folder_can_be_written_again(fit: Fit) -> None:
     assert fit("fixed", "--trainer.logger.version", "here") == fit("fixed", "--trainer.logger.version", "here")
 
 
-@pytest.mark.parametrize("command", ["validate", "test"])
-def test_checkpoint_alone_is_enough_to_judge_it(command: str, fit: Fit, program: Program) -> None:
+@pytest.mark.parametrize(("command", "checkpoint"), [("validate", "last"), ("test", "file")])
+def test_checkpoint_alone_is_enough_to_judge_it(command: str, checkpoint: str, fit: Fit, program: Program) -> None:
     run = fit("judged")
     before = (run / "config.yaml").read_text()
-    outcome = program(command, "--ckpt_path", run / "checkpoints" / "best.ckpt")
+    outcome = program(command, "--ckpt_path", run / "checkpoints" / "best.ckpt" if checkpoint == "file" else checkpoint)
     assert outcome.status == 0, outcome.err
     assert "accuracy" in outcome.out
     assert [folder.name for folder in Path("runs/judged").iterdir()] == ["version_0"]
@@ -174,17 +175,22 @@ def test_predict_refuses_or_leaves_out_unreadable_images(fit: Fit, program: Prog
     outcome = program("predict", "good.png", "broken.png", "--ckpt_path", checkpoint)
     assert outcome.status == 2
     assert "broken.png cannot be read" in outcome.err
-    outcome = program("predict", "good.png", "broken.png", "--ckpt_path", checkpoint, "--skip_unreadable", "true")
-    assert outcome.status == 0
+    assert not Path("predictions.csv").exists()
+    outcome = program("predict", "good.png", "broken.png", "--ckpt_path", "best", "--skip_unreadable", "true")
+    assert outcome.status == 0, outcome.err
     assert "left out: broken.png" in outcome.out
+    assert "1 images classified" in outcome.out
 
 
 # The learning-rate finder
 
 
 def test_lr_find_prints_a_suggestion_and_draws_it(program: Program) -> None:
-    outcome = program("lr_find", "--config", QUICKSTART, *TINY, "--num_training", 40)
+    outcome = program("lr_find", "--config", QUICKSTART, *TINY, "--num_training", 40)  # 21 steps an epoch
     assert outcome.status == 0, outcome.err
+    assert "stopped early" not in outcome.err
+    shown = EventAccumulator("runs/quickstart/version_0").Reload()
+    assert shown.Tags()["images"] == ["learning-rate finder"]
     assert "Suggested learning rate: " in outcome.err
     with Image.open("runs/quickstart/version_0/lr_find.png") as plot:
         assert plot.size == (600, 400)
@@ -209,6 +215,7 @@ def test_onecycle_peaks_at_the_rate_that_was_found(program: Program, monkeypatch
     trained = rates[-2 * 21 :]
     assert max(trained) == pytest.approx(suggestion, rel=0.01)
     assert max(trained) != pytest.approx(0.05, rel=0.01)  # the YAML's max_lr
+    assert 1e-4 < suggestion <= 0.1  # a tenth of where the loss is lowest, on a search from 1e-6 to 1
     saved = yaml.safe_load(Path("runs/quickstart/version_0/config.yaml").read_text())
     assert saved["model"]["lr"] == pytest.approx(suggestion, rel=0.01)
 
@@ -221,12 +228,15 @@ def test_onecycle_peaks_at_the_rate_that_was_found(program: Program, monkeypatch
 
 # Errors: one clear line, a status other than 0, nothing lost
 
+_WRONG_MONITOR = '{"class_path": "EarlyStopping", "init_args": {"monitor": "val/los"}}'
+
 
 @pytest.mark.parametrize(
     ("args", "message"),
     [
         ([], "no command is given (commands: fit, validate, test, lr_find, predict, schema)"),
         (["fitt"], "there is no command 'fitt'; did you mean 'fit'?"),
+        (["--config", "none.yaml", "fit"], "the command comes first"),
         (["fit"], "no network is configured; give a configuration"),
         (["fit", "--config", "none.yaml"], "--config: none.yaml cannot be read"),
         (["fit", "--config", "broken.yaml"], "broken.yaml is not valid YAML"),
@@ -245,9 +255,17 @@ def test_onecycle_peaks_at_the_rate_that_was_found(program: Program, monkeypatch
         (["fit", "Q", "--ckpt_path", "none.ckpt"], "there is no file none.ckpt"),
         (["fit", "Q", "--ckpt_path", "broken.yaml"], "broken.yaml is not a whole checkpoint"),
         (["validate", "--ckpt_path", "broken.yaml"], "say what the checkpoint was trained with"),
+        (["fit", "Q", "--model.net", "torchvision.models.resnet99"], "resnet99"),
+        (["fit", "Q", "--model.net.residual_layers", "[4]"], "residual_layers must be taken from 1, 2, 3"),
+        (["fit", "Q", "--model.label_smoothing", "2"], "model.label_smoothing must be"),
+        (["fit", "Q", "--data.num_workers", "-1"], "data.num_workers"),
+        (["fit", "Q", "--trainer.max_epochs", "-1"], "set trainer.max_epochs"),
+        (["fit", "Q", "--trainer.max_epochs", "1", "--trainer.callbacks+", "WRONG_MONITOR"], "val/los"),
+        (["fit", "Q", "--trainer.accelerator", "cpu", "--trainer.devices", "0"], "devices"),
+        (["fit", "Q", "--ckpt_path", "broken.yaml", "--lr_find", "true"], "is not a whole checkpoint"),
         (["lr_find", "Q", "--num_training", "5"], "num_training must be at least 20"),
         (["predict"], "images, ckpt_path missing"),
-        (["predict", "none.png", "--ckpt_path", "none.ckpt"], "none.ckpt is not a whole checkpoint"),
+        (["predict", "none.png", "--ckpt_path", "none.ckpt"], "there is no file none.ckpt"),
         (["fit", "Q", "--trainer.logger.save_dir", "file"], "file"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
@@ -260,6 +278,7 @@ def test_mistake_is_told_in_one_line(args: list[str], message: str, program: Pro
         "trainer:\n  callbacks:\n  - class_path: TrainingSamples\n    init_args: {cuont: 3}\n"
     )
     Path("file").touch()
+    args = [arg.replace("WRONG_MONITOR", _WRONG_MONITOR) for arg in args]
     expanded = [part for arg in args for part in (["--config", str(QUICKSTART), *QUIET] if arg == "Q" else [arg])]
     outcome = program(*expanded)
     assert outcome.status == 2
@@ -283,6 +302,24 @@ def test_checkpoint_of_other_classes_is_refused(fit: Fit, program: Program) -> N
     outcome = program("test", "--ckpt_path", checkpoint, "--data", "ClassFolders", "--data.root", root)
     assert outcome.status == 2
     assert "was trained on the classes zero, one" in outcome.err
+
+
+def test_data_of_five_classes_do_not_fit_a_head_of_ten(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("ten_network.py").write_text(OWN_NETWORK.replace("outputs: int = 5", "outputs: int = 10"))
+    monkeypatch.syspath_prepend(Path.cwd())
+    root = write_class_folders(Path("images"), tuple("abcde"), size=(32, 32))
+    data = ["--data", "ClassFolders", "--data.root", root, "--data.batch_size", 8]
+    outcome = program("fit", "--config", QUICKSTART, *TINY, *data, "--model.net", "ten_network.Fixed")
+    assert outcome.status == 2
+    assert "output of shape (2, 10) for 2 images, but the data have 5 classes" in outcome.err
+
+
+def test_search_and_resume_are_refused_together(fit: Fit, program: Program) -> None:
+    fit("quickstart")
+    both = ["--ckpt_path", "last", "--lr_find", "true"]
+    outcome = program("fit", "--config", QUICKSTART, *TINY, *both)
+    assert outcome.status == 2
+    assert "give one of the two" in outcome.err
 
 
 def test_setting_that_a_checkpoint_overrides_is_told(fit: Fit, program: Program) -> None:

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -63,6 +64,14 @@ def test_config_trains_through_the_real_program(
         counted = sum(value.numel() for name, value in values if name.endswith(("weight", "bias")))
         assert len(trained) == sum(name.endswith(("weight", "bias")) for name, _ in values)
         assert counted == PARAMETERS[config.stem]
+
+
+def test_quickstart_reaches_98_percent_on_its_test_images(program: Callable[..., Outcome]) -> None:
+    assert program("fit", "--config", ROOT / "configs" / "quickstart.yaml", *QUIET).status == 0
+    outcome = program("test", "--ckpt_path", "best")
+    assert outcome.status == 0, outcome.err
+    [accuracy] = re.findall(r"accuracy\D*([\d.]+)", outcome.out)
+    assert float(accuracy) >= 0.98
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.stem)

@@ -43,7 +43,9 @@ def test_hold_out_is_stratified_seeded_and_disjoint() -> None:
     assert not torch.equal(held_out, hold_out(labels, 0.1, 1, names)[1])
 
 
-@pytest.mark.parametrize(("labels", "fraction"), [([0, 0, 0, 1], 0.5), ([0, 1] * 10, 0.05)])
+@pytest.mark.parametrize(
+    ("labels", "fraction"), [([0, 0, 0, 1], 0.5), ([0, 1] * 10, 0.05), ([0, 1] * 5, 0.9), ([0] * 98 + [1] * 2, 0.1)]
+)
 def test_hold_out_refuses_what_would_leave_a_class_out(labels: list[int], fraction: float) -> None:
     with pytest.raises(InputError, match=r"cannot be held out.*data\.val_fraction"):
         hold_out(torch.tensor(labels), fraction, 0, ["cat", "dog"])
@@ -226,7 +228,7 @@ def make_train_only(root: Path) -> None:
         (lambda root: (root / "train").rename(root / "training"), "no folder train"),
         (make_train_only, "only one class folder, 'cat'"),
         (lambda root: (root / "test" / "dog").rename(root / "test" / "wolf"), "a class that train lacks: wolf"),
-        (lambda root: (root / "train" / "bird").mkdir(), "train/bird is empty"),
+        (lambda root: (root / "train" / "bird").mkdir(), "train/bird holds no images"),
     ],
 )
 def test_folders_that_cannot_be_used_are_refused_in_one_line(spoil: Any, message: str) -> None:

@@ -1,11 +1,13 @@
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
 
 from cifar_lit import models
+from cifar_lit.errors import InputError
 from cifar_lit.models import PixelNormalization, ResNet9, ResNet18, TinyNet, WideResNet
 from cifar_lit.models.recipe import build_network
 from tests.conftest import ROOT
@@ -76,7 +78,7 @@ def test_wide_resnet_refuses_depths_that_do_not_exist(depth: int, ok: bool) -> N
     if ok:
         WideResNet(depth=depth, width=1)
     else:
-        with pytest.raises(ValueError, match=r"6 n \+ 4"):
+        with pytest.raises(InputError, match=r"6 n \+ 4"):
             WideResNet(depth=depth)
 
 
@@ -94,8 +96,9 @@ def test_recipe_builds_nested_classes_and_functions() -> None:
     assert isinstance(build_network(recipe), nn.Sequential)
     resnet = build_network({"class_path": "torchvision.models.resnet18", "dict_kwargs": {"num_classes": 3}})
     assert resnet.fc.out_features == 3  # type: ignore[union-attr]
-    with pytest.raises(TypeError, match=r"no torch.nn.Module"):
-        build_network({"class_path": "builtins.dict"})
+    with pytest.raises(TypeError, match=r"os\.mkdir is no torch"):
+        build_network({"class_path": "os.mkdir", "init_args": {"path": "planted"}})
+    assert not Path("planted").exists()  # it was not called
 
 
 def test_networks_are_imported_without_lightning() -> None:

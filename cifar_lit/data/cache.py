@@ -104,7 +104,10 @@ def _scan_class(folder: Path, relative: str, label: int) -> Iterator[_ImageFile]
             if entry.is_dir():
                 yield from _scan_class(folder / entry.name, path, label)
             elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
-                stat = entry.stat()
+                try:
+                    stat = entry.stat()
+                except OSError as error:
+                    raise InputError(f"{folder / entry.name} cannot be read ({error.strerror}): remove it") from error
                 yield _ImageFile(path, label, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
@@ -184,7 +187,7 @@ def _common_size(folder: Path, files: list[_ImageFile]) -> tuple[int, int]:
         try:
             with Image.open(folder / file.path) as image:
                 sizes.add((image.height, image.width))
-        except OSError:
+        except (OSError, Image.DecompressionBombError):
             continue  # named when it is decoded
         if len(sizes) > 1:
             break

@@ -61,6 +61,11 @@ class ImageDataModule(LightningDataModule, ABC):
             raise InputError(f"data.batch_size must be at least 1, got {batch_size}")
         if not 0 <= val_fraction < 1:
             raise InputError(f"data.val_fraction must be at least 0 and below 1, got {val_fraction}")
+        if num_workers < 0 or mixup < 0 or cutmix < 0:
+            raise InputError(
+                "data.num_workers, data.mixup and data.cutmix must be at least 0,"
+                f" got {num_workers}, {mixup} and {cutmix}"
+            )
         self.batch_size, self.num_workers = batch_size, num_workers
         self.augment = augment or []
         self._albumentations, self._mixup, self._cutmix = albumentations, mixup, cutmix
@@ -180,6 +185,6 @@ class ImageDataModule(LightningDataModule, ABC):
                 pixels = augmentation(pixels, random, self.mean)
             batch = batch._replace(pixels=pixels)
         if self._mixing is not None:
-            step = self.trainer.global_step
-            batch = self._mixing(batch, key("mixing", seed, step, self.trainer.global_rank))
+            place = self.trainer.fit_loop.batch_idx
+            batch = self._mixing(batch, key("mixing", seed, epoch, place, self.trainer.global_rank))
         return batch

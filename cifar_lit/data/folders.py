@@ -5,10 +5,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from cifar_lit.data.batches import LabelledImages
 from cifar_lit.data.cache import FolderImages, decoded_folder
 from cifar_lit.data.datamodule import ImageDataModule, Split
 from cifar_lit.errors import InputError
+from cifar_lit.images import SUFFIXES
 
 
 class ClassFolders(ImageDataModule):
@@ -80,10 +83,15 @@ class ClassFolders(ImageDataModule):
 
     @cached_property
     def _train(self) -> FolderImages:
-        for name in self.class_names:
-            if not any((self.root / "train" / name).iterdir()):
-                raise InputError(f"{self.root}/train/{name} is empty; add images of that class, or remove the folder")
-        return self._decoded("train", self._size)
+        found = self._decoded("train", self._size)
+        counts = torch.bincount(found.images.labels, minlength=self.num_classes)
+        for name, count in zip(self.class_names, counts.tolist(), strict=True):
+            if count == 0:
+                raise InputError(
+                    f"{self.root}/train/{name} holds no images ({', '.join(sorted(SUFFIXES))});"
+                    " add some of that class, or remove the folder"
+                )
+        return found
 
     def _decoded(self, split: Split, size: tuple[int, int] | None) -> FolderImages:
         return decoded_folder(

@@ -29,14 +29,18 @@ def hold_out(labels: Tensor, fraction: float, seed: int, class_names: list[str])
 
     counts = torch.bincount(labels, minlength=len(class_names))
     fewest = int(counts.argmin())
-    held_out_images = round(len(labels) * fraction)
-    if counts[fewest] < 2 or held_out_images < len(class_names):
-        raise InputError(
-            f"{fraction:.0%} of {len(labels)} training images cannot be held out for validation with every class in it:"
-            f" class {class_names[fewest]!r} has {counts[fewest]}, and there are {len(class_names)} classes;"
-            " add images or a val/ folder, raise data.val_fraction, or set it to 0 to train without validation"
+    size = round(len(labels) * fraction)
+    if counts[fewest] >= 2 and len(class_names) <= size <= len(labels) - len(class_names):
+        kept, held_out = (
+            torch.from_numpy(rows).sort().values
+            for rows in train_test_split(
+                torch.arange(len(labels)).numpy(), test_size=size, stratify=labels.numpy(), random_state=seed
+            )
         )
-    kept, held_out = train_test_split(
-        torch.arange(len(labels)).numpy(), test_size=held_out_images, stratify=labels.numpy(), random_state=seed
+        if all(len(labels[rows].unique()) == len(class_names) for rows in (kept, held_out)):
+            return kept, held_out
+    raise InputError(
+        f"{fraction:.0%} of {len(labels)} training images cannot be held out for validation with every class on both"
+        f" sides: class {class_names[fewest]!r} has {counts[fewest]}, and there are {len(class_names)} classes;"
+        " add images or a val/ folder, change data.val_fraction, or set it to 0 to train without validation"
     )
-    return torch.from_numpy(kept).sort().values, torch.from_numpy(held_out).sort().values

@@ -5,6 +5,8 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from cifar_lit.errors import InputError
+
 Norm = Literal["batch", "group", "layer"]
 
 
@@ -37,7 +39,7 @@ class ResNet9(nn.Module):
     ) -> None:
         super().__init__()
         if not set(residual_layers) <= {1, 2, 3}:
-            raise ValueError(f"residual_layers must be taken from 1, 2, 3, got {list(residual_layers)}")
+            raise InputError(f"residual_layers must be taken from 1, 2, 3, got {list(residual_layers)}")
 
         def block(inputs: int, outputs: int, pool: bool) -> nn.Sequential:
             return conv_block(inputs, outputs, pool, bias=bias, dropout=dropout, norm=norm)

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from cifar_lit.errors import InputError
+
 
 class WideResNet(nn.Module):
     """WRN-depth-width, for example WRN-16-4 (the default) or WRN-28-10.
@@ -19,7 +21,7 @@ class WideResNet(nn.Module):
     def __init__(self, num_classes: int = 10, depth: int = 16, width: int = 4, dropout: float = 0.0) -> None:
         super().__init__()
         if depth < 10 or (depth - 4) % 6:
-            raise ValueError(f"depth must be 6 n + 4 (10, 16, 22, 28, 40, ...), got {depth}")
+            raise InputError(f"depth must be 6 n + 4 (10, 16, 22, 28, 40, ...), got {depth}")
         blocks = (depth - 4) // 6
         self.stem = nn.Conv2d(3, 16, 3, padding=1, bias=False)
         stages, channels = [], 16
