@@ -1,4 +1,4 @@
-"""Trains an image classifier from one YAML file, shows why it is right or wrong, and classifies images with it.
+"""Trains an image classifier from one YAML file, shows its training in TensorBoard, and classifies images with it.
 
 python main.py fit --config configs/quickstart.yaml
 """

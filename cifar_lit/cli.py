@@ -23,7 +23,7 @@ from cifar_lit.result import metrics_of, print_metrics, print_next_steps
 from cifar_lit.schema import config_schema
 from cifar_lit.trainer import Trainer
 
-DESCRIPTION = """Trains an image classifier from one YAML file and shows why it is right or wrong.
+DESCRIPTION = """Trains an image classifier from one YAML file and shows its training in TensorBoard.
 Two further commands: `predict IMAGES --ckpt_path FILE` classifies images; `schema` prints a JSON Schema of the YAML."""
 FIT = """Trains a network. CIFAR-10 (downloaded): --config configs/resnet9_s4.yaml. Your own images, in
 DIR/train/<class>/ and DIR/test/<class>/: the same with --data ClassFolders --data.root DIR."""

@@ -32,3 +32,12 @@ def test_a_callback_that_draws_numbers_changes_nothing(fit: Fit, monkeypatch: py
     monkeypatch.syspath_prepend(Path.cwd())
     draws = ["--trainer.callbacks", '["drawing.Draws"]']
     assert equal(weights(fit("without", *BATCHED, *DROPOUT)), weights(fit("with", *BATCHED, *DROPOUT, *draws)))
+
+
+def test_each_batch_has_numbers_of_its_own_also_when_gradients_are_accumulated(
+    fit: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys: list[tuple[int | str, ...]] = []
+    monkeypatch.setattr("cifar_lit.classifier.reseed", lambda *parts: keys.append(parts))
+    fit("accumulated", "--trainer.accumulate_grad_batches", 2, "--trainer.max_epochs", 2)
+    assert len(keys) == len(set(keys)) == 42

@@ -18,7 +18,7 @@ def class_count_chart(class_names: Sequence[str], counts: Mapping[str, Sequence[
         uint8 (height, width, 3).
     """
     classes, splits = len(class_names), len(counts)
-    figure = Figure(figsize=(5, max(2.5, 1.2 + 0.26 * classes)), dpi=100, layout="constrained")
+    figure = Figure(figsize=(5, min(60.0, max(2.5, 1.2 + 0.26 * classes))), dpi=100, layout="constrained")
     canvas, axes = FigureCanvasAgg(figure), figure.subplots()
     places, thickness = np.arange(classes), 0.8 / max(splits, 1)
     for number, (split, values) in enumerate(counts.items()):

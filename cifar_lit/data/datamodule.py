@@ -150,7 +150,10 @@ class ImageDataModule(LightningDataModule, ABC):
         """Test batches in the source's order."""
         test = self.load("test")
         if test is None:
-            raise InputError(f"{type(self).__name__} has no test images; use `validate`, or add them")
+            raise InputError(
+                f"{type(self).__name__} has no test images (of class folders: <root>/test/<class>/*);"
+                " add them, or use `validate`"
+            )
         return self._loader(ImageDataset(test, torch.arange(len(test))), training=False)
 
     def _loader(self, dataset: ImageDataset, *, training: bool) -> DataLoader[Batch]:
