@@ -23,6 +23,7 @@ NAMED_IN_YAML = (
     "callbacks.class_accuracy",
     "callbacks.class_counts",
     "callbacks.model_summary",
+    "callbacks.progress_bar",
     "callbacks.training_samples",
 )
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from callbacks.rendering.grid import image_grid
@@ -19,7 +20,7 @@ class TrainingSamples(Callback):
 
     def __init__(self, count: int = 30) -> None:
         if count < 0:
-            raise ValueError(f"TrainingSamples: count must be at least 0, got {count}")
+            raise MisconfigurationException(f"TrainingSamples: count must be at least 0, got {count}")
         self.count = count
         self._shown = False
 

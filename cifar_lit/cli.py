@@ -10,11 +10,17 @@ from typing import Any, NoReturn
 from jsonargparse import Namespace
 from lightning.pytorch import LightningModule
 from lightning.pytorch import Trainer as LightningTrainer
-from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from cifar_lit.arguments import Parser, check_yaml, option_values
-from cifar_lit.checkpoints import CheckpointRun, check_same_model, find_checkpoint, read_hyperparameters
+from cifar_lit.checkpoints import (
+    CheckpointRun,
+    check_same_model,
+    find_checkpoint,
+    read_checkpoint,
+    read_hyperparameters,
+)
 from cifar_lit.classifier import Classifier
 from cifar_lit.data.datamodule import ImageDataModule
 from cifar_lit.errors import InputError
@@ -191,10 +197,18 @@ class CommandLine(LightningCLI):
         if isinstance(checkpoint, ModelCheckpoint) and checkpoint.best_model_score is not None:
             columns["best val"] = metrics_of("val", {str(checkpoint.monitor): checkpoint.best_model_score})
         seconds = time.monotonic() - self._started
-        title = f"{trainer.current_epoch} epochs, {trainer.global_step} steps, {seconds:.0f} s"
+        title = f"{trainer.current_epoch} epochs, {trainer.global_step} steps, {seconds:.0f} s{self._ended_early()}"
         print_metrics(title, {heading: metrics for heading, metrics in columns.items() if metrics})
         if isinstance(checkpoint, ModelCheckpoint) and self._run_folder is not None:
             print_next_steps(checkpoint.best_model_path, self._run_folder)
+
+    def _ended_early(self) -> str:
+        trainer = self.trainer
+        if self._run is not None and trainer.global_step == read_checkpoint(self._run.file)["global_step"]:
+            return " (nothing was left to train; a higher trainer.max_epochs would go on)"
+        if any(isinstance(callback, EarlyStopping) and callback.stopped_epoch for callback in trainer.callbacks):
+            return f" (stopped early, of {trainer.max_epochs} epochs)"
+        return ""
 
     def validate(self, **kwargs: Any) -> None:
         """Judges a checkpoint by the validation images."""

@@ -10,7 +10,7 @@ from cifar_lit.classifier import Classifier
 from cifar_lit.metrics import LossAndAccuracy
 from cifar_lit.models import TinyNet
 from cifar_lit.precision import fastest_precision
-from tests.conftest import Outcome, equal, weights
+from tests.conftest import ROOT, TINY, Outcome, equal, weights
 
 Fit = Callable[..., Path]
 
@@ -96,10 +96,12 @@ def test_flip_averaging_does_not_change_training(fit: Fit) -> None:
     assert equal(plain, weights(fit("flip", "--model.flip_tta", "true")))
 
 
-def test_early_stopping_stops(fit: Fit) -> None:
+def test_early_stopping_stops_and_says_so(program: Callable[..., Outcome]) -> None:
     stopping = '{"class_path": "EarlyStopping", "init_args": {"monitor": "val/loss", "patience": 1, "min_delta": 99}}'
-    run = fit("stopped", "--trainer.max_epochs", 9, "--trainer.callbacks+", stopping)
-    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 1
+    config = ROOT / "configs" / "quickstart.yaml"
+    outcome = program("fit", "--config", config, *TINY, "--trainer.max_epochs", 9, "--trainer.callbacks+", stopping)
+    assert "stopped early, of 9 epochs" in outcome.out
+    assert torch.load("runs/quickstart/version_0/checkpoints/last.ckpt", weights_only=True)["epoch"] == 1
 
 
 def test_without_validation_the_last_checkpoint_is_the_only_one(fit: Fit) -> None:

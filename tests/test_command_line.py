@@ -53,6 +53,8 @@ def test_last_is_the_newest_checkpoint_of_the_configuration(fit: Fit, program: P
     assert outcome.status == 0, outcome.err
     assert [folder.name for folder in Path("runs/quickstart").iterdir()] == ["version_0"]
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 1
+    again = program("fit", "--ckpt_path", "last", "--config", QUICKSTART, *more)
+    assert "nothing was left to train" in again.out
 
 
 def test_schedule_that_is_too_short_for_the_resumed_run_is_refused(fit: Fit, program: Program) -> None:
@@ -184,6 +186,20 @@ def test_predict_refuses_or_leaves_out_unreadable_images(fit: Fit, program: Prog
 
 # The learning-rate finder
 
+POISON = ["--trainer.callbacks+", "poison.Poison"]
+
+
+def poison_at_step_25(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets POISON make the weights NaN."""
+    Path("poison.py").write_text(
+        "from lightning.pytorch import Callback\n"
+        "class Poison(Callback):\n"
+        "    def on_train_batch_start(self, trainer, pl_module, *_):\n"
+        "        if trainer.global_step == 25:\n"
+        "            next(pl_module.parameters()).data.fill_(float('nan'))\n"
+    )
+    monkeypatch.syspath_prepend(Path.cwd())
+
 
 def test_lr_find_prints_a_suggestion_and_draws_it(program: Program) -> None:
     outcome = program("lr_find", "--config", QUICKSTART, *TINY, "--num_training", 40)  # 21 steps an epoch
@@ -195,6 +211,13 @@ def test_lr_find_prints_a_suggestion_and_draws_it(program: Program) -> None:
     with Image.open("runs/quickstart/version_0/lr_find.png") as plot:
         assert plot.size == (600, 400)
     assert not list(Path("runs").glob(".lr_find*"))
+
+
+def test_loss_that_becomes_nan_does_not_end_the_search(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    poison_at_step_25(monkeypatch)
+    outcome = program("lr_find", "--config", QUICKSTART, *TINY, "--num_training", 40, *POISON)
+    assert outcome.status == 0, outcome.err
+    assert "Suggested learning rate: " in outcome.err
 
 
 def test_onecycle_peaks_at_the_rate_that_was_found(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,16 +355,8 @@ def test_setting_that_a_checkpoint_overrides_is_told(fit: Fit, program: Program)
 def test_nan_loss_stops_training_and_keeps_the_last_good_checkpoint(
     program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    Path("poison.py").write_text(
-        "from lightning.pytorch import Callback\n"
-        "class Poison(Callback):\n"
-        "    def on_train_batch_start(self, trainer, pl_module, *_):\n"
-        "        if trainer.global_step == 25:\n"
-        "            next(pl_module.parameters()).data.fill_(float('nan'))\n"
-    )
-    monkeypatch.syspath_prepend(Path.cwd())
-    poison = ["--trainer.callbacks+", "poison.Poison", "--trainer.max_epochs", 3]
-    outcome = program("fit", "--config", QUICKSTART, *TINY, *poison)
+    poison_at_step_25(monkeypatch)
+    outcome = program("fit", "--config", QUICKSTART, *TINY, *POISON, "--trainer.max_epochs", 3)
     assert outcome.status == 2
     assert "the loss became NaN or infinite at step 25" in outcome.err
     for name in ("last", "best"):

@@ -215,6 +215,14 @@ def test_unreadable_image_is_refused_or_left_out_when_told_to(capsys: pytest.Cap
     assert "left out" in capsys.readouterr().out
 
 
+def test_all_unreadable_images_are_named_at_once() -> None:
+    root = write_class_folders(Path("images"))
+    for number in range(12):
+        (root / "train" / "cat" / f"broken{number:02}.png").write_text("no image")
+    with pytest.raises(InputError, match=r"12 files in .*: cat/broken00\.png, .*broken09\.png and 2 more; replace"):
+        ClassFolders(str(root)).train_set  # noqa: B018
+
+
 def make_train_only(root: Path) -> None:
     for file in root.rglob("train/dog/*"):
         file.unlink()

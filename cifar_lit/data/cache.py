@@ -23,6 +23,7 @@ from cifar_lit.images import SUFFIXES, read_image
 _FORMAT = 1  # raise when what is written changes
 _LARGEST_KEPT = 128  # images of one size up to this many pixels a side are kept as they are
 _DEFAULT_SIZE = (64, 64)  # what others are resized to
+_NAMED = 10  # unreadable files that an error names, of all that there are
 
 
 @dataclass(frozen=True)
@@ -146,12 +147,25 @@ def _write(
         unfinished / "pixels.npy", mode="w+", dtype=np.uint8, shape=(len(files), 3, height, width)
     )
 
-    def decode(row: int) -> None:
-        pixels[row] = read_image(folder / files[row].path, (height, width)).transpose(2, 0, 1)
+    def decode(row: int) -> InputError | None:
+        """The error, if there is one; the other files are read all the same, so that all bad ones are named at once."""
+        try:
+            pixels[row] = read_image(folder / files[row].path, (height, width)).transpose(2, 0, 1)
+        except InputError as error:
+            return error
+        return None
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for _ in track(pool.map(decode, range(len(files))), f"Decoding {folder}", len(files), transient=True):
-            pass
+        decoding = track(pool.map(decode, range(len(files))), f"Decoding {folder}", len(files), transient=True)
+        errors = {file.path: error for file, error in zip(files, decoding, strict=True) if error is not None}
+    if len(errors) == 1:
+        raise next(iter(errors.values()))
+    if errors:
+        named = ", ".join(list(errors)[:_NAMED]) + (f" and {len(errors) - _NAMED} more" if len(errors) > _NAMED else "")
+        raise InputError(
+            f"{len(errors)} files in {folder} cannot be read as images: {named};"
+            " replace or remove them, or set skip_unreadable"
+        )
     pixels.flush()
     np.save(unfinished / "labels.npy", np.array([file.label for file in files], dtype=np.int64))
     mean, std = statistics(torch.from_numpy(pixels))

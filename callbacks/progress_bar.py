@@ -1,0 +1,32 @@
+"""Progress in one line of a terminal 80 columns wide."""
+
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import RichProgressBar
+
+
+class OneLineProgressBar(RichProgressBar):
+    """Lightning's rich progress bar, with the newest training loss and the last validation's loss and accuracy.
+
+    Args:
+        refresh_rate: After how many batches to draw it anew; drawing at every one slows small networks.
+        leave: Whether to leave the line of each epoch on the screen.
+    """
+
+    def __init__(self, refresh_rate: int = 10, leave: bool = False) -> None:
+        super().__init__(refresh_rate, leave)
+
+    def configure_columns(self, trainer: Trainer) -> list[Any]:
+        """Lightning's columns without the last, the rate, which is half of what the time beside it says."""
+        return super().configure_columns(trainer)[:-1]
+
+    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, int | str | float | dict]:
+        """The losses and the accuracy, under names short enough for the line."""
+        metrics = super().get_metrics(trainer, pl_module)
+        shown: dict[str, int | str | float | dict] = {}
+        if "train/loss_step" in metrics:
+            shown["loss"] = metrics["train/loss_step"]
+        if "val/loss" in metrics:
+            shown["val"] = f"{metrics['val/loss']:.3f}, {metrics['val/accuracy']:.1%}"
+        return shown
