@@ -2,21 +2,27 @@
 
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch import LightningModule, Trainer
+from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
+from callbacks.evaluation import Evaluation, EvaluationCallback
 from callbacks.tensorboard import summary_writer
 
 _TAG = "class_accuracy"
 
 
-class ClassAccuracy(Callback):
+class ClassAccuracy(EvaluationCallback):
     """Logs the share of each class's images that is classified rightly, after each validation and test.
 
     TensorBoard shows one chart for each class under Scalars, and all of them in one under Custom Scalars.
+
+    Args:
+        every_n_epochs: Log after every so many epochs of ``fit``, and after its last.
     """
 
-    _metric: MulticlassAccuracy
+    def __init__(self, every_n_epochs: int = 1) -> None:
+        super().__init__(every_n_epochs)
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Makes the metric for the model's classes."""
@@ -28,28 +34,19 @@ class ClassAccuracy(Callback):
         if writer is not None:
             writer.add_custom_scalars({"accuracy": {"of each class": ["Multiline", [f"{_TAG}/.*"]]}})
 
-    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
-        """Adds a batch."""
-        if not trainer.sanity_checking:
-            self._metric.to(pl_module.device).update(outputs["logits"], outputs["labels"])
+    def begin(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forgets the evaluation before."""
+        self._metric.to(pl_module.device).reset()
 
-    def on_test_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
-        """Adds a batch."""
-        self.on_validation_batch_end(trainer, pl_module, outputs)
+    def watch(self, pl_module: LightningModule, outputs: dict[str, Any], batch: Any) -> None:
+        """Counts a batch."""
+        self._metric.update(outputs["logits"], outputs["labels"])
 
-    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Logs the epoch's accuracies."""
-        if not trainer.sanity_checking:
-            self._log(trainer, pl_module, "val")
+    def merge(self, pl_module: LightningModule) -> Tensor:
+        """The accuracies (C,) over all processes."""
+        return self._metric.compute()
 
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Logs the test's accuracies."""
-        self._log(trainer, pl_module, "test")
-
-    def _log(self, trainer: Trainer, pl_module: LightningModule, split: str) -> None:
-        accuracies = self._metric.compute().tolist()
-        self._metric.reset()
-        names = (f"{split}/{_TAG}/{name}" for name in pl_module.class_names)
-        metrics = dict(zip(names, accuracies, strict=True))
-        for logger in trainer.loggers:
-            logger.log_metrics(metrics, pl_module.trained_step)
+    def write(self, merged: Tensor, evaluation: Evaluation) -> None:
+        """Logs the accuracies."""
+        names = (f"{_TAG}/{name}" for name in evaluation.pl_module.class_names)
+        evaluation.add_scalars(dict(zip(names, merged.tolist(), strict=True)))

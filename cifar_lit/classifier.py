@@ -71,7 +71,8 @@ class Classifier(LightningModule):
         self.example_input_array = torch.zeros(2, 3, *image_size, dtype=torch.uint8)  # for the model summary
         # In a dict, so that the model summary shows the network and not the counters
         self._tallies = {name: LossAndAccuracy() for name in ("train", "recent", "evaluated")}
-        self._loaded_step = 0
+        self._loaded_step = self._loaded_epoch = 0
+        self.temperature = 1.0  # that logits are divided by for a calibrated confidence; kept in the checkpoint
         self.judges_loss = True  # whether a loss that is not finite ends training
         self.register_buffer("_broken_at", torch.tensor(-1), persistent=False)
 
@@ -80,13 +81,23 @@ class Classifier(LightningModule):
         """How many steps the weights were trained: of this run, or of the checkpoint that is being judged."""
         return self.global_step or self._loaded_step
 
+    @property
+    def trained_epoch(self) -> int:
+        """The epoch that the weights are from, beginning with 1; 0 for fresh ones."""
+        return self.current_epoch + 1 if self.trainer.state.fn == "fit" else self._loaded_epoch
+
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remembers how long the checkpoint was trained; Lightning does not when it only validates or tests."""
-        self._loaded_step = checkpoint["global_step"]
+        self._loaded_step, self._loaded_epoch = checkpoint["global_step"], checkpoint["epoch"] + 1
+        self.temperature = checkpoint.get("temperature", 1.0)
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits float (N, classes) of pixels (N, 3, H, W), 0 to 255."""
-        return self.net(self.normalize(pixels).contiguous(memory_format=self._memory_format))
+        return self.net(self.inputs_of(pixels))
+
+    def inputs_of(self, pixels: Tensor) -> Tensor:
+        """What the network takes, float (N, 3, H, W), of pixels (N, 3, H, W), 0 to 255."""
+        return self.normalize(pixels).contiguous(memory_format=self._memory_format)
 
     def setup(self, stage: str) -> None:
         """Prepares the network for its device, after checking that its head fits the data."""
@@ -216,6 +227,7 @@ class Classifier(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps a broken network from replacing a good one on disk."""
         self._check_unbroken()
+        checkpoint["temperature"] = self.temperature
 
     def configure_optimizers(self) -> Any:
         """The optimizer and, if there is one, its schedule, told the run's number of steps where it takes that."""

@@ -1,0 +1,214 @@
+"""What the callbacks share that watch validation and test: which batches they see, and where they write."""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from PIL import Image
+
+from callbacks.tensorboard import summary_writer
+
+
+class EvaluationCallback(Callback, ABC):
+    """Watches the batches of each validation and test, and writes at the last one what it saw.
+
+    A subclass says how it begins, what it adds of each batch, what all processes saw together, and what is written of
+    that, on rank 0 alone. It sees no sanity check. The weights are those that were scored, also where a callback swaps
+    averaged ones in for the time (which it ends at the epoch's end: too early for us).
+
+    Args:
+        every_n_epochs: Write after every so many epochs of ``fit``, and after its last; ``validate`` and ``test``
+            always write.
+        png: Also save each picture as a PNG file beside the event file.
+    """
+
+    def __init__(self, every_n_epochs: int = 1, png: bool = False) -> None:
+        if every_n_epochs < 1:
+            raise MisconfigurationException(
+                f"{type(self).__name__}: every_n_epochs must be at least 1, got {every_n_epochs}; remove the callback"
+                " to switch it off"
+            )
+        self.every_n_epochs, self.png = every_n_epochs, png
+        self._watching = self._told = False
+
+    @abstractmethod
+    def begin(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts anew, before the first batch."""
+
+    @abstractmethod
+    def watch(self, pl_module: LightningModule, outputs: dict[str, Any], batch: Any) -> None:
+        """Adds a batch.
+
+        Args:
+            pl_module: The classifier.
+            outputs: What its ``validation_step`` gave: logits (N, C), labels (N,), indices (N,).
+            batch: What it got: pixels uint8 (N, 3, H, W), labels and indices.
+        """
+
+    @abstractmethod
+    def merge(self, pl_module: LightningModule) -> Any:
+        """What all processes saw together; called in all of them."""
+
+    @abstractmethod
+    def write(self, merged: Any, evaluation: "Evaluation") -> None:
+        """Writes what was seen; called on rank 0. An error is told and does not end the run."""
+
+    # Lightning's hooks
+
+    def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts anew, unless it is the sanity check or an epoch that is left out."""
+        last = trainer.max_epochs is not None and trainer.current_epoch + 1 == trainer.max_epochs
+        due = (trainer.current_epoch + 1) % self.every_n_epochs == 0 or last or trainer.state.fn != "fit"
+        self._watching = due and not trainer.sanity_checking
+        if self._watching:
+            self.begin(trainer, pl_module)
+
+    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts anew."""
+        self._watching = True
+        self.begin(trainer, pl_module)
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Adds a batch; after the last, writes."""
+        self._see(trainer, pl_module, outputs, batch, (dataloader_idx, batch_idx), trainer.num_val_batches)
+
+    def on_test_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Adds a batch; after the last, writes."""
+        self._see(trainer, pl_module, outputs, batch, (dataloader_idx, batch_idx), trainer.num_test_batches)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes, if it could not be known which batch was the last."""
+        self._end(trainer, pl_module)
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Writes, if it could not be known which batch was the last."""
+        self._end(trainer, pl_module)
+
+    def _see(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        place: tuple[int, int],
+        batches: list[int | float],
+    ) -> None:
+        if not self._watching:
+            return
+        self.watch(pl_module, outputs, batch)
+        if place == (len(batches) - 1, batches[-1] - 1):
+            self._end(trainer, pl_module)
+
+    def _end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self._watching:
+            return
+        self._watching = False
+        merged = self.merge(pl_module)
+        if trainer.is_global_zero:
+            with self.telling_failures(pl_module.trained_step):
+                self.write(merged, Evaluation.of(trainer, pl_module, self.png))
+
+    @contextmanager
+    def telling_failures(self, step: int) -> Iterator[None]:
+        """A picture that fails, whyever, costs the picture and not the run: it is told once."""
+        try:
+            yield
+        except Exception as error:
+            if not self._told:
+                self._told = True
+                reason = " ".join(f"{type(error).__name__}: {error}".split())
+                rank_zero_warn(f"{type(self).__name__} wrote nothing at step {step} ({reason}); the run goes on")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One validation or test: what it judged, and where what is seen of it is written.
+
+    split: ``val`` or ``test``.
+    epoch, step: How long the weights were trained.
+    """
+
+    trainer: Trainer
+    pl_module: LightningModule
+    split: str
+    epoch: int
+    step: int
+    png: bool
+
+    @classmethod
+    def of(cls, trainer: Trainer, pl_module: LightningModule, png: bool) -> "Evaluation":
+        """The evaluation that the trainer is in."""
+        split = "test" if trainer.testing else "val"
+        return cls(trainer, pl_module, split, pl_module.trained_epoch, pl_module.trained_step, png)
+
+    @property
+    def when(self) -> str:
+        """For titles."""
+        split = {"val": "validation"}.get(self.split, self.split)
+        return f"{split} · epoch {self.epoch} · step {self.step}"
+
+    @property
+    def folder(self) -> Path | None:
+        """The run's folder; None if no logger writes to one."""
+        folders = (
+            logger.log_dir for logger in self.trainer.loggers if isinstance(logger, TensorBoardLogger | CSVLogger)
+        )
+        return next(map(Path, folders), None)
+
+    def add_image(self, tag: str, picture: np.ndarray) -> None:
+        """Writes a picture, uint8 (H, W, 3), under ``val/`` or ``test/``."""
+        writer = summary_writer(self.trainer)
+        if writer is not None:
+            writer.add_image(f"{self.split}/{tag}", picture, self.step, dataformats="HWC")
+        if self.png and self.folder is not None:
+            file = self.folder / self.split / re.sub(r"\W+", "_", tag) / f"step_{self.step:07}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(picture).save(file)
+
+    def add_text(self, tag: str, markdown: str) -> None:
+        """Writes a text, in Markdown, under ``val/`` or ``test/``."""
+        writer = summary_writer(self.trainer)
+        if writer is not None:
+            writer.add_text(f"{self.split}/{tag}", markdown, self.step)
+
+    def add_scalars(self, values: dict[str, float]) -> None:
+        """Writes numbers into the curves of the split."""
+        for logger in self.trainer.loggers:
+            logger.log_metrics({f"{self.split}/{name}": value for name, value in values.items()}, self.step)
+
+
+def markdown_table(header: list[str], rows: list[list[str]]) -> str:
+    """A table as TensorBoard's text tab shows it.
+
+    >>> print(markdown_table(["class", "images"], [["cat", "3"]]))
+    | class | images |
+    | --- | --- |
+    | cat | 3 |
+    """
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -1,0 +1,109 @@
+"""Misclassified images: as a captioned grid, as a table, and as a CSV."""
+
+import csv
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from callbacks.evaluation import Evaluation, EvaluationCallback, markdown_table
+from callbacks.mistakes import MistakeKeeper, Mistakes, Order
+from callbacks.rendering.grid import image_grid
+from callbacks.rendering.text import FAINT_INK, RIGHT_INK, WRONG_INK
+
+_ORDERS = {"confidence": "most confident first", "random": "a random choice", "loss": "least loss first"}
+
+
+class MisclassifiedImages(EvaluationCallback):
+    """Shows images that were misclassified: true and predicted class, confidence and index in the data set.
+
+    They are a picture and a table in TensorBoard, and ``misclassified.csv`` (of a test: ``misclassified_test.csv``) in
+    the run's folder, which holds those of the last evaluation.
+
+    Args:
+        count: How many to show; 0 shows none.
+        order: ``confidence``: the most confidently wrong first; ``random``: a random choice, the same with the same
+            ``seed``; ``loss``: the least loss first, that is, the near misses.
+        seed: For the random choice.
+        true_class: Only images of that class, by its name.
+        predicted_class: Only images that were taken for that class, by its name.
+        every_n_epochs: Show them after every so many epochs of ``fit``, and after its last.
+        png: Also save each picture as a PNG file beside the event file.
+    """
+
+    def __init__(
+        self,
+        count: int = 20,
+        order: Order = "confidence",
+        seed: int = 0,
+        true_class: str | None = None,
+        predicted_class: str | None = None,
+        every_n_epochs: int = 1,
+        png: bool = False,
+    ) -> None:
+        super().__init__(every_n_epochs, png)
+        if count < 0:
+            raise MisconfigurationException(f"MisclassifiedImages: count must be at least 0, got {count}")
+        self.count, self.order, self.seed = count, order, seed
+        self.true_class, self.predicted_class = true_class, predicted_class
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Checks the names of the classes."""
+        for name in (self.true_class, self.predicted_class):
+            if name is not None and name not in pl_module.class_names:
+                raise MisconfigurationException(
+                    f"MisclassifiedImages: there is no class {name!r}; the classes are"
+                    f" {', '.join(pl_module.class_names)}"
+                )
+
+    def begin(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forgets the mistakes of the evaluation before."""
+        names = pl_module.class_names
+        true, predicted = (
+            None if name is None else names.index(name) for name in (self.true_class, self.predicted_class)
+        )
+        self._keeper = MistakeKeeper(self.count, self.order, self.seed, true, predicted)
+
+    def watch(self, pl_module: LightningModule, outputs: dict[str, Any], batch: Any) -> None:
+        """Keeps a batch's mistakes, as far as they come before those that are kept."""
+        self._keeper.update(batch.pixels, outputs["logits"], outputs["labels"], outputs["indices"])
+
+    def merge(self, pl_module: LightningModule) -> Mistakes:
+        """The mistakes of all processes."""
+        return self._keeper.gathered(pl_module.all_gather)
+
+    def write(self, merged: Mistakes, evaluation: Evaluation) -> None:
+        """Writes the picture, the table and the CSV."""
+        if self.count == 0:
+            return
+        names = evaluation.pl_module.class_names
+        kept = zip(
+            merged.labels.tolist(),
+            merged.predictions.tolist(),
+            merged.confidences.tolist(),
+            merged.losses.tolist(),
+            merged.indices.tolist(),
+            strict=True,
+        )
+        rows = [(index, names[true], names[said], sure, loss) for true, said, sure, loss, index in kept]
+        captions = [f"{true}\n→ {said}\n{sure:.1%} #{index}" for index, true, said, sure, _ in rows]
+        title = self._title(merged, evaluation)
+        pixels = merged.pixels.permute(0, 2, 3, 1).numpy()
+        colors = (RIGHT_INK, WRONG_INK, FAINT_INK)
+        evaluation.add_image("misclassified", image_grid(pixels, captions, 5, 128, title, colors))
+        cells = [[str(index), true, said, f"{sure:.1%}", f"{loss:.3f}"] for index, true, said, sure, loss in rows]
+        header = ["index", "true class", "predicted class", "confidence", "loss"]
+        evaluation.add_text("misclassified", f"{title.splitlines()[-1]}\n\n{markdown_table(header, cells)}")
+        if evaluation.folder is not None:
+            suffix = "" if evaluation.split == "val" else f"_{evaluation.split}"
+            with open(evaluation.folder / f"misclassified{suffix}.csv", "w", newline="") as file:
+                writer = csv.writer(file)
+                writer.writerow(["step", "index", "true", "predicted", "confidence", "loss"])
+                writer.writerows([evaluation.step, *row[:3], f"{row[3]:.6f}", f"{row[4]:.6f}"] for row in rows)
+
+    def _title(self, mistakes: Mistakes, evaluation: Evaluation) -> str:
+        filters = [f"images of {self.true_class}"] if self.true_class else []
+        filters += [f"taken for {self.predicted_class}"] if self.predicted_class else []
+        heading = ", ".join(["Misclassified", *filters]) + f": {_ORDERS[self.order]}"
+        count = f"{len(mistakes.labels)} of {mistakes.errors:,} errors in {mistakes.images:,} images"
+        return f"{heading}\n{evaluation.when} · {count}"
