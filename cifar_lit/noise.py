@@ -22,6 +22,8 @@ _WARNINGS = {
     r"Total length of `list` across ranks is zero": UserWarning,
     # torchmetrics has summed over the processes before the value is logged
     r"It is recommended to use `self.log\(.*sync_dist=True": UserWarning,
+    # which then holds the averaged weights, as it should
+    r"You're using the WeightAveraging callback, but loading a checkpoint outside": UserWarning,
     # the finder puts a scheduler of its own before the optimizer's first step
     r"Detected call of `lr_scheduler.step\(\)` before `optimizer.step\(\)`": UserWarning,
 }

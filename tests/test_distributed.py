@@ -3,10 +3,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.conftest import ROOT, TINY, Outcome
+from tests.test_diagnosis import EXACT, PICTURES, pictures, texts
 
 
 def scalars(file: Path) -> dict[str, float]:
@@ -14,20 +16,35 @@ def scalars(file: Path) -> dict[str, float]:
     return {tag: accumulator.Scalars(tag)[-1].value for tag in accumulator.Tags()["scalars"]}
 
 
-def test_two_processes_judge_as_one_does(program: Callable[..., Outcome]) -> None:
+def test_two_processes_judge_and_draw_as_one_does(program: Callable[..., Outcome]) -> None:
     config = ROOT / "configs" / "quickstart.yaml"
-    # 144 validation images do not divide into 2 processes' batches of 50
+    # 143 validation images divide neither into 2 processes' nor into batches of 50
     two = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--data.batch_size", "50"]
-    command = [sys.executable, ROOT / "main.py", "fit", "--config", config, *TINY, *two]
+    odd = ["--data.val_fraction", "0.0993"]
+    command = [sys.executable, ROOT / "main.py", "fit", "--config", config, *TINY, *EXACT, *two, *odd]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
     assert ended.stdout.count("Test it:") == 1  # rank 0 alone speaks
+    assert "wrote nothing" not in ended.stderr
     [run] = Path("runs/quickstart").iterdir()
     [by_two] = (run / "val").iterdir()
+    drawn = {tag: pictures(run, f"val/{tag}") for tag in PICTURES}
+    written = {tag: texts(run, f"val/{tag}") for tag in ("misclassified", "classes", "most confused pairs")}
+    table = (run / "misclassified.csv").read_text()
+    for file in run.glob("events*"):
+        file.unlink()
+
     checkpoint = run / "checkpoints" / "last.ckpt"
     outcome = program("validate", "--ckpt_path", checkpoint, "--trainer.devices", 1, "--trainer.strategy", "auto")
     assert outcome.status == 0, outcome.err
     [by_one] = set((run / "val").iterdir()) - {by_two}
     one, two_processes = scalars(by_one), scalars(by_two)
-    assert len(one) == 12  # loss, accuracy and that of ten classes
+    assert len(one) == 15  # loss, accuracy and that of ten classes, calibration
     assert two_processes == pytest.approx(one, abs=1e-6)
+    assert "errors in 143 images" in written["misclassified"][13]
+    assert written == {tag: texts(run, f"val/{tag}") for tag in written}
+    assert table == (run / "misclassified.csv").read_text()
+    for tag in PICTURES:
+        again = pictures(run, f"val/{tag}")
+        assert list(again) == list(drawn[tag]) == [13]
+        assert np.array_equal(again[13], drawn[tag][13]), tag

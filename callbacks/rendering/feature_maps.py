@@ -63,7 +63,7 @@ def tapped(net: nn.Module, layers: Sequence[str]) -> Iterator[tuple[nn.Module, d
         raise ValueError("the network is in training mode, where it would learn from being looked at: call net.eval()")
     kept: dict[str, Tensor] = {}
     view = net
-    for layer in layers:
+    for layer in sorted(layers, key=lambda name: -name.count(".")):  # a layer's own layers come before it
         view = _with_tap(view, layer.split("."), layer, kept)
     with torch.inference_mode(False), torch.no_grad():  # what the taps switch on ends here
         yield view, kept

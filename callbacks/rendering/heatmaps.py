@@ -82,7 +82,7 @@ def _by_gradient(
             raise ValueError(f"these layers take no part when the network is run: {', '.join(sorted(missing))}")
         activations = [kept[layer] for layer in layers]
         maps: list[list[Tensor]] = [[] for _ in layers]
-        for column in classes.T:
+        for column in classes.clone().T:  # like the inputs: what inference mode has made cannot be used here
             score = logits.gather(1, column[:, None]).sum()  # each image's gradient is of its own logit alone
             gradients = torch.autograd.grad(score, activations, retain_graph=True)
             for place, activation, gradient in zip(maps, activations, gradients, strict=True):
@@ -129,7 +129,7 @@ def _by_library(net: nn.Module, layer: str, inputs: Tensor, classes: Tensor, met
 
     silent = SimpleNamespace(tqdm=iter)  # a progress bar for each image, in the middle of another one
     library.score_cam.tqdm = library.ablation_cam.tqdm = silent
-    with torch.inference_mode(False), torch.enable_grad():
+    with torch.inference_mode(False), torch.enable_grad(), torch.autocast(inputs.device.type, enabled=False):
         twin = copy.deepcopy(uncompiled(net)).float()  # the library leaves hooks, gradients and eval mode behind
         target_layers = [twin.get_submodule(layer)]
         if method == "ablationcam":  # its default for ablation_layer is one object, which all threads would share
