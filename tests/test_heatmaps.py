@@ -1,6 +1,7 @@
 import copy
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -12,7 +13,9 @@ from torch import Tensor, nn
 
 from callbacks.rendering.feature_maps import feature_maps
 from callbacks.rendering.heatmaps import Method, heatmaps
+from cifar_lit.data.digits import Digits
 from cifar_lit.models import ResNet9
+from cifar_lit.predict import load_classifier
 
 GRADIENT_METHODS = {
     "gradcam": pytorch_grad_cam.GradCAM,
@@ -270,3 +273,30 @@ def test_no_layers_no_images_and_no_classes_give_empty_arrays() -> None:
     assert heatmaps(net, [], images(2), torch.zeros(2, 1, dtype=torch.int64)).shape == (0, 2, 1, 32, 32)
     assert heatmaps(net, ["layer3"], images(0), torch.zeros(0, 2, dtype=torch.int64)).shape == (1, 0, 2, 32, 32)
     assert heatmaps(net, ["layer3"], images(2), torch.zeros(2, 0, dtype=torch.int64)).shape == (1, 2, 0, 32, 32)
+
+
+# Whether the maps depend on what was learnt. Adebayo et al. 2018, arXiv:1810.03292
+
+
+def test_maps_change_when_the_weights_are_randomised_layer_by_layer(fit: Callable[..., Path]) -> None:
+    run = fit("trained", "--trainer.max_epochs", 3, "--trainer.callbacks", "[]", "--model.net.width", 16)
+    classifier, _, _ = load_classifier(run / "checkpoints" / "last.ckpt")
+    test = Digits().load("test")
+    assert test is not None
+    inputs = classifier.normalize(test.pixels[:16])
+    classes = classifier.net(inputs).argmax(1)[:, None]
+    for method in METHODS:
+        net = copy.deepcopy(classifier.net)
+        [layer] = list(feature_maps(net, inputs))[-1:]
+        maps = heatmaps(net, [layer], inputs, classes, method)
+        weighted = [name for name, module in net.named_modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+        assert len(weighted) > 2
+        torch.manual_seed(0)
+        for name in reversed(weighted):  # from the last layer to the first
+            before = maps
+            net.get_submodule(name).reset_parameters()
+            maps = heatmaps(net, [layer], inputs, classes, method)
+            if method == "eigencam" and name == weighted[-1]:
+                assert torch.equal(maps, before)  # it does not look at the logits: why it says little of a class
+            else:
+                assert (maps - before).abs().mean() > 0.02, (method, name)

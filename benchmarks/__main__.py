@@ -1,0 +1,10 @@
+"""python -m benchmarks NAME: measures, and prints a table in Markdown."""
+
+from jsonargparse import auto_cli
+
+from benchmarks.explanations import explanations
+from benchmarks.faithfulness import faithfulness
+from benchmarks.overhead import overhead
+
+if __name__ == "__main__":
+    auto_cli([explanations, faithfulness, overhead], as_positional=False)

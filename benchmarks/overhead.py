@@ -1,0 +1,114 @@
+"""What the diagnosis callbacks cost of an epoch."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from functools import partial
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, seed_everything
+
+from benchmarks.timing import print_table
+from callbacks.calibration import CalibrationPlot
+from callbacks.confusion_matrix import ConfusionMatrix
+from callbacks.grad_cam import GradCAMImages
+from callbacks.misclassified import MisclassifiedImages
+from cifar_lit.classifier import Classifier
+from cifar_lit.data.augment import HorizontalFlip, RandomCrop
+from cifar_lit.data.batches import LabelledImages
+from cifar_lit.data.datamodule import ImageDataModule, Split
+from cifar_lit.logger import RunLogger
+from cifar_lit.models import ResNet9
+from cifar_lit.noise import silence
+from cifar_lit.precision import fastest_precision
+from cifar_lit.trainer import Trainer
+
+HOOKS = [name for name in dir(Callback) if name.startswith("on_")]
+
+
+class RandomImages(ImageDataModule):
+    """As many images as CIFAR-10 has, of the same size; what is on them does not change the time."""
+
+    class_names = [f"class {label}" for label in range(10)]  # noqa: RUF012
+    image_size = (32, 32)
+    own_statistics = ([0.5] * 3, [0.25] * 3)
+
+    def load(self, split: Split) -> LabelledImages | None:
+        """50,000 images for training; no other split of their own."""
+        if split != "train":
+            return None
+        random = torch.Generator().manual_seed(0)
+        pixels = torch.randint(0, 256, (50_000, 3, 32, 32), dtype=torch.uint8, generator=random)
+        return LabelledImages(pixels, torch.arange(50_000) % 10)
+
+
+def overhead(epochs: int = 2, train_batches: int = 20) -> None:
+    """Measures the share of an epoch of ResNet-9 on 45,000 + 5,000 images that each diagnosis callback takes.
+
+    Args:
+        epochs: Epochs to measure, after one to warm up.
+        train_batches: Of the 88 batches of an epoch, those that are trained on; the rest is extrapolated.
+    """
+    silence()
+    seed_everything(0)
+    diagnosis = [MisclassifiedImages(), GradCAMImages(), ConfusionMatrix(), CalibrationPlot()]
+    spent: dict[str, float] = defaultdict(float)
+    for callback in diagnosis:
+        for hook in HOOKS:
+            setattr(callback, hook, partial(_timed, getattr(callback, hook), type(callback).__name__, spent))
+    clock = _EpochClock(spent)
+    with TemporaryDirectory() as folder:
+        trainer = Trainer(
+            callbacks=[clock, *diagnosis],
+            logger=RunLogger(folder),
+            max_epochs=1 + epochs,
+            limit_train_batches=train_batches,
+            precision=fastest_precision("auto"),
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            enable_checkpointing=False,
+            num_sanity_val_steps=0,
+        )
+        data = RandomImages(augment=[RandomCrop(), HorizontalFlip()])
+        trainer.fit(Classifier(ResNet9(), optimizer=partial(torch.optim.Adam, lr=1e-3)), datamodule=data)
+    batches = len(data.train_set) / data.batch_size
+    total = sum(clock.evaluation) + sum(clock.training) * batches / train_batches
+    print(f"\nAn epoch takes {total / epochs:.1f} s, of which:")
+    rows = [[name, f"{1000 * took / epochs:.0f}", f"{took / total:.2%}"] for name, took in spent.items()]
+    whole = sum(spent.values())
+    three = whole - spent["CalibrationPlot"]
+    rows += [["the first three", f"{1000 * three / epochs:.0f}", f"{three / total:.2%}"]]
+    rows += [["all", f"{1000 * whole / epochs:.0f}", f"{whole / total:.2%}"]]
+    print_table(["callback", "ms an epoch", "share"], rows)
+
+
+def _timed(hook: Callable[..., Any], name: str, spent: dict[str, float], *args: Any, **kwargs: Any) -> None:
+    start = time.perf_counter()
+    hook(*args, **kwargs)
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    spent[name] += time.perf_counter() - start
+
+
+class _EpochClock(Callback):
+    """Seconds that training and validation take in each epoch but the first, which it also strikes from ``spent``."""
+
+    def __init__(self, spent: dict[str, float]) -> None:
+        self.spent = spent
+        self.training: list[float] = []
+        self.evaluation: list[float] = []
+
+    def on_train_epoch_start(self, *_: Any) -> None:
+        self._started = time.perf_counter()
+
+    def on_validation_start(self, *_: Any) -> None:
+        self._trained = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Any, *_: Any) -> None:
+        if trainer.current_epoch == 0:
+            self.spent.clear()
+            return
+        self.training.append(self._trained - self._started)
+        self.evaluation.append(time.perf_counter() - self._trained)

@@ -1,0 +1,40 @@
+"""Times of calls that are compared side by side."""
+
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def side_by_side(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
+    """Milliseconds of each call, all of them once in every round, so that a slow moment hits all alike.
+
+    Args:
+        calls: What to time, by name; each is called once before.
+        rounds: How often.
+    """
+    for call in calls.values():
+        call()
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            times[name].append(1000 * (time.perf_counter() - start))
+    return times
+
+
+def summary(times: list[float]) -> str:
+    """Median and quartiles.
+
+    >>> summary([1.0, 2.0, 3.0, 4.0, 50.0])
+    '3.0 (1.5 to 27.0)'
+    """
+    low, middle, high = statistics.quantiles(times)
+    return f"{middle:.1f} ({low:.1f} to {high:.1f})"
+
+
+def print_table(header: list[str], rows: list[list[str]]) -> None:
+    """Prints a table in Markdown."""
+    for line in (header, ["---"] * len(header), *rows):
+        print("| " + " | ".join(line) + " |")
