@@ -4,7 +4,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.rendering.charts import class_count_chart
-from callbacks.tensorboard import summary_writer
+from callbacks.tensorboard import markdown_table, summary_writer
 
 
 class ClassCounts(Callback):
@@ -23,11 +23,7 @@ class ClassCounts(Callback):
             for split, images in sets.items()
             if images is not None
         }
-        writer.add_image("class counts", class_count_chart(names, counts), trainer.global_step, dataformats="HWC")
-        lines = ["| class | " + " | ".join(counts) + " |", "| --- |" + " --- |" * len(counts)]
-        lines += [
-            f"| {name} | " + " | ".join(map(str, row)) + " |"
-            for name, *row in zip(names, *counts.values(), strict=True)
-        ]
-        lines += ["| **all** | " + " | ".join(f"**{sum(column)}**" for column in counts.values()) + " |"]
-        writer.add_text("class counts", "\n".join(lines), trainer.global_step)
+        writer.add_image("train/class counts", class_count_chart(names, counts), trainer.global_step, dataformats="HWC")
+        rows = [[name, *map(str, row)] for name, *row in zip(names, *counts.values(), strict=True)]
+        rows.append(["**all**", *(f"**{sum(column)}**" for column in counts.values())])
+        writer.add_text("class counts", markdown_table(["class", *counts], rows), trainer.global_step)

@@ -12,8 +12,9 @@ from torchmetrics.classification import (
     MulticlassRecall,
 )
 
-from callbacks.evaluation import Evaluation, EvaluationCallback, markdown_table
+from callbacks.evaluation import Evaluation, EvaluationCallback
 from callbacks.rendering.confusion import Shown, confusion_picture
+from callbacks.tensorboard import markdown_table
 
 _PAIRS = 15  # of classes, that the text names
 _TITLES: dict[Shown, str] = {"counts": "number of images", "rows": "% of the images of each true class"}

@@ -200,15 +200,3 @@ class Evaluation:
         """Writes numbers into the curves of the split."""
         for logger in self.trainer.loggers:
             logger.log_metrics({f"{self.split}/{name}": value for name, value in values.items()}, self.step)
-
-
-def markdown_table(header: list[str], rows: list[list[str]]) -> str:
-    """A table as TensorBoard's text tab shows it.
-
-    >>> print(markdown_table(["class", "images"], [["cat", "3"]]))
-    | class | images |
-    | --- | --- |
-    | cat | 3 |
-    """
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

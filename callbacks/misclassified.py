@@ -6,10 +6,11 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from callbacks.evaluation import Evaluation, EvaluationCallback, markdown_table
+from callbacks.evaluation import Evaluation, EvaluationCallback
 from callbacks.mistakes import MistakeKeeper, Mistakes, Order
 from callbacks.rendering.grid import image_grid
 from callbacks.rendering.text import FAINT_INK, RIGHT_INK, WRONG_INK
+from callbacks.tensorboard import markdown_table
 
 _ORDERS = {"confidence": "most confident first", "random": "a random choice", "loss": "least loss first"}
 

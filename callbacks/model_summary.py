@@ -3,7 +3,7 @@
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.model_summary import ModelSummary
 
-from callbacks.tensorboard import summary_writer
+from callbacks.tensorboard import markdown_table, summary_writer
 
 
 class ModelSummaryText(Callback):
@@ -38,7 +38,7 @@ def summary_table(pl_module: LightningModule, max_depth: int) -> str:
         ("input shape", summary.in_sizes),
         ("output shape", summary.out_sizes),
     ]
-    lines = ["| " + " | ".join(name for name, _ in columns) + " |", "|" + " --- |" * len(columns)]
-    lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in zip(*(c for _, c in columns), strict=True)]
+    header = [name for name, _ in columns]
+    rows = [list(map(str, row)) for row in zip(*(cells for _, cells in columns), strict=True)]
     total, trained = summary.total_parameters, summary.trainable_parameters
-    return "\n".join(lines) + f"\n\n**{total:,} parameters, {trained:,} of them trained**"
+    return markdown_table(header, rows) + f"\n\n**{total:,} parameters, {trained:,} of them trained**"

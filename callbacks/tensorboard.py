@@ -16,3 +16,15 @@ def summary_writer(trainer: Trainer) -> "SummaryWriter | None":
             if isinstance(logger, TensorBoardLogger):
                 return logger.experiment
     return None
+
+
+def markdown_table(header: list[str], rows: list[list[str]]) -> str:
+    """A table as TensorBoard's text tab shows it.
+
+    >>> print(markdown_table(["class", "images"], [["cat", "3"]]))
+    | class | images |
+    | --- | --- |
+    | cat | 3 |
+    """
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)
