@@ -171,7 +171,8 @@ class GradCAMImages(EvaluationCallback):
             self.colormap,
             title=f"{heading}\n{evaluation.when} · {count}",
         )
-        evaluation.add_image(f"grad-cam/{tag}", picture)
+        chosen_layers = f" {'+'.join(self.layers)}" if self.layers else ""
+        evaluation.add_image(f"{self.method}{chosen_layers}/{tag}", picture)
 
 
 def first_of_each_class(labels: Tensor, count: int) -> Tensor:

@@ -139,6 +139,8 @@ class CommandLine(LightningCLI):
         config = self.config[self.subcommand]
         if config.trainer.precision is None:
             config.trainer.precision = fastest_precision(config.trainer.accelerator)
+        defaults = self._subcommand_parsers[self.subcommand].get_defaults().trainer.callbacks
+        config.trainer.callbacks = without_replaced(config.trainer.callbacks, defaults)
         settings = config.get("trainer.logger.init_args")
         if self._run is not None and self._run.in_run_folder and settings is not None and "version" in settings:
             folder = self._run.folder
@@ -224,6 +226,23 @@ class CommandLine(LightningCLI):
         if self.trainer.is_global_zero:
             source = "fresh weights" if self._run is None else str(self._run.file)
             print_metrics(source, {split: metrics_of(split, self.trainer.callback_metrics)})
+
+
+def without_replaced(callbacks: list[Namespace] | None, defaults: list[Namespace]) -> list[Namespace]:
+    """The callbacks without those that a later one replaces: a default one gives way to one of the same class.
+
+    So ``callbacks+:`` with a ``GradCAMImages`` sets up the one that is there, and any other class is added.
+
+    >>> default, own = Namespace(class_path="A", init_args=1), Namespace(class_path="A", init_args=2)
+    >>> without_replaced([default, own], [default]) == [own], without_replaced([own, own], [default]) == [own, own]
+    (True, True)
+    """
+    listed = callbacks or []
+    return [
+        callback
+        for place, callback in enumerate(listed)
+        if callback not in defaults or all(later.class_path != callback.class_path for later in listed[place + 1 :])
+    ]
 
 
 class SchemaPrinter(CommandLine):

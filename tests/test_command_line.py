@@ -94,6 +94,24 @@ def test_second_config_replaces_lists_or_adds_to_them(program: Program) -> None:
     assert "TrainingSamples" in added
 
 
+def test_added_callback_replaces_the_default_one_of_its_class(fit: Fit) -> None:
+    own = "{class_path: MisclassifiedImages, init_args: {count: 3}}"
+    run = fit(
+        "replaced",
+        "--trainer.callbacks+",
+        own,
+        "--trainer.callbacks+",
+        "{class_path: OneLineProgressBar, init_args: {refresh_rate: 1}}",
+        "--trainer.enable_progress_bar",
+        "true",
+    )
+    listed = yaml.safe_load((run / "config.yaml").read_text())["trainer"]["callbacks"]
+    names = [entry["class_path"].rpartition(".")[2] for entry in listed]
+    assert sorted(names) == sorted(set(names))
+    assert len(names) == 10
+    assert len((run / "misclassified.csv").read_text().splitlines()) == 1 + 3
+
+
 # Networks from anywhere
 
 OWN_NETWORK = """

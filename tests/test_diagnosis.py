@@ -34,8 +34,8 @@ Program = Callable[..., Outcome]
 EXACT = ["--trainer.precision", "32-true"]
 PICTURES = [
     "misclassified",
-    "grad-cam/fixed",
-    "grad-cam/mistakes",
+    "gradcam/fixed",
+    "gradcam/mistakes",
     "confusion matrix/counts",
     "confusion matrix/rows",
     "calibration",
@@ -170,7 +170,7 @@ def test_averaged_weights_are_the_ones_explained_wherever_they_stand_in_the_list
 
 def test_fixed_images_stay_the_same_while_their_heatmaps_change(fit: Fit) -> None:
     run = fit("fixed", "--trainer.max_epochs", 2)
-    first, second = pictures(run, "val/grad-cam/fixed").values()
+    first, second = pictures(run, "val/gradcam/fixed").values()
     assert first.shape == second.shape
     rows = slice(100, -60)
     assert np.array_equal(first[rows, 8:104], second[rows, 8:104])
@@ -197,8 +197,8 @@ def test_png_files_hold_the_same_pictures(fit: Fit) -> None:
         "files", *options("GradCAMImages", png=True, count=2, method="layercam", layers=["features", "features.0"])
     )
     for tag in ("fixed", "mistakes"):
-        with Image.open(run / "val" / f"grad_cam_{tag}" / "step_0000021.png") as file:
-            assert np.array_equal(np.asarray(file), pictures(run, f"val/grad-cam/{tag}")[21])
+        with Image.open(run / "val" / f"layercam_features_features_0_{tag}" / "step_0000021.png") as file:
+            assert np.array_equal(np.asarray(file), pictures(run, f"val/layercam features+features.0/{tag}")[21])
 
 
 # Odd data, odd settings
@@ -246,7 +246,7 @@ def test_network_without_feature_maps_gets_one_clear_line(fit: Fit, program: Pro
     assert outcome.err.count("GradCAMImages shows nothing: the network has no feature maps.") == 1
     tags = events(Path("runs/quickstart/version_0")).Tags()["images"]
     assert "val/misclassified" in tags
-    assert not [tag for tag in tags if "grad-cam" in tag]
+    assert not [tag for tag in tags if "gradcam" in tag]
 
 
 @pytest.mark.parametrize(
@@ -255,9 +255,9 @@ def test_network_without_feature_maps_gets_one_clear_line(fit: Fit, program: Pro
         ("GradCAMImages", {"layers": []}, set()),
         ("GradCAMImages", {"count": 0}, set()),
         ("MisclassifiedImages", {"count": 0}, set()),
-        ("GradCAMImages", {"images": [0, 999999]}, {"val/grad-cam/mistakes"}),  # neither is held out
-        ("GradCAMImages", {"images": [5], "count": 0}, {"val/grad-cam/fixed"}),
-        ("GradCAMImages", {"images": [], "target": "true", "opacity": 0}, {"val/grad-cam/mistakes"}),
+        ("GradCAMImages", {"images": [0, 999999]}, {"val/gradcam/mistakes"}),  # neither is held out
+        ("GradCAMImages", {"images": [5], "count": 0}, {"val/gradcam/fixed"}),
+        ("GradCAMImages", {"images": [], "target": "true", "opacity": 0}, {"val/gradcam/mistakes"}),
     ],
 )
 def test_settings_that_ask_for_little_or_nothing_train_all_the_same(
