@@ -230,6 +230,15 @@ def test_many_classes_and_other_sizes(classes: int, size: int, program: Program)
     [run] = Path("runs/own_images").iterdir()
     for tag in PICTURES:
         assert len(pictures(run, f"val/{tag}")) == 1
+    with open(run / "misclassified.csv") as file:
+        for place, row in enumerate(list(csv.DictReader(file))[:5]):  # red, green and blue images in turn
+            [picture] = pictures(run, "val/misclassified").values()
+            tile = picture[70:100, 20 + 136 * place : 50 + 136 * place]
+            assert tile.mean((0, 1)).argmax() == int(row["true"].split()[1]) % 3
+            if size == 32:  # enlarged to 96
+                [explained] = pictures(run, "val/gradcam/mistakes").values()
+                tile = explained[85 + 126 * place : 170 + 126 * place, 10:100]
+                assert tile.mean((0, 1)).argmax() == int(row["true"].split()[1]) % 3
 
 
 def test_network_without_feature_maps_gets_one_clear_line(fit: Fit, program: Program, monkeypatch: Any) -> None:
