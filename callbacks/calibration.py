@@ -19,8 +19,8 @@ _LARGEST = 4_000_000  # numbers in an intermediate result
 class Calibration(NamedTuple):
     """How the confidence compares with the accuracy, at one temperature.
 
-    confidence, accuracy: float32 (B,), means over the images in each bin of confidence.
-    share: float32 (B,), of all images.
+    confidence, accuracy: float64 (B,), means over the images in each bin of confidence.
+    share: float64 (B,), of all images.
     """
 
     confidence: Tensor
@@ -54,9 +54,9 @@ class CalibrationByTemperature(Metric):
         super().__init__()
         shape = (len(TEMPERATURES), bins)
         self.register_buffer("temperatures", torch.tensor(TEMPERATURES))
-        self.add_state("losses", torch.zeros(len(TEMPERATURES)), dist_reduce_fx="sum")
-        for name in ("counts", "confidences", "correct"):
-            self.add_state(name, torch.zeros(shape), dist_reduce_fx="sum")
+        self.add_state("losses", torch.zeros(len(TEMPERATURES), dtype=torch.float64), dist_reduce_fx="sum")
+        for name in ("counts", "confidences", "correct"):  # in float64, since millions of small numbers are added
+            self.add_state(name, torch.zeros(shape, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, logits: Tensor, labels: Tensor) -> None:
         """Adds a batch: logits float (N, C), labels int64 (N,)."""
@@ -70,10 +70,10 @@ class CalibrationByTemperature(Metric):
         confidence = (highest / self.temperatures[:, None] - log_sums).exp()  # (T, N)
         bins = self.counts.shape[1]
         bin_ = (confidence * bins).long().clamp(0, bins - 1)
-        right = (predictions == labels).float().expand_as(confidence)
+        right = (predictions == labels).double().expand_as(confidence)
         for sums, values in (
-            (self.counts, torch.ones_like(confidence)),
-            (self.confidences, confidence),
+            (self.counts, torch.ones_like(right)),
+            (self.confidences, confidence.double()),
             (self.correct, right),
         ):
             sums.scatter_add_(1, bin_, values)
@@ -89,16 +89,18 @@ class CalibrationByTemperature(Metric):
 class CalibrationPlot(EvaluationCallback):
     """Shows how often the network is right against how sure it is, before and after temperature scaling.
 
-    Validation chooses the temperature with the lowest loss, which is kept in the checkpoint; ``test`` uses that one.
+    Every validation chooses the temperature with the lowest loss, which is kept in the checkpoint; ``test`` uses that.
     The expected calibration error is a curve as well.
 
     Args:
         bins: Equal bins of confidence.
-        every_n_epochs: Show it after every so many epochs of ``fit``, and after its last.
+        every_n_epochs: Show it after every so many epochs of ``fit``, and after its last. 0 switches it off.
         png: Also save each picture as a PNG file beside the event file.
 
     Source: Guo et al. 2017, arXiv:1706.04599, sections 2 and 4.2.
     """
+
+    merges_always = True  # since a checkpoint may be saved after any epoch
 
     def __init__(self, bins: int = 15, every_n_epochs: int = 1, png: bool = False) -> None:
         super().__init__(every_n_epochs, png)
@@ -109,11 +111,12 @@ class CalibrationPlot(EvaluationCallback):
     def begin(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forgets the evaluation before."""
         self._chooses = not trainer.testing
-        self._metric.to(pl_module.device).reset()
+        has_float64 = pl_module.device.type != "mps"
+        self._metric.to(pl_module.device if has_float64 else "cpu").reset()
 
     def watch(self, pl_module: LightningModule, outputs: dict[str, Any], batch: Any) -> None:
         """Adds a batch."""
-        self._metric.update(outputs["logits"], outputs["labels"])
+        self._metric.update(outputs["logits"].to(self._metric.device), outputs["labels"].to(self._metric.device))
 
     def merge(self, pl_module: LightningModule) -> tuple[Calibration, Calibration]:
         """The calibration at temperature 1 and at the model's, which validation chooses here, in every process."""
@@ -129,7 +132,9 @@ class CalibrationPlot(EvaluationCallback):
         temperature = evaluation.pl_module.temperature
         titles = [f"as trained: ECE {plain.error:.2%}", f"temperature {temperature:.2f}: ECE {scaled.error:.2%}"]
         confidence, accuracy, share = (torch.stack(pair).cpu().numpy() for pair in zip(plain, scaled, strict=True))
-        picture = reliability_diagram(confidence, accuracy, share, titles, f"Calibration · {evaluation.when}")
+        picture = reliability_diagram(
+            confidence, accuracy, share, titles, f"Calibration (ECE: mean gap) · {evaluation.when}"
+        )
         evaluation.add_image("calibration", picture)
         evaluation.add_scalars(
             {

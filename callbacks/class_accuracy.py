@@ -18,7 +18,7 @@ class ClassAccuracy(EvaluationCallback):
     TensorBoard shows one chart for each class under Scalars, and all of them in one under Custom Scalars.
 
     Args:
-        every_n_epochs: Log after every so many epochs of ``fit``, and after its last.
+        every_n_epochs: Log after every so many epochs of ``fit``, and after its last. 0 switches it off.
     """
 
     def __init__(self, every_n_epochs: int = 1) -> None:

@@ -23,7 +23,9 @@ class ClassCounts(Callback):
             for split, images in sets.items()
             if images is not None
         }
-        writer.add_image("train/class counts", class_count_chart(names, counts), trainer.global_step, dataformats="HWC")
+        writer.add_image(
+            "your run/class counts", class_count_chart(names, counts), trainer.global_step, dataformats="HWC"
+        )
         rows = [[name, *map(str, row)] for name, *row in zip(names, *counts.values(), strict=True)]
         rows.append(["**all**", *(f"**{sum(column)}**" for column in counts.values())])
         writer.add_text("class counts", markdown_table(["class", *counts], rows), trainer.global_step)

@@ -29,7 +29,7 @@ class ConfusionMatrix(EvaluationCallback):
     Args:
         normalize: The numbers in the cells: ``none``: of images; ``true``: per cent of the images of the row's (the
             true) class; ``both``: a picture of each.
-        every_n_epochs: Show it after every so many epochs of ``fit``, and after its last.
+        every_n_epochs: Show it after every so many epochs of ``fit``, and after its last. 0 switches it off.
         png: Also save each picture as a PNG file beside the event file.
     """
 

@@ -26,19 +26,20 @@ class EvaluationCallback(Callback, ABC):
     averaged ones in for the time (which it ends at the epoch's end: too early for us).
 
     Args:
-        every_n_epochs: Write after every so many epochs of ``fit``, and after its last; ``validate`` and ``test``
-            always write.
+        every_n_epochs: Write after every so many epochs of ``fit``, and after its last (of ``max_epochs`` or
+            ``max_steps``); ``validate`` and ``test`` always write. 0 switches the callback off.
         png: Also save each picture as a PNG file beside the event file.
     """
 
+    merges_always = False  # also after an epoch of which nothing is written
+
     def __init__(self, every_n_epochs: int = 1, png: bool = False) -> None:
-        if every_n_epochs < 1:
+        if every_n_epochs < 0:
             raise MisconfigurationException(
-                f"{type(self).__name__}: every_n_epochs must be at least 1, got {every_n_epochs}; remove the callback"
-                " to switch it off"
+                f"{type(self).__name__}: every_n_epochs must be at least 0, which switches it off, got {every_n_epochs}"
             )
         self.every_n_epochs, self.png = every_n_epochs, png
-        self._watching = self._told = False
+        self._watching = self._due = self._told = False
 
     @abstractmethod
     def begin(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -66,16 +67,21 @@ class EvaluationCallback(Callback, ABC):
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts anew, unless it is the sanity check or an epoch that is left out."""
-        last = trainer.max_epochs is not None and trainer.current_epoch + 1 == trainer.max_epochs
-        due = (trainer.current_epoch + 1) % self.every_n_epochs == 0 or last or trainer.state.fn != "fit"
-        self._watching = due and not trainer.sanity_checking
-        if self._watching:
-            self.begin(trainer, pl_module)
+        self._due = trainer.state.fn != "fit" or self._is_due_in_fit(trainer)
+        self._begin(trainer, pl_module, (self._due or self.merges_always) and not trainer.sanity_checking)
+
+    def _is_due_in_fit(self, trainer: Trainer) -> bool:
+        if self.every_n_epochs == 0:
+            return False
+        epochs = trainer.current_epoch + 1
+        last = epochs == trainer.max_epochs or 0 <= trainer.max_steps <= trainer.global_step
+        before = epochs - (trainer.check_val_every_n_epoch or 1)  # at the validation before
+        return last or epochs // self.every_n_epochs > before // self.every_n_epochs
 
     def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts anew."""
-        self._watching = True
-        self.begin(trainer, pl_module)
+        self._due = True
+        self._begin(trainer, pl_module, True)
 
     def on_validation_batch_end(
         self,
@@ -109,6 +115,12 @@ class EvaluationCallback(Callback, ABC):
         """Writes, if it could not be known which batch was the last."""
         self._end(trainer, pl_module)
 
+    def _begin(self, trainer: Trainer, pl_module: LightningModule, watching: bool) -> None:
+        self._watching = watching and self.every_n_epochs > 0
+        if self._watching:
+            with self.telling_failures(trainer, pl_module):
+                self.begin(trainer, pl_module)
+
     def _see(
         self,
         trainer: Trainer,
@@ -120,28 +132,43 @@ class EvaluationCallback(Callback, ABC):
     ) -> None:
         if not self._watching:
             return
-        self.watch(pl_module, outputs, batch)
+        with self.telling_failures(trainer, pl_module):
+            self.watch(pl_module, outputs, batch)
         if place == (len(batches) - 1, batches[-1] - 1):
             self._end(trainer, pl_module)
 
     def _end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self._watching:
             return
-        self._watching = False
-        merged = self.merge(pl_module)
-        if trainer.is_global_zero:
-            with self.telling_failures(pl_module.trained_step):
+        with self.telling_failures(trainer, pl_module):
+            merged = self.merge(pl_module)
+        if self._watching and self._due and trainer.is_global_zero:
+            with self.telling_failures(trainer, pl_module, alone=True):
                 self.write(merged, Evaluation.of(trainer, pl_module, self.png))
+        self._watching = False
 
     @contextmanager
-    def telling_failures(self, step: int) -> Iterator[None]:
-        """A picture that fails, whyever, costs the picture and not the run: it is told once."""
+    def telling_failures(self, trainer: Trainer, pl_module: LightningModule, alone: bool = False) -> Iterator[None]:
+        """A picture that fails, whyever, costs the picture and not the run: it is told once, with its cause.
+
+        Args:
+            trainer: The trainer.
+            pl_module: The classifier.
+            alone: Whether this process works alone. Where others do the same, they would wait for ever for one that has
+                given up, and the error is raised.
+        """
         try:
             yield
+        except MisconfigurationException:
+            raise
         except Exception as error:
+            if trainer.world_size > 1 and not alone:
+                raise
+            self._watching = False
             if not self._told:
                 self._told = True
                 reason = " ".join(f"{type(error).__name__}: {error}".split())
+                step = pl_module.trained_step
                 rank_zero_warn(f"{type(self).__name__} wrote nothing at step {step} ({reason}); the run goes on")
 
 
@@ -186,7 +213,8 @@ class Evaluation:
         if writer is not None:
             writer.add_image(f"{self.split}/{tag}", picture, self.step, dataformats="HWC")
         if self.png and self.folder is not None:
-            file = self.folder / self.split / re.sub(r"\W+", "_", tag) / f"step_{self.step:07}.png"
+            name = re.sub(r"\W+", "_", tag.replace("+", "plus"))
+            file = self.folder / self.split / name / f"step_{self.step:07}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(picture).save(file)
 

@@ -5,6 +5,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
@@ -56,7 +57,7 @@ class GradCAMImages(EvaluationCallback):
         target: The class that is explained: the ``predicted`` one, the ``true`` one, or ``both``.
         opacity: Of a heatmap over its image: 0 shows the image alone, 1 the heatmap alone.
         colormap: Colours of the heatmaps; in ``inferno``, ``viridis`` and ``cividis`` equal steps look equal.
-        every_n_epochs: Show them after every so many epochs of ``fit``, and after its last.
+        every_n_epochs: Show them after every so many epochs of ``fit``, and after its last. 0 switches it off.
         png: Also save each picture as a PNG file beside the event file.
 
     Source: see ``callbacks.rendering.heatmaps``.
@@ -87,31 +88,40 @@ class GradCAMImages(EvaluationCallback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Finds the layers, so that a wrong name ends the run before it has begun."""
-        self._find_layers(pl_module)
+        with self.telling_failures(trainer, pl_module):
+            self._find_layers(trainer, pl_module)
 
-    def _find_layers(self, pl_module: LightningModule) -> list[str]:
-        if self._layers is None:
-            found: dict[str, tuple[int, int, int]] = {}
-            with self.telling_failures(pl_module.trained_step):
-                example = pl_module.example_input_array.to(pl_module.device)
-                found = feature_maps(pl_module.net, pl_module.inputs_of(example))
-            self._layers = list(found)[-1:] if self.layers is None else self.layers
-            if not found:
-                self._layers = []
-            if unknown := [layer for layer in self._layers if layer not in found]:
-                sizes = (f"{name} ({channels}x{height}x{width})" for name, (channels, height, width) in found.items())
-                raise MisconfigurationException(
-                    f"GradCAMImages: the network has no feature map {', '.join(unknown)}; it has {', '.join(sizes)}"
-                )
-            if not self._layers:
-                why = "layers is empty" if self.layers == [] else "the network has no feature maps"
-                rank_zero_info(f"GradCAMImages shows nothing: {why}.")
+    def _find_layers(self, trainer: Trainer, pl_module: LightningModule) -> list[str]:
+        if self._layers is not None:
+            return self._layers
+        if isinstance(trainer.strategy, FSDPStrategy | ModelParallelStrategy | DeepSpeedStrategy):
+            return self._none("the weights are spread over the processes")
+        if self.layers == [] or (self.count == 0 and not self.images):
+            return self._none("layers is empty" if self.layers == [] else "count is 0")
+        with trainer.precision_plugin.forward_context():
+            example = pl_module.example_input_array.to(pl_module.device)
+            found = feature_maps(pl_module.net, pl_module.inputs_of(example))
+        if not found:
+            return self._none("the network has no feature maps")
+        # the model summary's names begin with that of the classifier's network
+        layers = [name if name in found else name.removeprefix("net.") for name in self.layers or list(found)[-1:]]
+        if unknown := [layer for layer in layers if layer not in found]:
+            outermost_first = sorted(found.items(), key=lambda item: item[0].count("."))
+            sizes = (f"{name} ({channels}x{height}x{width})" for name, (channels, height, width) in outermost_first)
+            raise MisconfigurationException(
+                f"GradCAMImages: the network has no feature map {', '.join(unknown)}; it has {', '.join(sizes)}"
+            )
+        self._layers = layers
+        return self._layers
+
+    def _none(self, why: str) -> list[str]:
+        rank_zero_info(f"GradCAMImages shows nothing: {why}.")
+        self._layers = []
         return self._layers
 
     def begin(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Chooses the fixed images, and forgets the mistakes of the evaluation before."""
-        layers = self._find_layers(pl_module)
-        self._watching = bool(layers) and (self.count > 0 or bool(self.images))
+        self._watching = bool(self._find_layers(trainer, pl_module))
         self._mistakes = MistakeKeeper(self.count)
         self._fixed = _FixedImages(self._choice(trainer), pl_module.device)
 
@@ -136,8 +146,8 @@ class GradCAMImages(EvaluationCallback):
         """Explains and draws both."""
         fixed, mistakes = merged
         name = _NAMES[self.method]
-        if self.images is not None and (lacking := sorted(set(self.images) - set(fixed.indices.tolist()))):
-            rank_zero_info(f"GradCAMImages: {evaluation.split} has no images with the indices {lacking}.")
+        if lacking := sorted(set(self._fixed.wanted.tolist()) - set(fixed.indices.tolist())):
+            rank_zero_info(f"GradCAMImages: no image with the index {lacking} was judged in {evaluation.split}.")
         if len(fixed.labels):
             self._draw(f"{name}: the same images each time", f"{len(fixed.labels)} images", "fixed", fixed, evaluation)
         if self.count:
@@ -150,28 +160,36 @@ class GradCAMImages(EvaluationCallback):
         shares = chosen.logits.softmax(1)
         targets = {"predicted": chosen.logits.argmax(1), "true": chosen.labels}
         kinds = ["predicted", "true"] if self.target == "both" else [self.target]
+        if self.method == "eigencam":  # which asks about no class
+            kinds = ["predicted"]
         classes = torch.stack([targets[kind] for kind in kinds], 1)  # (N, K)
         precision = evaluation.trainer.precision_plugin  # that of the logits that were scored
         with torch.inference_mode(False), precision.forward_context():
             pl_module = evaluation.pl_module
             inputs = pl_module.inputs_of(chosen.pixels.to(pl_module.device, copy=True))
             maps = heatmaps(pl_module.net, layers, inputs, classes.to(pl_module.device), self.method).cpu()
-        captions = [f"#{index} {names[label]}" for index, label in zip(chosen.indices, chosen.labels, strict=True)]
+        captions = [f"{names[label]}\n#{index}" for index, label in zip(chosen.indices, chosen.labels, strict=True)]
         map_captions = [
-            [f"why {names[label]}? {share[label]:.1%}" for label in of_image] * len(layers)
+            [f"why {names[label]}?\n{share[label]:.1%}" for label in of_image] * len(layers)
             for of_image, share in zip(classes.tolist(), shares, strict=True)
         ]
+        for texts, hottest in zip(map_captions, maps.amax((-2, -1)).transpose(0, 1).flatten(1).tolist(), strict=True):
+            texts[:] = [text if heat > 0 else f"{text}: nothing" for text, heat in zip(texts, hottest, strict=True)]
+        headings = [f"{kind} · {layer}" for layer in layers for kind in kinds]
+        if self.method == "eigencam":
+            map_captions = [["what the layer\nresponds to most"] * len(layers)] * len(captions)
+            headings = layers
         picture = explanation_grid(
             chosen.pixels.permute(0, 2, 3, 1).numpy(),
             maps.transpose(0, 1).flatten(1, 2).numpy(),  # (N, L K, H, W)
             captions,
             map_captions,
-            [f"{layer} · {kind} class" for layer in layers for kind in kinds],
+            headings,
             self.opacity,
             self.colormap,
             title=f"{heading}\n{evaluation.when} · {count}",
         )
-        chosen_layers = f" {'+'.join(self.layers)}" if self.layers else ""
+        chosen_layers = f" {', '.join(self.layers)}" if self.layers else ""
         evaluation.add_image(f"{self.method}{chosen_layers}/{tag}", picture)
 
 
@@ -198,12 +216,12 @@ class _FixedImages:
     """Collects images by their index in the data set, as far as they go by."""
 
     def __init__(self, wanted: Sequence[int], device: torch.device) -> None:
-        self._wanted = torch.tensor(wanted, dtype=torch.int64, device=device)
+        self.wanted = torch.tensor(wanted, dtype=torch.int64, device=device)
         self._kept: dict[str, Tensor] = {}
 
     def update(self, pixels: Tensor, logits: Tensor, labels: Tensor, indices: Tensor) -> None:
         """Adds a batch, without waiting for the device."""
-        here = self._wanted[:, None] == indices  # (K, N)
+        here = self.wanted[:, None] == indices  # (K, N)
         found, place = here.any(1), here.int().argmax(1)
         batch = {"pixels": pixels, "logits": logits.float(), "labels": labels}
         if not self._kept:
@@ -219,7 +237,7 @@ class _FixedImages:
         whole = {name: all_gather(values) for name, values in self._kept.items()}
         if whole["found"].ndim == 1:
             whole = {name: values[None] for name, values in whole.items()}
-        process, place = whole["found"].int().argmax(0), torch.arange(len(self._wanted), device=self._wanted.device)
+        process, place = whole["found"].int().argmax(0), torch.arange(len(self.wanted), device=self.wanted.device)
         found = whole["found"].any(0)
-        chosen = [whole[name][process, place] for name in ("pixels", "logits", "labels")] + [self._wanted]
+        chosen = [whole[name][process, place] for name in ("pixels", "logits", "labels")] + [self.wanted]
         return _Chosen(*(values[found].cpu() for values in chosen))

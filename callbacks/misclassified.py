@@ -4,6 +4,7 @@ import csv
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from callbacks.evaluation import Evaluation, EvaluationCallback
@@ -19,7 +20,7 @@ class MisclassifiedImages(EvaluationCallback):
     """Shows images that were misclassified: true and predicted class, confidence and index in the data set.
 
     They are a picture and a table in TensorBoard, and ``misclassified.csv`` (of a test: ``misclassified_test.csv``) in
-    the run's folder, which holds those of the last evaluation.
+    the run's folder, which holds those of the last evaluation. Another order and filters are added to these names.
 
     Args:
         count: How many to show; 0 shows none.
@@ -28,7 +29,7 @@ class MisclassifiedImages(EvaluationCallback):
         seed: For the random choice.
         true_class: Only images of that class, by its name.
         predicted_class: Only images that were taken for that class, by its name.
-        every_n_epochs: Show them after every so many epochs of ``fit``, and after its last.
+        every_n_epochs: Show them after every so many epochs of ``fit``, and after its last. 0 switches it off.
         png: Also save each picture as a PNG file beside the event file.
     """
 
@@ -50,6 +51,8 @@ class MisclassifiedImages(EvaluationCallback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Checks the names of the classes."""
+        if self.count == 0:
+            rank_zero_info("MisclassifiedImages shows nothing: count is 0.")
         for name in (self.true_class, self.predicted_class):
             if name is not None and name not in pl_module.class_names:
                 raise MisconfigurationException(
@@ -87,20 +90,28 @@ class MisclassifiedImages(EvaluationCallback):
             strict=True,
         )
         rows = [(index, names[true], names[said], sure, loss) for true, said, sure, loss, index in kept]
-        captions = [f"{true}\n→ {said}\n{sure:.1%} #{index}" for index, true, said, sure, _ in rows]
+        captions = [f"{true}\n→ {said}\n{sure:.1%}\n#{index}" for index, true, said, sure, _ in rows]
         title = self._title(merged, evaluation)
         pixels = merged.pixels.permute(0, 2, 3, 1).numpy()
         colors = (RIGHT_INK, WRONG_INK, FAINT_INK)
-        evaluation.add_image("misclassified", image_grid(pixels, captions, 5, 128, title, colors))
+        name = self._name
+        evaluation.add_image(name, image_grid(pixels, captions, 5, 128, title, colors))
         cells = [[str(index), true, said, f"{sure:.1%}", f"{loss:.3f}"] for index, true, said, sure, loss in rows]
         header = ["index", "true class", "predicted class", "confidence", "loss"]
-        evaluation.add_text("misclassified", f"{title.splitlines()[-1]}\n\n{markdown_table(header, cells)}")
+        evaluation.add_text(name, f"{title.splitlines()[-1]}\n\n{markdown_table(header, cells)}")
         if evaluation.folder is not None:
             suffix = "" if evaluation.split == "val" else f"_{evaluation.split}"
-            with open(evaluation.folder / f"misclassified{suffix}.csv", "w", newline="") as file:
+            path = evaluation.folder / f"{name.replace(' ', '_')}{suffix}.csv"
+            with open(path, "w", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file)
                 writer.writerow(["step", "index", "true", "predicted", "confidence", "loss"])
                 writer.writerows([evaluation.step, *row[:3], f"{row[3]:.6f}", f"{row[4]:.6f}"] for row in rows)
+
+    @property
+    def _name(self) -> str:
+        """Of picture, table and file: another one for another choice, so that several stand side by side."""
+        order = [] if self.order == "confidence" else [self.order]
+        return " ".join(["misclassified", *order, *filter(None, (self.true_class, self.predicted_class))])
 
     def _title(self, mistakes: Mistakes, evaluation: Evaluation) -> str:
         filters = [f"images of {self.true_class}"] if self.true_class else []

@@ -72,9 +72,9 @@ class MistakeKeeper:
         wrong = counted & (predictions != labels)
         if self.predicted_class is not None:
             wrong &= predictions == self.predicted_class
-        score = {"confidence": best, "loss": -losses, "random": self._lots(indices)}[self.order]
+        score = self._lots(indices) if self.order == "random" else {"confidence": best, "loss": -losses}[self.order]
         batch = {
-            "scores": torch.where(wrong, score, -torch.inf),
+            "scores": torch.where(wrong, score.nan_to_num(nan=torch.inf), -torch.inf),
             "indices": indices,
             "pixels": pixels,
             "labels": labels,

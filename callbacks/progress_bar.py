@@ -21,6 +21,14 @@ class OneLineProgressBar(RichProgressBar):
         """Lightning's columns without the last, the rate, which is half of what the time beside it says."""
         return super().configure_columns(trainer)[:-1]
 
+    def _get_train_description(self, current_epoch: int) -> str:
+        """Counts the epochs from 1, as the pictures and the checkpoints' table do."""
+        return (
+            super()
+            ._get_train_description(current_epoch + 1)
+            .replace(f"/{(self.trainer.max_epochs or 0) - 1}", f"/{self.trainer.max_epochs}")
+        )
+
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, int | str | float | dict]:
         """The losses and the accuracy, under names short enough for the line."""
         metrics = super().get_metrics(trainer, pl_module)

@@ -34,7 +34,9 @@ class TrainingSamples(Callback):
             return
         pixels = batch.pixels[: self.count].round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
         captions = [label_text(label, pl_module.class_names) for label in batch.labels[: self.count].cpu()]
-        writer.add_image("train/samples", image_grid(pixels, captions), trainer.global_step, dataformats="HWC")
+        writer.add_image(
+            "your run/training samples", image_grid(pixels, captions), trainer.global_step, dataformats="HWC"
+        )
 
 
 def label_text(label: Tensor, class_names: list[str]) -> str:

@@ -79,12 +79,14 @@ class Classifier(LightningModule):
     @property
     def trained_step(self) -> int:
         """How many steps the weights were trained: of this run, or of the checkpoint that is being judged."""
-        return self.global_step or self._loaded_step
+        return self.global_step if self.trainer.state.fn == "fit" or not self._loaded_step else self._loaded_step
 
     @property
     def trained_epoch(self) -> int:
         """The epoch that the weights are from, beginning with 1; 0 for fresh ones."""
-        return self.current_epoch + 1 if self.trainer.state.fn == "fit" else self._loaded_epoch
+        if self.trainer.state.fn == "fit":
+            return self.current_epoch + 1
+        return self._loaded_epoch or self.current_epoch
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remembers how long the checkpoint was trained; Lightning does not when it only validates or tests."""

@@ -199,7 +199,8 @@ class CommandLine(LightningCLI):
         if isinstance(checkpoint, ModelCheckpoint) and checkpoint.best_model_score is not None:
             columns["best val"] = metrics_of("val", {str(checkpoint.monitor): checkpoint.best_model_score})
         seconds = time.monotonic() - self._started
-        title = f"{trainer.current_epoch} epochs, {trainer.global_step} steps, {seconds:.0f} s{self._ended_early()}"
+        epochs = f"{trainer.current_epoch} epoch{'s' * (trainer.current_epoch != 1)}"
+        title = f"{epochs}, {trainer.global_step} steps, {seconds:.0f} s{self._ended_early()}"
         print_metrics(title, {heading: metrics for heading, metrics in columns.items() if metrics})
         if isinstance(checkpoint, ModelCheckpoint) and self._run_folder is not None:
             print_next_steps(checkpoint.best_model_path, self._run_folder)
@@ -229,20 +230,22 @@ class CommandLine(LightningCLI):
 
 
 def without_replaced(callbacks: list[Namespace] | None, defaults: list[Namespace]) -> list[Namespace]:
-    """The callbacks without those that a later one replaces: a default one gives way to one of the same class.
+    """The callbacks; where some were added to the default ones, without the default ones of the same classes.
 
     So ``callbacks+:`` with a ``GradCAMImages`` sets up the one that is there, and any other class is added.
 
     >>> default, own = Namespace(class_path="A", init_args=1), Namespace(class_path="A", init_args=2)
-    >>> without_replaced([default, own], [default]) == [own], without_replaced([own, own], [default]) == [own, own]
-    (True, True)
+    >>> without_replaced([default, own], [default]) == [own]
+    True
+    >>> without_replaced([own, default], [default]) == [own, default]
+    True
     """
     listed = callbacks or []
-    return [
-        callback
-        for place, callback in enumerate(listed)
-        if callback not in defaults or all(later.class_path != callback.class_path for later in listed[place + 1 :])
-    ]
+    if listed[: len(defaults)] != defaults:
+        return listed
+    added = listed[len(defaults) :]
+    replaced = {callback.class_path for callback in added}
+    return [callback for callback in defaults if callback.class_path not in replaced] + added
 
 
 class SchemaPrinter(CommandLine):

@@ -24,6 +24,8 @@ _WARNINGS = {
     r"It is recommended to use `self.log\(.*sync_dist=True": UserWarning,
     # which then holds the averaged weights, as it should
     r"You're using the WeightAveraging callback, but loading a checkpoint outside": UserWarning,
+    # lightning 2.6.6 under torch 2.15, as above
+    r"torch.distributed.nn.functional.all_gather is deprecated": FutureWarning,
     # the finder puts a scheduler of its own before the optimizer's first step
     r"Detected call of `lr_scheduler.step\(\)` before `optimizer.step\(\)`": UserWarning,
 }

@@ -224,7 +224,7 @@ def test_lr_find_prints_a_suggestion_and_draws_it(program: Program) -> None:
     assert outcome.status == 0, outcome.err
     assert "stopped early" not in outcome.err
     shown = EventAccumulator("runs/quickstart/version_0").Reload()
-    assert shown.Tags()["images"] == ["train/learning-rate finder"]
+    assert shown.Tags()["images"] == ["your run/learning-rate finder"]
     assert "Suggested learning rate: " in outcome.err
     with Image.open("runs/quickstart/version_0/lr_find.png") as plot:
         assert plot.size == (600, 400)

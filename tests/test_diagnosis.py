@@ -13,6 +13,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 from torchmetrics.classification import MulticlassCalibrationError
 
@@ -22,6 +24,7 @@ from callbacks.evaluation import EvaluationCallback
 from callbacks.grad_cam import GradCAMImages
 from callbacks.misclassified import MisclassifiedImages
 from callbacks.rendering.confusion import confusion_picture
+from callbacks.rendering.overlay import colored
 from cifar_lit.classifier import Classifier
 from cifar_lit.data.batches import Batch
 from cifar_lit.data.digits import Digits
@@ -198,7 +201,7 @@ def test_png_files_hold_the_same_pictures(fit: Fit) -> None:
     )
     for tag in ("fixed", "mistakes"):
         with Image.open(run / "val" / f"layercam_features_features_0_{tag}" / "step_0000021.png") as file:
-            assert np.array_equal(np.asarray(file), pictures(run, f"val/layercam features+features.0/{tag}")[21])
+            assert np.array_equal(np.asarray(file), pictures(run, f"val/layercam features, features.0/{tag}")[21])
 
 
 # Odd data, odd settings
@@ -264,6 +267,12 @@ def test_network_without_feature_maps_gets_one_clear_line(fit: Fit, program: Pro
         ("GradCAMImages", {"layers": []}, set()),
         ("GradCAMImages", {"count": 0}, set()),
         ("MisclassifiedImages", {"count": 0}, set()),
+        ("ConfusionMatrix", {"every_n_epochs": 0}, set()),
+        (
+            "GradCAMImages",
+            {"layers": ["net.features"], "target": "true"},
+            {f"val/gradcam net.features/{kind}" for kind in ("fixed", "mistakes")},
+        ),
         ("GradCAMImages", {"images": [0, 999999]}, {"val/gradcam/mistakes"}),  # neither is held out
         ("GradCAMImages", {"images": [5], "count": 0}, {"val/gradcam/fixed"}),
         ("GradCAMImages", {"images": [], "target": "true", "opacity": 0}, {"val/gradcam/mistakes"}),
@@ -279,12 +288,16 @@ def test_settings_that_ask_for_little_or_nothing_train_all_the_same(
 @pytest.mark.parametrize(
     ("name", "settings", "message"),
     [
-        ("GradCAMImages", {"layers": ["layer9"]}, "no feature map layer9; it has features.0 (16x16x16), "),
+        (
+            "GradCAMImages",
+            {"layers": ["layer9"]},
+            "no feature map layer9; it has features (32x8x8), features.0 (16x16x16), ",
+        ),
         ("GradCAMImages", {"opacity": 2}, "opacity must be from 0"),
         ("GradCAMImages", {"count": -1}, "count must be at least 0, got -1"),
         ("MisclassifiedImages", {"count": -1}, "count must be at least 0, got -1"),
         ("MisclassifiedImages", {"true_class": "cat"}, "there is no class 'cat'; the classes are zero, one"),
-        ("ConfusionMatrix", {"every_n_epochs": 0}, "every_n_epochs must be at least 1, got 0"),
+        ("ConfusionMatrix", {"every_n_epochs": -1}, "every_n_epochs must be at least 0, which switches it off, got -1"),
         ("CalibrationPlot", {"bins": 0}, "bins must be at least 1, got 0"),
         ("GradCAMImages", {"method": "gradcamera"}, "gradcamera"),
     ],
@@ -320,8 +333,47 @@ def test_picture_that_fails_is_told_once_and_training_goes_on(
         run = fit("failing", "--trainer.max_epochs", 2)
     assert len([warning for warning in told if "wrote nothing" in str(warning.message)]) == 1
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 1
-    others = {"val/calibration"} <= set(events(run).Tags()["images"])
-    assert others
+    tags = set(events(run).Tags()["images"])
+    missing = {tag for tag in PICTURES if f"val/{tag}" not in tags}
+    assert {tag.split("/")[0].split()[0] for tag in missing} == {
+        {"MisclassifiedImages": "misclassified", "GradCAMImages": "gradcam", "ConfusionMatrix": "confusion"}[name]
+    }
+
+
+def test_choice_of_mistakes_is_kept_in_picture_table_and_file(fit: Fit) -> None:
+    chosen = {"order": "loss", "true_class": "eight", "count": 4}
+    run = fit("near", *EXACT, *options("MisclassifiedImages", **chosen))
+    logits, labels, indices, _ = judged(run)
+    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    of_class = np.flatnonzero((labels == 8) & (logits.argmax(1) != 8))
+    nearest = of_class[np.argsort(-shares[of_class, 8], kind="stable")][:4]
+    with open(run / "misclassified_loss_eight.csv") as file:
+        assert [int(row["index"]) for row in csv.DictReader(file)] == indices[nearest].tolist()
+    assert [int(row[0]) for row in table(texts(run, "val/misclassified loss eight")[21])] == indices[nearest].tolist()
+    assert len(pictures(run, "val/misclassified loss eight")) == 1
+
+
+def test_explained_picture_shows_the_maps_of_predicted_and_true_class_in_that_order(fit: Fit) -> None:
+    run = fit("maps", *EXACT, *options("GradCAMImages", colormap="viridis"))
+    logits, labels, _, pixels = judged(run)
+    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    wrong = np.flatnonzero(logits.argmax(1) != labels)
+    worst = wrong[np.argmax(shares[wrong].max(1))]
+    classifier, _, _ = load_classifier(run / "checkpoints" / "last.ckpt")
+    inputs = classifier.normalize(torch.from_numpy(pixels[worst : worst + 1]))
+    library = GradCAM(classifier.net, [classifier.net.features])
+    picture = pictures(run, "val/gradcam/mistakes")[21]
+    for left, label in ((120, logits[worst].argmax()), (336, labels[worst])):
+        [heat] = library(inputs, [ClassifierOutputTarget(int(label))])
+        expected = colored(heat.repeat(3, 0).repeat(3, 1), "viridis").astype(int)
+        tile = picture[80 : 80 + 96, left : left + 96].astype(int)
+        assert np.abs(tile - expected).max() <= 4  # a step of the colour map
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "bf16-mixed", "64-true"])
+def test_every_precision_gets_its_heatmaps(precision: str, fit: Fit) -> None:
+    run = fit("precise", "--trainer.precision", precision, *options("GradCAMImages"))
+    assert len(pictures(run, "val/gradcam/mistakes")) == 1
 
 
 # Calibration

@@ -125,16 +125,28 @@ def test_maps_in_bfloat16_are_close_to_those_in_float32() -> None:
     assert heatmaps(net.bfloat16(), ["layer3"], images(4).bfloat16(), classes).dtype == torch.float32
 
 
-def test_layer_that_a_later_one_overwrites_in_place() -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_layer_that_a_later_one_overwrites_in_place(method: Method) -> None:
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     net = nn.Sequential(*layers, nn.Linear(8, 4)).eval()
     twin = copy.deepcopy(net)
     twin[1] = nn.ReLU()
     classes = torch.tensor([[0], [3]])
-    assert torch.allclose(
-        heatmaps(net, ["0"], images(2), classes), heatmaps(twin, ["0"], images(2), classes), atol=1e-6
-    )
+    maps, expected = (heatmaps(each, ["0"], images(2), classes, method) for each in (net, twin))
+    assert torch.allclose(maps, expected, atol=1e-5)
+
+
+def test_layer_that_is_used_in_two_places_is_explained_where_it_is_used_last() -> None:
+    torch.manual_seed(0)
+    act = nn.ReLU()
+    layers = [nn.Conv2d(3, 8, 3), act, nn.MaxPool2d(2), nn.Conv2d(8, 8, 3), act, nn.Flatten()]
+    net = nn.Sequential(*layers, nn.Linear(8 * 13 * 13, 4)).eval()
+    twin = copy.deepcopy(net)
+    twin[4] = nn.ReLU()
+    classes = torch.tensor([[0], [3]])
+    assert feature_maps(net, images(1))["1"] == (8, 13, 13)
+    assert torch.equal(heatmaps(net, ["1"], images(2), classes), heatmaps(twin, ["4"], images(2), classes))
 
 
 def test_threads_share_a_network_without_disturbing_each_other() -> None:
@@ -242,7 +254,30 @@ def test_network_without_feature_maps_has_none() -> None:
     assert net.training
 
 
+def test_what_is_4d_in_a_transformer_is_no_feature_map() -> None:
+    import timm
+
+    vit = timm.create_model("vit_tiny_patch16_224", img_size=64, qk_norm=True).eval()
+    assert set(feature_maps(vit, images(1, 64))) <= {"patch_embed.proj"}
+    swin = timm.create_model("swin_tiny_patch4_window7_224", img_size=64).eval()
+    assert all(channels > 9 for channels, _, _ in feature_maps(swin, images(1, 64)).values())
+
+
 # What is refused
+
+
+class Aside(Functional):
+    """Has a layer whose output goes nowhere, and may freeze itself in a way that stops all gradients."""
+
+    def __init__(self, frozen: bool = False) -> None:
+        super().__init__()
+        self.frozen = frozen
+
+    def forward(self, x: Tensor) -> Tensor:
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            x = self.first(x)
+        self.unused(x)
+        return self.head(x.mean((2, 3)))
 
 
 @pytest.mark.parametrize(
@@ -251,6 +286,8 @@ def test_network_without_feature_maps_has_none() -> None:
         ({"layers": ["layer9"]}, "there is no layer 'layer9'"),
         ({"layers": ["head"]}, "gives no feature map"),
         ({"layers": ["unused"], "net": Functional()}, "take no part"),
+        ({"layers": ["unused"], "net": Aside()}, "do not depend on the layer 'unused'"),
+        ({"layers": ["first"], "net": Aside(frozen=True)}, "switches gradients off"),
         ({"net": ResNet9(width=4).train()}, "call net.eval"),
         ({"classes": torch.tensor([1])}, "classes must be"),
         ({"classes": torch.tensor([[10]])}, "classes must be from 0 to 9"),

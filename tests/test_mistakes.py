@@ -121,3 +121,11 @@ def test_state_does_not_grow_with_the_data() -> None:
     for seed in range(1, 20):
         keeper.update(**judged(seed))
     assert size() == after_one < 10_000
+
+
+def test_logits_that_are_not_numbers_are_mistakes_as_well() -> None:
+    data = judged()
+    data["logits"] = data["logits"].clone()
+    data["logits"][3] = torch.nan
+    data["labels"][3] = 1  # argmax of NaN is 0
+    assert kept(data, 64, count=3).indices.tolist()[0] == data["indices"][3]

@@ -55,16 +55,16 @@ def test_model_summary_has_rows_shapes_and_the_total(fit: Fit) -> None:
 
 def test_class_counts_are_those_of_the_splits(fit: Fit) -> None:
     accumulator = events(fit("counts"))
-    assert picture(accumulator, "train/class counts").std() > 0
+    assert picture(accumulator, "your run/class counts").std() > 0
     table = text(accumulator, "class counts")
     assert "| zero | 128 | 14 |" in table
     assert "| **all** | **1294** | **144** |" in table
 
 
 def test_samples_are_shown_as_the_network_sees_them(fit: Fit) -> None:
-    plain = picture(events(fit("plain", "--data.augment", "[]")), "train/samples")
+    plain = picture(events(fit("plain", "--data.augment", "[]")), "your run/training samples")
     cut = '[{"class_path": "Cutout", "init_args": {"size": 32}}]'  # covers the whole image with the mean colour
-    covered = picture(events(fit("covered", "--data.augment", cut)), "train/samples")
+    covered = picture(events(fit("covered", "--data.augment", cut)), "your run/training samples")
     assert plain.shape == covered.shape
     tile = (slice(10, 100), slice(10, 100))
     assert plain[tile].std() > 20

@@ -67,10 +67,10 @@ def reliability_diagram(
         filled = part > 0
         axes.bar(middles[filled], part[filled], width, color="#d9d9d9", label="share of the images")
         axes.plot([0, 1], [0, 1], color="#888888", linestyle="--", linewidth=1, label="perfectly calibrated")
-        axes.vlines(conf[filled], np.minimum(conf, acc)[filled], np.maximum(conf, acc)[filled], color="#d55e00")
+        axes.vlines(conf[filled], np.minimum(conf, acc)[filled], np.maximum(conf, acc)[filled], "#d55e00", label="gap")
         axes.plot(conf[filled], acc[filled], "o-", color="#0072b2", markersize=5, label="accuracy")
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", title=text)
     all_axes[0].set_ylabel("accuracy")
-    figure.legend(*all_axes[0].get_legend_handles_labels(), loc="lower center", ncols=3, fontsize=9, frameon=False)
+    figure.legend(*all_axes[0].get_legend_handles_labels(), loc="lower center", ncols=4, fontsize=9, frameon=False)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -14,6 +14,8 @@ Shown = Literal["counts", "rows"]
 _LONGEST_NAME = 150  # pixels
 _SIDE = 640  # pixels that the cells take, as long as each can hold a name's letters beside it
 _NUMBERED = 20  # classes, above which a cell is too small for its number
+_NAMED = 150  # classes, above which a row is too low for its name
+_LARGEST_SIDE = 2000  # pixels that the cells take where they have no names
 
 
 def confusion_picture(
@@ -28,17 +30,20 @@ def confusion_picture(
         counts: int (C, C), images of the row's class that were taken for the column's.
         class_names: The C classes.
         shown: The numbers in the cells: ``counts``, or ``rows``: per cent of the images of the row's class. Above 20
-            classes the cells are too small for them.
+            classes the cells are too small for them, above 150 for the classes' names.
         title: Lines above the matrix, the first in bold letters.
 
     Returns:
         uint8 (height, width, 3).
     """
     classes = len(class_names)
-    cell = max(14, min(64, _SIDE // classes))
+    named = classes <= _NAMED
+    cell = max(14, min(64, _SIDE // classes)) if named else max(1, _LARGEST_SIDE // classes)
     size = max(11, min(18, cell - 3))
     face = font(size)
-    margin = round(min(_LONGEST_NAME, max(face.getlength(name) for name in class_names))) + 2 * GAP
+    margin = 2 * GAP
+    if named:
+        margin += round(min(_LONGEST_NAME, max(face.getlength(name) for name in class_names)))
     legend = 2 * GAP + 80
     side = classes * cell
     canvas, draw, top = titled_canvas(title, margin + size + side + legend, margin + size + side + 2 * GAP)
@@ -47,7 +52,7 @@ def confusion_picture(
     colors = _shades(share)
     canvas.paste(Image.fromarray(colors.repeat(cell, 0).repeat(cell, 1)), (left, top))
     _lines(draw, left, top, cell, classes)
-    for place, name in enumerate(class_names):
+    for place, name in enumerate(class_names if named else []):
         middle = (place + 0.5) * cell
         short = shortened(name, face, _LONGEST_NAME)
         draw.text((left - GAP, top + middle), short, INK, face, anchor="rm")
@@ -56,7 +61,7 @@ def confusion_picture(
     _upright(canvas, "← true class", (size // 2 + 2, top + round(font(15).getlength("← true class"))), 15, FAINT_INK)
     if classes <= _NUMBERED:
         _numbers(draw, counts, share, shown, left, top, cell)
-    _legend(canvas, draw, left + side + 2 * GAP, top, min(side, 256))
+    _legend(canvas, draw, left + side + 2 * GAP, top, min(side - 24, 256))
     return np.asarray(canvas)
 
 

@@ -10,6 +10,7 @@ from callbacks.rendering.overlay import ColorMap, colored, overlay
 from callbacks.rendering.text import FAINT_INK, FONT_SIZE, INK, LINE_HEIGHT, font, shortened, text_picture
 
 _SMALL = FONT_SIZE - 3  # of the headings, since a heading has two tiles' width for a layer's name
+_LINE = 18
 _LEGEND_HEIGHT, _LEGEND_WIDTH = 14, 256
 
 
@@ -29,8 +30,8 @@ def explanation_grid(
     Args:
         pixels: uint8 (N, H, W, 3), RGB, or (N, H, W), grey.
         heatmaps: float (N, M, H, W) in [0, 1].
-        captions: N texts below the images.
-        map_captions: For each image, M texts below its heatmaps.
+        captions: N texts of one or more lines below the images.
+        map_captions: For each image, M texts of one or more lines below its heatmaps.
         headings: M texts above the columns of heatmaps.
         opacity: Of the heatmaps that are laid over images: 0 shows the image alone, 1 the heatmap.
         colormap: Of the heatmaps, see ``overlay.colored``.
@@ -54,7 +55,8 @@ def explanation_grid(
     big = enlarged(as_rgb(pixels), tile)
     big_maps = enlarged(heatmaps.reshape(-1, *heatmaps.shape[2:]), tile).reshape(images, maps, *big.shape[1:3])
     height, width = big.shape[1:3]
-    pair, cell_height = 2 * (width + GAP), height + LINE_HEIGHT + GAP
+    lines = 1 + max(text.count("\n") for text in [*captions, *(text for texts in map_captions for text in texts)])
+    pair, cell_height = 2 * (width + GAP), height + lines * _LINE + 2 * GAP
     top_room, bottom_room = LINE_HEIGHT, _LEGEND_HEIGHT + LINE_HEIGHT + 2 * GAP
     canvas, draw, top = titled_canvas(
         title, GAP + width + GAP + maps * (pair + GAP), top_room + images * cell_height + bottom_room
@@ -75,7 +77,8 @@ def explanation_grid(
 
 
 def _caption(draw: ImageDraw.ImageDraw, text: str, x: int, y: int, width: int) -> None:
-    draw.text((x, y + 2), shortened(text, font(_SMALL), width), INK, font(_SMALL))
+    for number, line in enumerate(text.split("\n")):
+        draw.text((x, y + 2 + number * _LINE), shortened(line, font(_SMALL), width), INK, font(_SMALL))
 
 
 def _legend(canvas: Image.Image, draw: ImageDraw.ImageDraw, colormap: ColorMap, x: int, y: int) -> None:

@@ -10,7 +10,9 @@ from torch import Tensor, nn
 
 
 def feature_maps(net: nn.Module, inputs: Tensor) -> dict[str, tuple[int, int, int]]:
-    """The layers whose output is a feature map: 4-D, and larger than one pixel.
+    """The layers whose output is a feature map: 4-D, larger than one pixel, and of the shape of the image.
+
+    (What is 4-D in a transformer is mostly something else: channels last, or, in attention, heads x tokens x tokens.)
 
     Args:
         net: Any network; it is left as it was, since a copy of it is run.
@@ -23,21 +25,32 @@ def feature_maps(net: nn.Module, inputs: Tensor) -> dict[str, tuple[int, int, in
     found: dict[str, tuple[int, int, int]] = {}
     with torch.inference_mode(False), torch.no_grad():
         twin = copy.deepcopy(uncompiled(net)).eval()
+        attention: tuple[str, ...] = ()
         for name, module in twin.named_modules():
-            if name:
-                module.register_forward_hook(_noting(name, found))
+            if "attention" in type(module).__name__.lower():
+                attention += (name, f"{name}.")
+            elif name and not name.startswith(attention):
+                module.register_forward_hook(_noting(name, found, inputs.shape[2:]))
         twin(inputs[:1].clone())
     return found
 
 
-def _noting(name: str, found: dict[str, tuple[int, int, int]]) -> Callable[..., None]:
+def _noting(name: str, found: dict[str, tuple[int, int, int]], size: torch.Size) -> Callable[..., None]:
     def note(module: nn.Module, inputs: Any, output: Any) -> None:
-        if isinstance(output, Tensor) and output.ndim == 4 and output.shape[2] * output.shape[3] > 1:
+        if isinstance(output, Tensor) and output.ndim == 4 and _looks_like(output.shape[2:], size):
             found.pop(name, None)  # a layer that is used again ends again
             channels, height, width = output.shape[1:]
             found[name] = (channels, height, width)
 
     return note
+
+
+def _looks_like(shape: torch.Size, size: torch.Size) -> bool:
+    """Whether maps of that height and width can be of images of that size: of its proportions, not much larger."""
+    (height, width), (full_height, full_width) = shape, size
+    skew = abs(height * full_width - width * full_height)
+    alike = skew == 0 if full_height == full_width else skew <= max(full_height, full_width)  # one pixel, by rounding
+    return height * width > 1 and alike and height <= 1.25 * full_height
 
 
 @contextmanager
@@ -62,11 +75,21 @@ def tapped(net: nn.Module, layers: Sequence[str]) -> Iterator[tuple[nn.Module, d
     if net.training:
         raise ValueError("the network is in training mode, where it would learn from being looked at: call net.eval()")
     kept: dict[str, Tensor] = {}
+    places = _places(net, layers)
     view = net
-    for layer in sorted(layers, key=lambda name: -name.count(".")):  # a layer's own layers come before it
-        view = _with_tap(view, layer.split("."), layer, kept)
+    for place in sorted(places, key=lambda place: -place.count(".")):  # a layer's own layers come before it
+        view = _with_tap(view, place.split("."), places[place], kept)
     with torch.inference_mode(False), torch.no_grad():  # what the taps switch on ends here
         yield view, kept
+
+
+def _places(net: nn.Module, layers: Sequence[str]) -> dict[str, str]:
+    """Wherever in the network the chosen layers stand, since a layer may be used under several names."""
+    modules = dict(net.named_modules(remove_duplicate=False))
+    if missing := [layer for layer in layers if layer not in modules]:
+        raise ValueError(f"there is no layer {missing[0]!r} in {type(net).__name__}")
+    chosen = {id(modules[layer]): layer for layer in layers}
+    return {place: chosen[id(module)] for place, module in modules.items() if id(module) in chosen}
 
 
 def _with_tap(module: nn.Module, path: Sequence[str], name: str, kept: dict[str, Tensor]) -> nn.Module:
@@ -74,9 +97,8 @@ def _with_tap(module: nn.Module, path: Sequence[str], name: str, kept: dict[str,
     twin = copy.copy(module)  # torch leaves a compiled version behind, as it must: that would not run the tap
     if path:
         children = twin._modules = dict(twin._modules)
-        child = children.get(path[0])
-        if child is None:
-            raise ValueError(f"there is no layer {name!r} in {type(module).__name__}")
+        child = children[path[0]]
+        assert child is not None  # or the layer would not have been found
         children[path[0]] = _with_tap(child, path[1:], name, kept)
         return twin
     forward = twin.forward

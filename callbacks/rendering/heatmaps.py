@@ -2,8 +2,9 @@
 
 import copy
 from collections.abc import Callable, Sequence
+from functools import cache
 from types import SimpleNamespace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -80,12 +81,18 @@ def _by_gradient(
             raise ValueError(f"classes must be from 0 to {logits.shape[1] - 1}, got {classes.unique().tolist()}")
         if missing := set(layers) - kept.keys():
             raise ValueError(f"these layers take no part when the network is run: {', '.join(sorted(missing))}")
+        if not logits.requires_grad:
+            raise ValueError(
+                "the network switches gradients off on its way: freeze it with requires_grad_(False) instead"
+            )
         activations = [kept[layer] for layer in layers]
         maps: list[list[Tensor]] = [[] for _ in layers]
         for column in classes.clone().T:  # like the inputs: what inference mode has made cannot be used here
             score = logits.gather(1, column[:, None]).sum()  # each image's gradient is of its own logit alone
-            gradients = torch.autograd.grad(score, activations, retain_graph=True)
-            for place, activation, gradient in zip(maps, activations, gradients, strict=True):
+            gradients = torch.autograd.grad(score, activations, retain_graph=True, allow_unused=True)
+            for layer, place, activation, gradient in zip(layers, maps, activations, gradients, strict=True):
+                if gradient is None:
+                    raise ValueError(f"the logits do not depend on the layer {layer!r}")
                 place.append(combined(activation.detach().float(), gradient.float()).relu())
     return [torch.stack(columns, 1) for columns in maps]
 
@@ -123,15 +130,15 @@ _COMBINED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 def _by_library(net: nn.Module, layer: str, inputs: Tensor, classes: Tensor, method: str) -> Tensor:
     """Maps float32 (N, K, H, W) of one layer."""
-    import pytorch_grad_cam as library  # takes seconds, and only these methods need it
+    library = _silent_library()
     from pytorch_grad_cam.ablation_layer import AblationLayer
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
-    silent = SimpleNamespace(tqdm=iter)  # a progress bar for each image, in the middle of another one
-    library.score_cam.tqdm = library.ablation_cam.tqdm = silent
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(inputs.device.type, enabled=False):
         twin = copy.deepcopy(uncompiled(net)).float()  # the library leaves hooks, gradients and eval mode behind
         target_layers = [twin.get_submodule(layer)]
+        parent, _, child = layer.rpartition(".")
+        twin.get_submodule(parent)._modules[child] = nn.Sequential(target_layers[0], _Cloned())
         if method == "ablationcam":  # its default for ablation_layer is one object, which all threads would share
             explain = library.AblationCAM(twin, target_layers, ablation_layer=AblationLayer())
         else:
@@ -139,3 +146,19 @@ def _by_library(net: nn.Module, layer: str, inputs: Tensor, classes: Tensor, met
         images = inputs.clone().float()
         columns = [explain(images, list(map(ClassifierOutputTarget, column))) for column in classes.T.tolist()]
     return torch.from_numpy(np.stack(columns, 1)).float().to(inputs.device)
+
+
+class _Cloned(nn.Module):
+    """A copy, so that a later layer that works in place does not overwrite what the library has noted."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.clone()
+
+
+@cache
+def _silent_library() -> Any:
+    """The grad-cam library without its progress bar for each image, which would stand in the middle of another one."""
+    import pytorch_grad_cam as library  # takes seconds, and only these methods need it
+
+    library.score_cam.tqdm = library.ablation_cam.tqdm = SimpleNamespace(tqdm=iter)
+    return library

@@ -16,7 +16,7 @@ LINE_HEIGHT = 22
 
 @cache
 def font(size: int = FONT_SIZE, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which comes with matplotlib and has the letters of most languages."""
+    """DejaVu Sans, which comes with matplotlib: Latin, Greek, Cyrillic and Arabic letters, but no Chinese ones."""
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
 
