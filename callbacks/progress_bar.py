@@ -7,7 +7,7 @@ from lightning.pytorch.callbacks import RichProgressBar
 
 
 class OneLineProgressBar(RichProgressBar):
-    """Lightning's rich progress bar, with the newest training loss and the last validation's loss and accuracy.
+    """Lightning's rich progress bar, with the newest training loss and the last validation's accuracy.
 
     Args:
         refresh_rate: After how many batches to draw it anew; drawing at every one slows small networks.
@@ -30,11 +30,11 @@ class OneLineProgressBar(RichProgressBar):
         )
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, int | str | float | dict]:
-        """The losses and the accuracy, under names short enough for the line."""
+        """The loss and the accuracy, under names short enough for the line."""
         metrics = super().get_metrics(trainer, pl_module)
         shown: dict[str, int | str | float | dict] = {}
         if "train/loss_step" in metrics:
             shown["loss"] = metrics["train/loss_step"]
-        if "val/loss" in metrics:
-            shown["val"] = f"{metrics['val/loss']:.3f}, {metrics['val/accuracy']:.1%}"
+        if "val/accuracy" in metrics:
+            shown["val"] = f"{metrics['val/accuracy']:.1%}"
         return shown

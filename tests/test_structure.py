@@ -1,6 +1,7 @@
 """Who may import whom, and that everything is checked by the same command."""
 
 import ast
+import re
 import subprocess
 import sys
 import time
@@ -44,6 +45,15 @@ def test_nothing_is_imported_across_a_wall(part: str) -> None:
 def test_pyplot_with_its_global_state_is_never_imported() -> None:
     for file in [*ROOT.glob("cifar_lit/**/*.py"), *ROOT.glob("callbacks/**/*.py")]:
         assert "matplotlib.pyplot" not in imports(file), file
+
+
+def test_every_picture_and_config_that_the_readme_names_is_there() -> None:
+    text = (ROOT / "README.md").read_text()
+    named = re.findall(r"\]\(([^)#]+)\)|(configs/\w+\.yaml)", text)
+    files = {first or second for first, second in named}
+    assert len(files) > 5
+    for file in files:
+        assert (ROOT / file).is_file(), file
 
 
 def test_help_costs_little_more_than_lightnings_own_command_line() -> None:
