@@ -78,11 +78,6 @@ class EvaluationCallback(Callback, ABC):
         before = epochs - (trainer.check_val_every_n_epoch or 1)  # at the validation before
         return last or epochs // self.every_n_epochs > before // self.every_n_epochs
 
-    def on_test_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Starts anew."""
-        self._due = True
-        self._begin(trainer, pl_module, True)
-
     def on_validation_batch_end(
         self,
         trainer: Trainer,
@@ -93,49 +88,27 @@ class EvaluationCallback(Callback, ABC):
         dataloader_idx: int = 0,
     ) -> None:
         """Adds a batch; after the last, writes."""
-        self._see(trainer, pl_module, outputs, batch, (dataloader_idx, batch_idx), trainer.num_val_batches)
-
-    def on_test_batch_end(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-        dataloader_idx: int = 0,
-    ) -> None:
-        """Adds a batch; after the last, writes."""
-        self._see(trainer, pl_module, outputs, batch, (dataloader_idx, batch_idx), trainer.num_test_batches)
+        if not self._watching:
+            return
+        with self.telling_failures(trainer, pl_module):
+            self.watch(pl_module, outputs, batch)
+        batches = trainer.num_test_batches if trainer.testing else trainer.num_val_batches
+        if (dataloader_idx, batch_idx) == (len(batches) - 1, batches[-1] - 1):
+            self._end(trainer, pl_module)
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes, if it could not be known which batch was the last."""
         self._end(trainer, pl_module)
 
-    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes, if it could not be known which batch was the last."""
-        self._end(trainer, pl_module)
+    on_test_epoch_start = on_validation_epoch_start
+    on_test_batch_end = on_validation_batch_end
+    on_test_epoch_end = on_validation_epoch_end
 
     def _begin(self, trainer: Trainer, pl_module: LightningModule, watching: bool) -> None:
         self._watching = watching and self.every_n_epochs > 0
         if self._watching:
             with self.telling_failures(trainer, pl_module):
                 self.begin(trainer, pl_module)
-
-    def _see(
-        self,
-        trainer: Trainer,
-        pl_module: LightningModule,
-        outputs: Any,
-        batch: Any,
-        place: tuple[int, int],
-        batches: list[int | float],
-    ) -> None:
-        if not self._watching:
-            return
-        with self.telling_failures(trainer, pl_module):
-            self.watch(pl_module, outputs, batch)
-        if place == (len(batches) - 1, batches[-1] - 1):
-            self._end(trainer, pl_module)
 
     def _end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if not self._watching:
