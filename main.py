@@ -76,6 +76,10 @@ def run(args: Sequence[str]) -> None:
         from cifar_lit.predict import predict_command
 
         return predict_command(args[1:])
+    if args[:1] in (["export"], ["demo"]):
+        from space.export import demo_command, export_command
+
+        return {"export": export_command, "demo": demo_command}[args[0]](args[1:])
     for module in NAMED_IN_YAML:
         importlib.import_module(module)
     from cifar_lit.cli import CommandLine, SchemaPrinter

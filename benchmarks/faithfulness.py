@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from benchmarks.timing import print_table
 from callbacks.rendering.feature_maps import feature_maps
 from callbacks.rendering.heatmaps import Method, heatmaps
+from cifar_lit.checkpoints import read_classifier
 from cifar_lit.images import image_files, read_image
-from cifar_lit.predict import load_classifier
 
 
 def faithfulness(ckpt_path: str, images: str, count: int = 200, slow: int = 20, steps: int = 16) -> None:
@@ -32,7 +32,8 @@ def faithfulness(ckpt_path: str, images: str, count: int = 200, slow: int = 20, 
 
     Source: Petsiuk et al. 2018, arXiv:1806.07421, section 4.1; Adebayo et al. 2018, arXiv:1810.03292, section 3.
     """
-    classifier, _, size = load_classifier(Path(ckpt_path))
+    trained = read_classifier(Path(ckpt_path))
+    classifier, size = trained.network, trained.recipe.image_size
     net = classifier.net
     files = sorted(image_files(Path(images)))
     chosen = files[:: max(1, len(files) // count)][:count]

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from jsonargparse import Namespace
 
+from cifar_lit.bundle import Recipe, TrainedClassifier
 from cifar_lit.errors import InputError
 
 # What the data decide, so not a choice that could differ
@@ -81,6 +82,25 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
 def read_hyperparameters(file: Path) -> dict[str, Any]:
     """The classifier's settings as its checkpoint holds them: network, optimizer, class names and the rest."""
     return read_checkpoint(file).get("hyper_parameters", {})
+
+
+def read_classifier(file: Path) -> TrainedClassifier:
+    """The trained classifier of a checkpoint, without its training.
+
+    Raises:
+        InputError: if the file is not a checkpoint of this program, or its network cannot be built.
+    """
+    checkpoint = read_checkpoint(file)
+    settings = checkpoint.get("hyper_parameters", {})
+    try:
+        recipe = Recipe(
+            **{name: plain(settings[name]) for name in ("net", "class_names", "mean", "std", "flip_tta")},
+            image_size=tuple(settings["image_size"]),
+            temperature=checkpoint.get("temperature", 1.0),
+        )
+        return TrainedClassifier.of(recipe, checkpoint["state_dict"])
+    except (KeyError, InputError) as error:
+        raise InputError(f"{file}: {error}") from error
 
 
 def check_same_model(file: Path, model: Mapping[str, Any]) -> Iterator[str]:

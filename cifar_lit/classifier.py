@@ -16,6 +16,7 @@ from cifar_lit.data.batches import Batch
 from cifar_lit.errors import InputError
 from cifar_lit.metrics import LossAndAccuracy
 from cifar_lit.models import PixelNormalization
+from cifar_lit.models.evaluated import judged_logits
 from cifar_lit.randomness import reseed, run_seed
 
 
@@ -202,10 +203,7 @@ class Classifier(LightningModule):
 
     def evaluate(self, pixels: Tensor) -> Tensor:
         """Logits float32 (N, classes) as they are judged: with the mirror image's, if so chosen."""
-        logits = self(pixels).float()
-        if self.flip_tta:
-            logits = (logits + self(pixels.flip(-1)).float()) / 2
-        return logits
+        return judged_logits(self, pixels, self.flip_tta)
 
     def _log_epoch(self, split: str, name: str) -> None:
         loss, accuracy = self._tallies[name].compute()

@@ -1,13 +1,15 @@
 """Reading image files from anywhere into the pixels that a network sees."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cifar_lit.errors import InputError
 
+Fit = Literal["crop", "pad", "inside"]
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 
@@ -19,25 +21,37 @@ def image_files(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def read_image(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
+def read_image(
+    path: Path,
+    size: tuple[int, int] | None = None,
+    fit: Fit = "crop",
+    formats: tuple[str, ...] | None = None,
+    most_pixels: int | None = None,
+) -> np.ndarray:
     """Pixels of an image file as a person sees it.
 
     Turned upright by its EXIF orientation, 16-bit values scaled to 8 bits, transparency laid over white, the first
-    frame of an animation. An image of another size is scaled, with antialiasing, until it covers ``size``, and cut at
-    its centre.
+    frame of an animation.
 
     Args:
         path: The file.
-        size: Height and width; None keeps the image's own.
+        size: Height and width to scale an image of another size to, with antialiasing; None keeps the image's own.
+        fit: How an image of other proportions is made to fit: ``crop``: scaled until it covers ``size`` and cut at its
+            centre; ``pad``: scaled until it fits inside, between grey bars; ``inside``: the same without bars, and a
+            smaller image is kept as it is.
+        formats: The formats to try, by PIL's names; by default all that PIL knows.
+        most_pixels: The largest number of pixels to decode; by default PIL's own limit.
 
     Returns:
         uint8 (H, W, 3), RGB.
 
     Raises:
-        InputError: if the file is not an image, is truncated, or is too large to be trusted.
+        InputError: if the file is not an image of these formats, is truncated, or is too large.
     """
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=formats) as image:
+            if most_pixels is not None and image.width * image.height > most_pixels:
+                raise ValueError(f"{image.width} x {image.height} pixels are more than {most_pixels / 1e6:.0f} million")
             if size is not None:  # decodes a large JPEG at a fraction of its size; does nothing to other formats
                 image.draft("RGB", (2 * size[1], 2 * size[0]))
             upright = ImageOps.exif_transpose(to_rgb(image))
@@ -47,8 +61,28 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
             f"{path} cannot be read as an image ({reason}): replace or remove it, or set skip_unreadable"
         ) from error
     if size is not None and upright.size != (size[1], size[0]):
-        upright = ImageOps.fit(upright, (size[1], size[0]), Image.Resampling.BILINEAR)
+        upright = _FITS[fit](upright, (size[1], size[0]))
     return np.asarray(upright)
+
+
+def _cropped(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return ImageOps.fit(image, size, Image.Resampling.BILINEAR)
+
+
+def _padded(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    return ImageOps.pad(image, size, Image.Resampling.BILINEAR, color="#808080")
+
+
+def _inside(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    image.thumbnail(size, Image.Resampling.BILINEAR)
+    return image
+
+
+_FITS: dict[Fit, Callable[[Image.Image, tuple[int, int]], Image.Image]] = {
+    "crop": _cropped,
+    "pad": _padded,
+    "inside": _inside,
+}
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

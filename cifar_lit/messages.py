@@ -120,7 +120,7 @@ def _arguments_of(text: str) -> Iterator[str]:
 def _class_names(key: str) -> Iterator[str]:
     end = key.removesuffix("+").rpartition(".")[2]
     if end == "net":
-        yield from (name for name in models.__all__ if name != "PixelNormalization")
+        yield from models.NETWORKS
     elif end in _CLASSES:
         yield from (found.__name__ for found in _concrete(_CLASSES[end]))
 

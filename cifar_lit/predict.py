@@ -5,18 +5,15 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.progress import track
-from torch import Tensor, nn
+from torch import Tensor
 
 from cifar_lit.arguments import Parser
-from cifar_lit.checkpoints import describe, find_checkpoint, read_checkpoint
+from cifar_lit.checkpoints import find_checkpoint, read_classifier
 from cifar_lit.errors import InputError
 from cifar_lit.images import SUFFIXES, image_files, read_image
-from cifar_lit.models import PixelNormalization
-from cifar_lit.models.recipe import build_network
 
 
 def predict_command(args: Sequence[str]) -> None:
@@ -48,15 +45,16 @@ def predict(
     """
     if top_k < 1 or batch_size < 1:
         raise InputError(f"top_k and batch_size must be at least 1, got {top_k} and {batch_size}")
-    classifier, class_names, image_size = load_classifier(find_checkpoint(ckpt_path, "runs/*/*").file)
+    classifier = read_classifier(find_checkpoint(ckpt_path, "runs/*/*").file)
+    class_names = classifier.recipe.class_names
     files = _files(images)
     top_k = min(top_k, len(class_names))
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    classifier.to(device)
+    classifier.network.to(device)
     header = ["file", *(f"{column}_{rank}" for rank in range(1, top_k + 1) for column in ("class", "probability"))]
     rows = [header]
-    for batch_files, pixels in _batches(files, image_size, batch_size, skip_unreadable):
-        shares, labels = probabilities_of(classifier, pixels.to(device)).topk(top_k)
+    for batch_files, pixels in _batches(files, classifier.recipe.image_size, batch_size, skip_unreadable):
+        shares, labels = classifier.probabilities(pixels.to(device)).topk(top_k)
         rows += map(partial(_cells, class_names=class_names), batch_files, labels.tolist(), shares.tolist())
     try:  # only now, so that an older file is not lost to an image that cannot be read
         with open(output, "w", newline="") as file:
@@ -69,60 +67,6 @@ def predict(
 def _cells(path: Path, labels: list[int], shares: list[float], class_names: list[str]) -> list[str]:
     named = [(class_names[label], f"{share:.6f}") for label, share in zip(labels, shares, strict=True)]
     return [str(path), *(cell for pair in named for cell in pair)]
-
-
-@torch.inference_mode()
-def probabilities_of(classifier: nn.Module, pixels: Tensor) -> Tensor:
-    """Class probabilities float32 (N, classes), each row summing to 1, of pixels uint8 (N, 3, H, W)."""
-    return classifier(pixels).float().softmax(1)
-
-
-def load_classifier(file: Path) -> tuple[nn.Module, list[str], tuple[int, int]]:
-    """The trained classifier of a checkpoint, without its training.
-
-    Args:
-        file: The checkpoint.
-
-    Returns:
-        The classifier in evaluation mode (uint8 pixels (N, 3, H, W) in, logits (N, classes) out), the names of its
-        classes, and the height and width of the images that it was trained on.
-
-    Raises:
-        InputError: if the file is not a checkpoint of this program, or its network cannot be built.
-    """
-    checkpoint = read_checkpoint(file)
-    settings: dict[str, Any] = checkpoint.get("hyper_parameters", {})
-    try:
-        classifier = EvaluatedClassifier(
-            PixelNormalization(settings["mean"], settings["std"]), build_network(settings["net"]), settings["flip_tta"]
-        )
-        classifier.load_state_dict(checkpoint["state_dict"])
-        height, width = settings["image_size"]
-        return classifier.eval(), list(settings["class_names"]), (height, width)
-    except (ImportError, AttributeError, TypeError, KeyError, RuntimeError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"{file}: its network {describe(settings.get('net'))} cannot be built ({reason})") from error
-
-
-class EvaluatedClassifier(nn.Module):
-    """A trained classifier as it is judged: pixels in, logits out, averaged with the mirror image's if so trained.
-
-    Args:
-        normalize: Scales and normalises the pixels.
-        net: The network.
-        flip_tta: Whether to average over the image and its mirror image.
-    """
-
-    def __init__(self, normalize: PixelNormalization, net: nn.Module, flip_tta: bool) -> None:
-        super().__init__()
-        self.normalize, self.net, self.flip_tta = normalize, net, flip_tta
-
-    def forward(self, pixels: Tensor) -> Tensor:
-        """Logits float32 (N, classes) of pixels uint8 (N, 3, H, W)."""
-        logits: Tensor = self.net(self.normalize(pixels)).float()
-        if self.flip_tta:
-            logits = (logits + self.net(self.normalize(pixels.flip(-1))).float()) / 2
-        return logits
 
 
 def _files(images: Sequence[str]) -> list[Path]:

@@ -10,6 +10,9 @@ from jsonargparse import _completions_jsonschema as completions
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from cifar_lit import models
+
+OWN_NETWORKS = {f"{models.__name__}.{name}" for name in models.NETWORKS}
 LISTS = ("callbacks",)  # settings that a second file may extend with `name+:`
 GIVEN_LATER = {"params", "optimizer"}  # what optimizers and schedulers are made for
 
@@ -30,7 +33,7 @@ def config_schema(parser: ArgumentParser) -> dict[str, Any]:
             return []
         found = every_path(class_type, *args, **kwargs)
         if issubclass(class_type, nn.Module):
-            return [path for path in found if path.startswith("cifar_lit.models.")]
+            return [path for path in found if path in OWN_NETWORKS]
         return found
 
     schedulers = ArgumentParser()

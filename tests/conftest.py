@@ -1,5 +1,6 @@
 """What the tests share: the program run in this process, and small images in class folders."""
 
+import contextlib
 import logging
 import os
 import sys
@@ -104,3 +105,14 @@ def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
 def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
     """Whether two sets of weights are equal to the bit."""
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.fixture(scope="session")
+def space(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Space exported from a short run of the quickstart with a tiny network; its run is beside it."""
+    folder = tmp_path_factory.mktemp("space")
+    config = ROOT / "configs" / "quickstart.yaml"
+    with contextlib.chdir(folder):
+        assert main(["fit", "--config", str(config), *TINY, "--trainer.precision", "32-true"]) == 0
+        assert main(["export", "--ckpt_path", "last", "--output", "my_space"]) == 0
+    return folder / "my_space"

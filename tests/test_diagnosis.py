@@ -25,10 +25,10 @@ from callbacks.grad_cam import GradCAMImages
 from callbacks.misclassified import MisclassifiedImages
 from callbacks.rendering.confusion import confusion_picture
 from callbacks.rendering.overlay import colored
+from cifar_lit.checkpoints import read_classifier
 from cifar_lit.classifier import Classifier
 from cifar_lit.data.batches import Batch
 from cifar_lit.data.digits import Digits
-from cifar_lit.predict import load_classifier
 from tests.conftest import QUIET, ROOT, TINY, Outcome, write_class_folders
 from tests.test_tensorboard import events
 
@@ -71,7 +71,7 @@ def judged(run: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     val = data.val_set
     assert val is not None
     batch = val.__getitems__([(0, position) for position in range(len(val))])
-    classifier, _, _ = load_classifier(run / "checkpoints" / "last.ckpt")
+    classifier = read_classifier(run / "checkpoints" / "last.ckpt").network
     with torch.inference_mode():
         logits = classifier(batch.pixels)
     return logits.numpy(), batch.labels.numpy(), batch.indices.numpy(), batch.pixels.numpy()
@@ -359,7 +359,7 @@ def test_explained_picture_shows_the_maps_of_predicted_and_true_class_in_that_or
     shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     wrong = np.flatnonzero(logits.argmax(1) != labels)
     worst = wrong[np.argmax(shares[wrong].max(1))]
-    classifier, _, _ = load_classifier(run / "checkpoints" / "last.ckpt")
+    classifier = read_classifier(run / "checkpoints" / "last.ckpt").network
     inputs = classifier.normalize(torch.from_numpy(pixels[worst : worst + 1]))
     library = GradCAM(classifier.net, [classifier.net.features])
     picture = pictures(run, "val/gradcam/mistakes")[21]

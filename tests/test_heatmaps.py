@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from callbacks.rendering.feature_maps import feature_maps
 from callbacks.rendering.heatmaps import Method, heatmaps
+from cifar_lit.checkpoints import read_classifier
 from cifar_lit.data.digits import Digits
 from cifar_lit.models import ResNet9
-from cifar_lit.predict import load_classifier
 
 GRADIENT_METHODS = {
     "gradcam": pytorch_grad_cam.GradCAM,
@@ -317,7 +317,7 @@ def test_no_layers_no_images_and_no_classes_give_empty_arrays() -> None:
 
 def test_maps_change_when_the_weights_are_randomised_layer_by_layer(fit: Callable[..., Path]) -> None:
     run = fit("trained", "--trainer.max_epochs", 3, "--trainer.callbacks", "[]", "--model.net.width", 16)
-    classifier, _, _ = load_classifier(run / "checkpoints" / "last.ckpt")
+    classifier = read_classifier(run / "checkpoints" / "last.ckpt").network
     test = Digits().load("test")
     assert test is not None
     inputs = classifier.normalize(test.pixels[:16])

@@ -35,6 +35,43 @@ def class_count_chart(class_names: Sequence[str], counts: Mapping[str, Sequence[
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
+def learning_curves(history: Mapping[str, Sequence[tuple[float, float]]]) -> np.ndarray:
+    """Loss, accuracy and learning rate against the step, a panel for each.
+
+    Args:
+        history: Pairs of step and value by the name of the curve: ``train/loss``, ``val/loss``, ``train/accuracy``,
+            ``val/accuracy``, ``lr``; those that lack are left out.
+
+    Returns:
+        uint8 (height, width, 3).
+    """
+    panels = {"loss": "loss", "accuracy": "accuracy", "lr": "learning rate"}
+    shown = [panel for panel in panels if any(name.rpartition("/")[2] == panel for name in history)]
+    figure = Figure(figsize=(4.2 * max(len(shown), 1), 3.6), dpi=100, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    colors = {"train": "#0072b2", "val": "#d55e00"}  # Okabe & Ito's, which the colour-blind tell apart
+    for axes, panel in zip(figure.subplots(1, len(shown), squeeze=False)[0] if shown else [], shown, strict=True):
+        for name, curve in history.items():
+            split, _, kind = name.rpartition("/")
+            if kind == panel and curve:
+                steps, values = zip(*curve, strict=True)
+                marker = "o" if len(curve) <= 60 else ""
+                color = colors.get(split, "#444444")
+                axes.plot(steps, values, color=color, label=split, marker=marker, markersize=3, linewidth=1.5)
+        axes.set(title=panels[panel], xlabel="step")
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        losses = [value for name, curve in history.items() if name.endswith("loss") for _, value in curve if value > 0]
+        if panel == "loss" and losses and max(losses) > 30 * min(losses):
+            axes.set_yscale("log")
+        elif panel == "loss":
+            axes.set_ylim(bottom=0)
+        if panel != "lr":
+            axes.legend(frameon=False)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
 def reliability_diagram(
     confidence: np.ndarray,
     accuracy: np.ndarray,
@@ -57,8 +94,11 @@ def reliability_diagram(
     Source: Guo et al. 2017, arXiv:1706.04599, section 2.
     """
     diagrams, bins = accuracy.shape
+    columns = 4 if diagrams > 1 else 2  # of the legend
     figure = Figure(figsize=(4 * diagrams, 4.6), dpi=100)  # without a layout engine, which draws everything twice
-    figure.subplots_adjust(left=0.15 / diagrams, right=1 - 0.05 / diagrams, bottom=0.18, top=0.85, wspace=0.18)
+    figure.subplots_adjust(
+        left=0.15 / diagrams, right=1 - 0.05 / diagrams, bottom=0.14 + 0.16 / columns, top=0.85, wspace=0.18
+    )
     canvas = FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=12)
     middles, width = (np.arange(bins) + 0.5) / bins, 1 / bins
@@ -71,6 +111,8 @@ def reliability_diagram(
         axes.plot(conf[filled], acc[filled], "o-", color="#0072b2", markersize=5, label="accuracy")
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", title=text)
     all_axes[0].set_ylabel("accuracy")
-    figure.legend(*all_axes[0].get_legend_handles_labels(), loc="lower center", ncols=4, fontsize=9, frameon=False)
+    figure.legend(
+        *all_axes[0].get_legend_handles_labels(), loc="lower center", ncols=columns, fontsize=9, frameon=False
+    )
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

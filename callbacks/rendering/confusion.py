@@ -1,7 +1,7 @@
 """Confusion matrices as pictures that can be read, with ten classes and with a hundred."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -36,33 +36,75 @@ def confusion_picture(
     Returns:
         uint8 (height, width, 3).
     """
-    classes = len(class_names)
-    named = classes <= _NAMED
-    cell = max(14, min(64, _SIDE // classes)) if named else max(1, _LARGEST_SIDE // classes)
-    size = max(11, min(18, cell - 3))
-    face = font(size)
-    margin = 2 * GAP
-    if named:
-        margin += round(min(_LONGEST_NAME, max(face.getlength(name) for name in class_names)))
-    legend = 2 * GAP + 80
-    side = classes * cell
-    canvas, draw, top = titled_canvas(title, margin + size + side + legend, margin + size + side + 2 * GAP)
-    left, top = margin + size + GAP, top + margin + size
+    place = matrix_layout(class_names, title)
+    cell, left, top, side = place.cell, place.left, place.top, place.side
+    legend = GAP + 80
+    canvas, draw, _ = titled_canvas(title, left + side + legend, top + side + 2 * GAP - _title_height(title))
     share = counts / counts.sum(1, keepdims=True).clip(1)
     colors = _shades(share)
     canvas.paste(Image.fromarray(colors.repeat(cell, 0).repeat(cell, 1)), (left, top))
-    _lines(draw, left, top, cell, classes)
-    for place, name in enumerate(class_names if named else []):
-        middle = (place + 0.5) * cell
+    _lines(draw, left, top, cell, place.classes)
+    face = font(place.letters)
+    for number, name in enumerate(class_names if place.named else []):
+        middle = (number + 0.5) * cell
         short = shortened(name, face, _LONGEST_NAME)
         draw.text((left - GAP, top + middle), short, INK, face, anchor="rm")
-        _upright(canvas, short, (round(left + middle), top - GAP), size)
-    draw.text((left, top - margin - size), "predicted class →", FAINT_INK, font(15))
-    _upright(canvas, "← true class", (size // 2 + 2, top + round(font(15).getlength("← true class"))), 15, FAINT_INK)
-    if classes <= _NUMBERED:
+        _upright(canvas, short, (round(left + middle), top - GAP), place.letters)
+    draw.text((left, _title_height(title)), "predicted class →", FAINT_INK, font(15))
+    bottom = top + round(font(15).getlength("← true class"))
+    _upright(canvas, "← true class", (place.letters // 2 + 2, bottom), 15, FAINT_INK)
+    if place.classes <= _NUMBERED:
         _numbers(draw, counts, share, shown, left, top, cell)
     _legend(canvas, draw, left + side + 2 * GAP, top, min(side - 24, 256))
     return np.asarray(canvas)
+
+
+class MatrixLayout(NamedTuple):
+    """Where the cells of a confusion matrix's picture are, in pixels.
+
+    classes: How many rows and columns there are.
+    cell: Side of a cell.
+    left, top: Of the first cell.
+    letters: Size of the classes' names; named: whether they are there at all.
+    """
+
+    classes: int
+    cell: int
+    left: int
+    top: int
+    letters: int
+    named: bool
+
+    @property
+    def side(self) -> int:
+        """Of the whole matrix."""
+        return self.classes * self.cell
+
+    def cell_at(self, x: float, y: float) -> tuple[int, int] | None:
+        """The row and the column (true and predicted class) of a place in the picture; None beside the cells.
+
+        >>> matrix_layout(["cat", "dog"]).cell_at(0, 0) is None
+        True
+        """
+        row, column = int((y - self.top) // self.cell), int((x - self.left) // self.cell)
+        return (row, column) if 0 <= row < self.classes and 0 <= column < self.classes else None
+
+
+def matrix_layout(class_names: Sequence[str], title: str = "") -> MatrixLayout:
+    """The layout of ``confusion_picture`` for these classes and that title."""
+    classes = len(class_names)
+    named = classes <= _NAMED
+    cell = max(14, min(64, _SIDE // classes)) if named else max(1, _LARGEST_SIDE // classes)
+    letters = max(11, min(18, cell - 3))
+    margin = 2 * GAP
+    if named:
+        margin += round(min(_LONGEST_NAME, max(font(letters).getlength(name) for name in class_names)))
+    top = _title_height(title) + margin + letters
+    return MatrixLayout(classes, cell, margin + letters + GAP, top, letters, named)
+
+
+def _title_height(title: str) -> int:
+    return titled_canvas(title, 1, 1)[2]
 
 
 def _shades(share: np.ndarray) -> np.ndarray:

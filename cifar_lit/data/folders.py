@@ -42,7 +42,7 @@ class ClassFolders(ImageDataModule):
         self.root = Path(root)
         self._size = None if image_size is None else (image_size, image_size)
         self._skip_unreadable = skip_unreadable
-        self._cache_dir = Path(cache_dir) if cache_dir else _user_cache_dir()
+        self._cache_dir = Path(cache_dir) if cache_dir else user_cache_dir()
 
     @cached_property
     def class_names(self) -> list[str]:
@@ -105,5 +105,6 @@ def _folders(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def _user_cache_dir() -> Path:
+def user_cache_dir() -> Path:
+    """Where decoded images are kept, unless another folder is named."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cifar_lit"

@@ -6,4 +6,6 @@ from cifar_lit.models.resnet18 import ResNet18
 from cifar_lit.models.tiny import TinyNet
 from cifar_lit.models.wide_resnet import WideResNet
 
-__all__ = ["PixelNormalization", "ResNet9", "ResNet18", "TinyNet", "WideResNet"]
+NETWORKS = ("ResNet9", "ResNet18", "TinyNet", "WideResNet")  # that a recipe may name
+
+__all__ = ["NETWORKS", "PixelNormalization", "ResNet9", "ResNet18", "TinyNet", "WideResNet"]

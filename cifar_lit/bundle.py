@@ -1,0 +1,149 @@
+"""A trained classifier on disk without its training: its recipe as JSON, its weights as safetensors."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from cifar_lit import models
+from cifar_lit.errors import InputError
+from cifar_lit.models import PixelNormalization
+from cifar_lit.models.evaluated import EvaluatedClassifier
+from cifar_lit.models.recipe import build_network
+
+_FORMAT = 1  # raise when what is written changes
+_RECIPE, _WEIGHTS = "recipe.json", "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a trained classifier is, but for its weights.
+
+    net: The network's ``class_path``, ``init_args`` and ``dict_kwargs``.
+    class_names: The classes; a label is a place in this list.
+    image_size: Height and width of the images that it was trained on.
+    mean, std: Of each channel, in [0, 1], that its images are normalised with.
+    flip_tta: Whether its logits are averaged with the mirror image's.
+    temperature: That its logits are divided by for a calibrated confidence.
+    """
+
+    net: dict[str, Any]
+    class_names: list[str]
+    image_size: tuple[int, int]
+    mean: list[float]
+    std: list[float]
+    flip_tta: bool = False
+    temperature: float = 1.0
+
+    def build(self) -> EvaluatedClassifier:
+        """The classifier with fresh weights; see ``build_network`` for what is raised."""
+        return EvaluatedClassifier(PixelNormalization(self.mean, self.std), build_network(self.net), self.flip_tta)
+
+
+@dataclass(frozen=True)
+class TrainedClassifier:
+    """A trained classifier, ready to classify: in evaluation mode, float32, without gradients."""
+
+    recipe: Recipe
+    network: EvaluatedClassifier
+
+    @classmethod
+    def of(cls, recipe: Recipe, weights: Mapping[str, Tensor]) -> "TrainedClassifier":
+        """The classifier with these weights.
+
+        Raises:
+            InputError: if it cannot be built, or they are another network's.
+        """
+        try:
+            network = _shapes_alone(recipe) or recipe.build()
+            network.load_state_dict(weights, assign=True)
+            if any(tensor.is_meta for tensor in [*network.parameters(), *network.buffers()]):
+                network = recipe.build()  # it has tensors that are computed when it is built, and not saved
+                network.load_state_dict(weights)
+        except (ImportError, AttributeError, TypeError, KeyError, RuntimeError, ValueError) as error:
+            reason = " ".join(str(error).split())[:500]
+            raise InputError(f"its network {recipe.net.get('class_path')} cannot be built ({reason})") from error
+        network.float().to(memory_format=torch.channels_last)
+        return cls(recipe, network.eval().requires_grad_(False))
+
+    @torch.inference_mode()
+    def logits(self, pixels: Tensor) -> Tensor:
+        """Logits float32 (N, classes) of pixels uint8 (N, 3, H, W), on the network's device."""
+        return self.network(pixels)
+
+    def probabilities(self, pixels: Tensor) -> Tensor:
+        """Class probabilities float32 (N, classes), each row summing to 1, at the recipe's temperature."""
+        return (self.logits(pixels) / self.recipe.temperature).softmax(1)
+
+
+def _shapes_alone(recipe: Recipe) -> EvaluatedClassifier | None:
+    """The classifier without its numbers, so that no recipe can fill the memory with what the weights do not fit.
+
+    None if it looks at its numbers while it is built.
+    """
+    try:
+        with torch.device("meta"):
+            return recipe.build()
+    except (RuntimeError, ValueError):
+        return None
+
+
+def write_bundle(folder: Path, recipe: Recipe, weights: Mapping[str, Tensor]) -> None:
+    """Writes a trained classifier to a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"format": _FORMAT, **asdict(recipe)}, indent=2, ensure_ascii=False)
+    (folder / _RECIPE).write_text(text + "\n", encoding="utf-8")
+    save_file({name: tensor.clone().contiguous() for name, tensor in weights.items()}, folder / _WEIGHTS)
+
+
+def read_bundle(folder: Path, trusted: Sequence[str] = ()) -> TrainedClassifier:
+    """The trained classifier of a folder; no code in it is run.
+
+    Args:
+        folder: Written by ``write_bundle``.
+        trusted: Import paths of what its recipe may name besides the networks of ``cifar_lit.models``. They are
+            imported and called: name only what you know.
+
+    Raises:
+        InputError: if the folder is no whole bundle, or names a network that is not trusted.
+    """
+    try:
+        settings = json.loads((folder / _RECIPE).read_text(encoding="utf-8"))
+        if settings.pop("format") != _FORMAT:
+            raise ValueError("it is of another version")
+        recipe = Recipe(**settings)
+        if unknown := sorted(set(class_paths(recipe.net)) - _own_networks() - set(trusted)):
+            raise ValueError(f"it names {', '.join(unknown)}, which is not among the networks that may be built here")
+        weights = load_file(folder / _WEIGHTS)
+        return TrainedClassifier.of(recipe, weights)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError, InputError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{folder} holds no classifier that can be shown ({reason}); export it again") from error
+
+
+def class_paths(recipe: Any) -> Iterator[str]:
+    """All import paths in a recipe, at any depth.
+
+    >>> list(class_paths({"class_path": "a.Net", "init_args": {"norm": {"class_path": "b.Norm"}, "width": 3}}))
+    ['a.Net', 'b.Norm']
+    """
+    if isinstance(recipe, Mapping):
+        if "class_path" in recipe:
+            yield str(recipe["class_path"])
+        for part in recipe.values():
+            yield from class_paths(part)
+    elif isinstance(recipe, list | tuple):
+        for part in recipe:
+            yield from class_paths(part)
+
+
+def _own_networks() -> set[str]:
+    """The networks of this project, by each path that they can be imported by."""
+    classes = [getattr(models, name) for name in models.NETWORKS]
+    return {f"{place}.{made.__name__}" for made in classes for place in (made.__module__, models.__name__)}

@@ -1,0 +1,73 @@
+"""The page: tabs to classify images, to browse the mistakes, and to see how the network was trained and judged."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+
+from space.api import add_api
+from space.markdown import escaped
+from space.shown import Shown
+from space.style import CSS, theme
+from space.tabs.classify import ClassifyTab
+from space.tabs.confusion import ConfusionTab
+from space.tabs.misclassified import MisclassifiedTab
+from space.tabs.training import build_training_tab
+
+
+def build(shown: Shown) -> gr.Blocks:
+    """The page."""
+    title = shown.facts.title
+    with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(600, 3600)) as page:
+        add_api(shown)  # first, since other events would take its name
+        gr.Markdown(_heading(shown), elem_id="heading")
+        with gr.Tabs() as tabs:
+            with gr.Tab("Classify", id="classify"):
+                classify = ClassifyTab(shown)
+            with gr.Tab("Misclassified", id="misclassified"):
+                mistakes = MisclassifiedTab(shown, tabs, classify)
+            with gr.Tab("Confusion matrix", id="confusion"):
+                confusion = ConfusionTab(shown, tabs, classify)
+            with gr.Tab("Training", id="training"):
+                build_training_tab(shown)
+            with gr.Tab("About", id="about"):
+                gr.Markdown(shown.about, elem_id="about")
+        for tab in (mistakes, confusion):
+            if shown.judged is not None:
+                function, inputs, outputs, options = tab.load
+                page.load(function, inputs, outputs, **options)
+    return page
+
+
+def serve(folder: Path, trusted: Sequence[str] = (), **options: Any) -> None:
+    """Opens the page of an exported Space.
+
+    Args:
+        folder: The Space's; its ``README.md`` is the model card, its ``bundle`` the classifier.
+        trusted: See ``cifar_lit.bundle.read_bundle``.
+        **options: See gradio's ``Blocks.launch``.
+    """
+    front, _, about = (folder / "README.md").read_text(encoding="utf-8").removeprefix("---\n").partition("\n---\n")
+    page = build(Shown.load(folder / "bundle", about or front, trusted))
+    page.queue(max_size=32, default_concurrency_limit=1, api_open=False)
+    settings: dict[str, Any] = {
+        "theme": theme(),
+        "css": CSS,
+        "ssr_mode": False,
+        "show_error": False,
+        "max_file_size": "5mb",
+        "share": False,
+        "allowed_paths": [],
+        "strict_cors": True,
+        "footer_links": ["api", "settings"],
+    }
+    page.launch(**settings | options)
+
+
+def _heading(shown: Shown) -> str:
+    judged = shown.judged
+    names = shown.network.class_names
+    classes = ", ".join(names) if len(names) <= 12 else f"{', '.join(names[:10])} and {len(names) - 10} more classes"
+    told = "" if judged is None else f" · **{judged.accuracy:.2%}** of {judged.images:,} {judged.split} images right"
+    return f"# {escaped(shown.facts.title)}\n{escaped(classes)}{told}"

@@ -1,0 +1,138 @@
+"""The model card: the Space's README and the text of its last tab."""
+
+from collections.abc import Sequence
+from importlib.metadata import version
+
+import yaml
+from huggingface_hub import SpaceCardData
+
+from cifar_lit.bundle import TrainedClassifier
+from cifar_lit.judged import Facts, Judged, Unknown
+from space.markdown import escaped, table
+
+_PAIRS = 10  # of confused classes, that the card names
+
+
+def front_matter(title: str) -> str:
+    """What Hugging Face reads of a Space's README, YAML between two lines of dashes.
+
+    Source: https://huggingface.co/docs/hub/spaces-config-reference
+    """
+    data = SpaceCardData(
+        title=title,
+        emoji="🔍",
+        colorFrom="blue",
+        colorTo="indigo",
+        sdk="gradio",
+        sdk_version=version("gradio"),
+        python_version="3.12",
+        app_file="app.py",
+        short_description="An image classifier that shows why",  # 60 letters at most
+        tags=["image-classification", "grad-cam", "interpretability", "pytorch"],
+        pinned=False,
+        license="mit",
+    )
+    return f"---\n{yaml.safe_dump(data.to_dict(), sort_keys=False, allow_unicode=True)}---\n"
+
+
+def model_card(trained: TrainedClassifier, facts: Facts, judged: Judged | None, recipe: str) -> str:
+    """The whole text.
+
+    Args:
+        trained: The classifier.
+        facts: Of the run.
+        judged: How it was judged; None where there were no images.
+        recipe: The run's settings, as YAML.
+    """
+    names = trained.recipe.class_names
+    size = "x".join(map(str, trained.recipe.image_size))
+    parts = [
+        f"# {escaped(facts.title)}",
+        f"A network that sorts images of {size} pixels into {len(names)} classes: {', '.join(map(escaped, names))}.",
+        _PAGE,
+        "## The run",
+        table(["setting", "value"], facts.run.items()),
+        "## Results",
+        _results(judged, names),
+        "## Images of something else",
+        _unknown(facts.unknown, trained.recipe.temperature),
+        "## Recipe",
+        "The settings that differ from run to run; the network's weights are in `bundle/weights.safetensors`.",
+        f"```yaml\n{recipe.strip()}\n```",
+        _LIMITS,
+        _FILES,
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _results(judged: Judged | None, names: Sequence[str]) -> str:
+    if judged is None:
+        return "This Space was made without images to judge the network by."
+    before, after = judged.calibration_errors()
+    summary = (
+        f"**{judged.accuracy:.2%}** of {judged.images:,} {judged.split} images are right ({judged.errors:,} mistakes);"
+        f" mean cross-entropy {judged.loss:.4f}. Expected calibration error: {before:.2%} as trained, {after:.2%} with"
+        " the temperature that this page uses. All are measured in float32, as the page computes."
+    )
+    rows = [
+        (name, images, f"{precision:.3f}", f"{recall:.3f}", f"{f1:.3f}")
+        for name, (images, precision, recall, f1) in zip(names, judged.by_class(), strict=True)
+    ]
+    parts = [summary, table(["class", "images", "precision", "recall", "F1"], rows)]
+    mistakes = judged.counts - judged.counts.diagonal().diag()
+    worst = mistakes.flatten().argsort(descending=True, stable=True)[:_PAIRS].tolist()
+    pairs = [(*divmod(place, len(names)), int(mistakes.flatten()[place])) for place in worst]
+    pairs = [(names[true], names[said], count) for true, said, count in pairs if count]
+    if pairs:
+        parts += ["The pairs that are confused most:", table(["true class", "taken for", "images"], pairs)]
+    return "\n\n".join(parts)
+
+
+def _unknown(unknown: Unknown | None, temperature: float) -> str:
+    if unknown is None:
+        return "No threshold was fitted, so the page never says that an image is none of the classes."
+    kinds = ", ".join(f"{share:.0%} of {escaped(kind)}" for kind, share in unknown.found.items())
+    return (
+        f"The network always names one of its classes. Where its energy (Liu et al. 2020) is below"
+        f" {unknown.threshold:.2f}, the page says that the image is probably none of them. That threshold calls 5% of"
+        f" the {unknown.fitted_on} images unknown, and {unknown.false_alarms:.1%} of the {unknown.judged_on} images. Of"
+        f" images made to be unknown it finds {kinds}: a hint, no proof. Confidences are calibrated by dividing the"
+        f" logits by {temperature:.2f}."
+    )
+
+
+_PAGE = """## What the page shows
+
+- **Classify**: up to 10 images at a time, uploaded, dragged, pasted or from the camera, or one of the examples, each of
+  which sets all controls. Beside each image stands what the network really sees of it (scaled with antialiasing, then
+  cut at the centre or padded, as you choose), and its likeliest classes, 1 to 10 of them, with calibrated confidences.
+  Heatmaps show what speaks for the predicted class: for as many images as you ask, from any layer with feature maps, by
+  Grad-CAM, Grad-CAM++, HiResCAM or LayerCAM, at the opacity that you choose. A click on another class in the list
+  shows what speaks for that one beside it. All results are a table too, and a CSV file.
+- **Misclassified**: as many of the network's mistakes as you ask, sorted by confidence or at random, of all classes or
+  of those that you choose, with or without heatmaps of the predicted and the true class. A click sends one to
+  *Classify*.
+- **Confusion matrix**: how many images of each class were taken for which class; a click on a cell shows them.
+- **Training**: the run's curves, each class's scores, and how far the confidences can be trusted.
+
+Nothing that you upload is kept longer than two hours, and nothing is sent elsewhere. By program: the API `/classify`
+(see *Use via API* on Hugging Face, or the `gradio_client` package)."""
+
+_LIMITS = """## Limits
+
+- The network knows its classes alone, as the images it was trained on show them: small and centred. A photograph is
+  scaled down to what the second picture shows, and judged by that.
+- A heatmap tells where the evidence for a class lies in the chosen layer, scaled to the full range of colours by
+  itself, so that weak evidence looks as bright as strong. It does not tell what the network would do if the
+  image were changed.
+- Deep layers have few places (see the sizes in the list of layers), so their heatmaps are smooth because they are
+  coarse.
+- The confidences are calibrated for images like those that the network was judged by; for others they mean little."""
+
+_FILES = """## Files
+
+`app.py` starts the page. `bundle/` holds the network (`recipe.json`, `weights.safetensors`), how it was judged
+(`judged.safetensors`, `facts.json`) and the examples; none of it is code. `space/`, `callbacks/rendering/` and
+`cifar_lit/` hold the page, the drawing code (which the training runs use as well) and the networks. There is no
+training code here.
+Elsewhere than on Hugging Face: `pip install -r requirements.txt`, then `python app.py`."""

@@ -1,0 +1,322 @@
+"""From a checkpoint to a folder that is a complete Hugging Face Space, and runs by itself anywhere else."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from PIL import Image
+
+from callbacks.grad_cam import first_of_each_class
+from callbacks.rendering.feature_maps import feature_maps
+from cifar_lit.arguments import Parser
+from cifar_lit.bundle import TrainedClassifier, write_bundle
+from cifar_lit.checkpoints import CheckpointRun, describe, find_checkpoint, plain, read_checkpoint, read_classifier
+from cifar_lit.data.batches import LabelledImages
+from cifar_lit.data.cache import decoded_folder
+from cifar_lit.data.datamodule import ImageDataModule
+from cifar_lit.data.folders import user_cache_dir
+from cifar_lit.errors import InputError
+from cifar_lit.history import read_history
+from cifar_lit.judged import Facts
+from space.card import front_matter, model_card
+from space.hub import check_push
+from space.hub import push as push_to_hub
+from space.judging import Images, judge
+from space.network import METHODS
+from space.outside import OutsideCode, find_outside_code, without_downloads
+from space.shown import EXAMPLES, FACTS, JUDGED
+
+ROOT = Path(__file__).parents[1]
+# All the code that a Space gets
+SHIPPED = (
+    "callbacks/__init__.py",
+    "callbacks/rendering/*.py",
+    "cifar_lit/__init__.py",
+    "cifar_lit/bundle.py",
+    "cifar_lit/errors.py",
+    "cifar_lit/images.py",
+    "cifar_lit/judged.py",
+    "cifar_lit/models/*.py",
+    "space/__init__.py",
+    "space/answer.py",
+    "space/api.py",
+    "space/app.py",
+    "space/controls.py",
+    "space/markdown.py",
+    "space/network.py",
+    "space/shown.py",
+    "space/style.py",
+    "space/table.py",
+    "space/tabs/*.py",
+)
+# What that code needs; torch and torchvision in whatever version the Space's hardware comes with
+PINNED = ("gradio", "matplotlib", "numpy", "pandas", "pillow", "safetensors")
+_APP = '''"""Opens the page of a trained image classifier."""
+
+from pathlib import Path
+
+from space.app import serve
+
+NETWORKS = {networks}  # from outside this project, that the recipe may name
+
+if __name__ == "__main__":
+    serve(Path(__file__).parent, NETWORKS)
+'''
+
+
+def export_command(args: Sequence[str]) -> None:
+    """Runs ``export`` with the arguments of the command line."""
+    parser = Parser(prog="main.py export", description="Writes a Hugging Face Space.", allow_abbrev=False)
+    parser.add_function_arguments(export, as_group=False)
+    export(**parser.parse_args(list(args)).as_dict())
+
+
+def demo_command(args: Sequence[str]) -> None:
+    """Runs ``demo`` with the arguments of the command line."""
+    parser = Parser(prog="main.py demo", description="Exports a Space and opens it.", allow_abbrev=False)
+    parser.add_function_arguments(demo, as_group=False)
+    demo(**parser.parse_args(list(args)).as_dict())
+
+
+def demo(ckpt_path: str = "best", output: str | None = None, images: str | None = None) -> None:
+    """Writes a Space and opens it.
+
+    Args:
+        ckpt_path: The checkpoint: a file, or ``best`` or ``last`` for the newest such file in runs.
+        output: The folder to write; by default ``space`` in the run's folder.
+        images: See ``export``.
+    """
+    folder = Path(output) if output else find_checkpoint(ckpt_path, "runs/*/*").folder / "space"
+    export(ckpt_path, str(folder), images)
+    subprocess.run([sys.executable, "app.py"], cwd=folder, check=False)
+
+
+def export(
+    ckpt_path: str,
+    output: str,
+    images: str | None = None,
+    title: str | None = None,
+    mistakes: int = 1000,
+    push: str | None = None,
+    dry_run: bool = True,
+) -> None:
+    """Writes a Hugging Face Space that shows a trained classifier: code, weights, examples, mistakes, model card.
+
+    Args:
+        ckpt_path: The checkpoint: a file, or ``best`` or ``last`` for the newest such file in runs.
+        output: The folder to write. One that an earlier export wrote is renewed.
+        images: Images to judge by, in ``DIR/<class>/`` or ``DIR/test/<class>/``; by default the run's own data.
+        title: Of the page; by default the names of network and data.
+        mistakes: How many misclassified images to put in, at most; the most confident ones.
+        push: Upload it to this Space, ``user/name``.
+        dry_run: With ``push``, only list what would be sent.
+    """
+    if mistakes < 0:
+        raise InputError(f"mistakes must be at least 0, got {mistakes}")
+    if push is not None:
+        check_push(push, dry_run)
+    run, folder = find_checkpoint(ckpt_path, "runs/*/*"), Path(output)
+    _check_folder(folder)
+    checkpoint = read_checkpoint(run.file)
+    outside = find_outside_code(plain(checkpoint.get("hyper_parameters", {}).get("net")))
+    trained = read_classifier(run.file)
+    config = yaml.safe_load(run.config.read_text()) if run.in_run_folder else {}
+    data, sets = _images(config, trained, images)
+    trained, judged, unknown = judge(trained, sets, mistakes)
+    trained = replace(trained, recipe=replace(trained.recipe, net=without_downloads(trained.recipe.net)))
+    _write_code(folder, outside)
+    bundle = folder / "bundle"
+    shutil.rmtree(bundle, ignore_errors=True)
+    write_bundle(bundle, trained.recipe, trained.network.state_dict())
+    examples = _write_examples(bundle / EXAMPLES, trained, sets[-1]) if sets else []
+    facts = Facts(
+        title=title or _title(trained, config, data),
+        run=_run_facts(trained, run, checkpoint, config, sets),
+        history=read_history(run.folder),
+        unknown=unknown,
+        examples=examples,
+    )
+    (bundle / FACTS).write_text(json.dumps(facts.to_json(), indent=1, ensure_ascii=False), encoding="utf-8")
+    if judged is not None:
+        judged.save(bundle / JUDGED)
+    card = front_matter(facts.title) + model_card(trained, facts, judged, _recipe_text(config, checkpoint))
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    (folder / "app.py").write_text(_APP.format(networks=tuple(outside.networks)), encoding="utf-8")
+    print(f"Written to {folder}: {_size(folder)}. Open it: python {folder / 'app.py'}")
+    if push is not None:
+        print(push_to_hub(folder, _files(folder), push, dry_run))
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.is_file():
+        raise InputError(f"--output {folder} is a file; name a folder")
+    holds = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if holds - {".git", ".gitattributes", "README.md"} and not (folder / "bundle" / FACTS).is_file():
+        raise InputError(f"--output {folder} holds something else than an exported Space; choose a new folder")
+
+
+def _images(
+    config: dict[str, Any], trained: TrainedClassifier, images: str | None
+) -> tuple[ImageDataModule | None, list[Images]]:
+    """The run's data, and what to judge by: validation images, if there are any, then test images, if there are any.
+
+    What lacks is told in one line each.
+    """
+    data, sets = None, []
+    try:
+        data = _data_of_run(config)
+        if data.class_names != trained.recipe.class_names or data.image_size != trained.recipe.image_size:
+            raise InputError("the run's data have other classes or another size now")
+        if data.val_set is not None:
+            sets.append(Images("val", data.val_set.images, data.val_set.rows))
+        if images is None and (test := data.load("test")) is not None:
+            sets.append(Images("test", test, torch.arange(len(test))))
+    except InputError as error:
+        if images is None:
+            print(f"Without examples, mistakes, confusion matrix and thresholds: {error}. --images DIR names images.")
+            return data, []
+        print(f"The thresholds are fitted on the images of --images: {error}")
+    if images is not None:
+        own = _own_images(Path(images), trained)
+        sets.append(Images("test", own, torch.arange(len(own))))
+    return data, sets
+
+
+def _data_of_run(config: dict[str, Any]) -> ImageDataModule:
+    if "data" not in config:
+        raise InputError("the checkpoint does not lie in its run's folder, whose config.yaml names the data")
+    parser = Parser()
+    parser.add_subclass_arguments(ImageDataModule, "data")
+    made: ImageDataModule = parser.instantiate_classes(parser.parse_object({"data": config["data"]})).data
+    return made
+
+
+def _own_images(folder: Path, trained: TrainedClassifier) -> LabelledImages:
+    if not folder.is_dir():
+        raise InputError(f"--images: there is no folder {folder}")
+    folder = folder / "test" if (folder / "test").is_dir() else folder
+    recipe = trained.recipe
+    return decoded_folder(folder, recipe.class_names, user_cache_dir(), size=recipe.image_size).images
+
+
+def _write_code(folder: Path, outside: OutsideCode) -> None:
+    for pattern in SHIPPED:
+        for file in sorted(ROOT.glob(pattern)):
+            target = folder / file.relative_to(ROOT)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, target)
+    for file in outside.files:
+        shutil.copyfile(file, folder / file.name)
+    pins = [f"{name}=={version(name)}" for name in PINNED]
+    lines = ["torch>=2.8,<3  # the version that the Space's hardware comes with", *pins, *outside.requirements]
+    (folder / "requirements.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _write_examples(folder: Path, trained: TrainedClassifier, judged_on: Images) -> list[dict[str, Any]]:
+    """Writes an image of each class in turn, ten in all; gives their files and controls."""
+    folder.mkdir()
+    pixels = torch.zeros(1, 3, *trained.recipe.image_size, dtype=torch.uint8)
+    layers = list(feature_maps(trained.network.net, trained.network.inputs_of(pixels)))[:-4:-1] or [""]
+    methods, most = list(METHODS.values()), min(10, len(trained.recipe.class_names))
+    examples = []
+    for number, place in enumerate(first_of_each_class(judged_on.labels, 10).tolist()):
+        image = judged_on.images.pixels[judged_on.rows[place]].permute(1, 2, 0).numpy()
+        file = f"example_{number}.png"
+        Image.fromarray(image).save(folder / file)
+        examples.append(
+            {
+                "file": file,
+                "classes": min(most, 3 + number % 3),
+                "fit": "crop",
+                "layer": layers[number % len(layers)],
+                "method": methods[number % len(methods)],
+                "opacity": (0.5, 0.4, 0.6)[number % 3],
+            }
+        )
+    return examples
+
+
+def _title(trained: TrainedClassifier, config: dict[str, Any], data: ImageDataModule | None) -> str:
+    network = trained.recipe.net["class_path"].rpartition(".")[2]
+    root = getattr(data, "root", None)
+    kind = config.get("data", {}).get("class_path", "").rpartition(".")[2]
+    name = root.resolve().name if kind == "ClassFolders" and root else kind
+    return f"{network} on {name}" if name else network
+
+
+def _run_facts(
+    trained: TrainedClassifier,
+    run: CheckpointRun,
+    checkpoint: dict[str, Any],
+    config: dict[str, Any],
+    sets: Sequence[Images],
+) -> dict[str, str]:
+    """Facts by name, for people."""
+    model = checkpoint.get("hyper_parameters", {})
+    parameters = sum(parameter.numel() for parameter in trained.network.parameters())
+    facts = {
+        "Network": describe(trained.recipe.net),
+        "Parameters": f"{parameters:,}",
+        "Trained": f"{checkpoint['epoch'] + 1} epochs, {checkpoint['global_step']:,} steps",
+        "Images": ", ".join(f"{len(part.rows):,} {part.split}" for part in sets) or "none at hand when it was exported",
+        "Mean, deviation": f"{_rounded(trained.recipe.mean)}; {_rounded(trained.recipe.std)} (of pixels in 0 to 1)",
+        "Optimizer": _name(model.get("optimizer")),
+        "Schedule": _name(model.get("lr_scheduler")),
+        "Exported": f"{date.today()}, from {run.file.name}, with torch {version('torch')}",
+    }
+    if "data" in config:
+        data = config["data"]
+        facts["Data"] = data["class_path"].rpartition(".")[2]
+        facts["Batch size"] = str(data.get("init_args", {}).get("batch_size", ""))
+        facts["Seed"] = str(config.get("seed_everything", ""))
+    return facts
+
+
+def _name(recipe: Any) -> str:
+    """The class that a recipe names, without its arguments."""
+    return describe(recipe).partition("(")[0] if recipe else "none"
+
+
+def _rounded(values: Sequence[float]) -> str:
+    return " ".join(f"{value:.4f}" for value in values)
+
+
+def _recipe_text(config: dict[str, Any], checkpoint: dict[str, Any]) -> str:
+    """The settings of the run that a reader would ask for, as YAML."""
+    model = config.get("model") or plain(checkpoint.get("hyper_parameters", {}))
+    shown: dict[str, Any] = {"seed_everything": config.get("seed_everything")}
+    if "trainer" in config:
+        kept = ("max_epochs", "precision", "gradient_clip_val", "accumulate_grad_batches")
+        shown["trainer"] = {name: config["trainer"].get(name) for name in kept}
+    shown |= {"data": config.get("data"), "model": model}
+    return yaml.safe_dump(_without_empty(shown), sort_keys=False, allow_unicode=True)
+
+
+def _without_empty(settings: Any) -> Any:
+    """Without what was left at null, and without folders of the machine that it was trained on."""
+    if isinstance(settings, dict):
+        hidden = ("root", "cache_dir", "_instantiator")
+        parts = {name: _without_empty(part) for name, part in settings.items() if name not in hidden}
+        return {name: part for name, part in parts.items() if part not in (None, {}, [])}
+    return [_without_empty(part) for part in settings] if isinstance(settings, list) else settings
+
+
+def _files(folder: Path) -> list[str]:
+    """What a Space consists of, and nothing that lies beside it."""
+    patterns = ["README.md", "*.py", "requirements.txt", "bundle/**/*", *SHIPPED]
+    found = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
+    return sorted(str(path.relative_to(folder)) for path in found)
+
+
+def _size(folder: Path) -> str:
+    files = _files(folder)
+    return f"{len(files)} files, {sum((folder / file).stat().st_size for file in files) / 1e6:.1f} MB"

@@ -1,0 +1,59 @@
+"""Uploading an exported Space to Hugging Face."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from cifar_lit.errors import InputError
+
+
+def check_push(repo: str, dry_run: bool) -> None:
+    """Raises InputError if ``push`` could not work: before an export, which takes its time."""
+    from huggingface_hub import get_token
+
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
+        raise InputError(f"--push must be user/name, got {repo}")
+    if not dry_run and get_token() is None:
+        raise InputError("there is no login to Hugging Face: run `uv run hf auth login` first (or set HF_TOKEN)")
+
+
+def push(folder: Path, files: Sequence[str], repo: str, dry_run: bool) -> str:
+    """Uploads the files of a folder as a Space, with the token of huggingface_hub's own login.
+
+    Files of an earlier upload that are no longer among them are deleted there.
+
+    Args:
+        folder: The Space's.
+        files: Those to upload, relative to the folder.
+        repo: ``user/name``.
+        dry_run: Only tell what would be sent.
+
+    Returns:
+        What was done, for people.
+
+    Raises:
+        InputError: if Hugging Face refuses or cannot be reached.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError
+
+    sizes = {file: (folder / file).stat().st_size for file in files}
+    total = f"{len(files)} files, {sum(sizes.values()) / 1e6:.1f} MB, to https://huggingface.co/spaces/{repo}"
+    if dry_run:
+        listed = "\n".join(f"{size:>12,}  {file}" for file, size in sizes.items())
+        return f"{listed}\nThis would upload {total}; add --dry_run false to do it."
+    api = HfApi()
+    try:
+        api.create_repo(repo, repo_type="space", space_sdk="gradio", exist_ok=True)
+        commit = api.upload_folder(
+            repo_id=repo,
+            repo_type="space",
+            folder_path=folder,
+            allow_patterns=list(files),
+            delete_patterns=["bundle/**", "callbacks/**", "cifar_lit/**", "space/**"],
+            commit_message="Export of a trained classifier",
+        )
+    except (HfHubHTTPError, OSError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"Hugging Face did not take it ({reason})") from error
+    return f"Uploaded {total} ({commit.oid})"

@@ -1,0 +1,100 @@
+"""What the page computes: logits and heatmaps, of many images in one pass."""
+
+import importlib
+import importlib.util
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+from callbacks.rendering.feature_maps import feature_maps
+from callbacks.rendering.heatmaps import Method, heatmaps
+from cifar_lit.bundle import TrainedClassifier
+from cifar_lit.judged import Unknown
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# Those that take milliseconds; the other methods of callbacks.rendering take seconds, too long for a public page
+METHODS: dict[str, Method] = {
+    "Grad-CAM": "gradcam",
+    "Grad-CAM++": "gradcam++",
+    "HiResCAM": "hirescam",
+    "LayerCAM": "layercam",
+}
+PREDICTED = -1  # in place of a class: the one that the network predicts
+
+
+def on_gpu(function: Function) -> Function:
+    """The function, as it has to be on a Space with ZeroGPU, where a GPU is lent for the time of a call."""
+    if importlib.util.find_spec("spaces") is None:
+        return function
+    lent: Function = importlib.import_module("spaces").GPU(function)
+    return lent
+
+
+class Network:
+    """A trained classifier that answers the page; several threads may ask at a time.
+
+    layers: Its feature maps by name, (channels, height, width) of each; the last is the usual choice.
+
+    Args:
+        trained: The classifier.
+    """
+
+    def __init__(self, trained: TrainedClassifier) -> None:
+        self.recipe = trained.recipe
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._classifier = trained.network.to(self._device)
+        example = torch.zeros(1, 3, *self.recipe.image_size, dtype=torch.uint8, device=self._device)
+        self.layers = feature_maps(self._classifier.net, self._classifier.inputs_of(example))
+        self.run = on_gpu(self._run)
+
+    @property
+    def class_names(self) -> list[str]:
+        """The classes."""
+        return self.recipe.class_names
+
+    def _run(
+        self, pixels: np.ndarray, classes: np.ndarray | None = None, layer: str = "", method: Method = "gradcam"
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Classifies images, and explains the first of them.
+
+        Args:
+            pixels: uint8 (N, H, W, 3).
+            classes: int64 (M, K), the classes to explain in the first M images, or ``PREDICTED``; None for no images.
+            layer: The feature map that the heatmaps are made from.
+            method: How they are made.
+
+        Returns:
+            Logits float32 (N, C), and heatmaps uint8 (M, K, H, W), 0 to 255.
+        """
+        batch = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))).to(self._device)
+        with torch.inference_mode():
+            logits = self._classifier(batch)
+        height, width = pixels.shape[1:3]
+        if classes is None or 0 in classes.shape:
+            return logits.cpu().numpy(), np.zeros((0, 0, height, width), np.uint8)
+        wanted = torch.from_numpy(classes).to(self._device)
+        explained = batch[: len(wanted)]
+        wanted = torch.where(wanted == PREDICTED, logits[: len(wanted)].argmax(1, keepdim=True), wanted)
+        inputs = self._classifier.inputs_of(explained)
+        maps = heatmaps(self._classifier.net, [layer], inputs, wanted, method)[0]
+        return logits.cpu().numpy(), (maps * 255).round().to(torch.uint8).cpu().numpy()
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Calibrated class probabilities float32 (N, C), each row summing to 1, of logits (N, C)."""
+        return (torch.from_numpy(logits) / self.recipe.temperature).softmax(1).numpy()
+
+    def layer_choices(self) -> list[tuple[str, str]]:
+        """Each feature map with its size, for people, and its name; the last one first."""
+        return [
+            (f"{name} · {channels}x{height}x{width}", name)
+            for name, (channels, height, width) in reversed(self.layers.items())
+        ]
+
+
+def flagged(unknown: Unknown | None, logits: np.ndarray) -> Sequence[bool]:
+    """Whether each image is probably none of the classes, of logits (N, C); never, where that was not fitted."""
+    flags: list[bool] = [False] * len(logits) if unknown is None else unknown.flags(torch.from_numpy(logits)).tolist()
+    return flags

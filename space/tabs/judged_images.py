@@ -1,0 +1,114 @@
+"""Images of the evaluation as tiles of a gallery, with or without heatmaps; two tabs show them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+import numpy as np
+from PIL import Image
+from torch import Tensor
+
+from callbacks.rendering.heatmaps import Method
+from cifar_lit.judged import Judged
+from space.answer import for_page, overlaid
+from space.network import Network
+from space.shown import Shown
+
+ANY = "any class"
+SENDING = "A click sends the image to *Classify*."
+
+
+def judged_gallery(label: str) -> gr.Gallery:
+    """A gallery for ``tiles``."""
+    return gr.Gallery(
+        label=label,
+        format="png",
+        columns=4,
+        height="auto",
+        object_fit="contain",
+        interactive=False,
+        allow_preview=False,
+        buttons=[],
+        elem_classes="pixels tiles",
+    )
+
+
+def tiles(
+    network: Network,
+    judged: Judged,
+    rows: Sequence[int],
+    layer: str | None = None,
+    method: Method = "gradcam",
+    opacity: float = 0.5,
+) -> list[tuple[np.ndarray, str]]:
+    """Images with captions: true and predicted class, confidence, index.
+
+    Args:
+        network: Explains the images.
+        judged: The evaluation.
+        rows: Which of its kept images.
+        layer: The feature map of the heatmaps; None for no heatmaps.
+        method: How the heatmaps are made.
+        opacity: Of the heatmaps.
+
+    Returns:
+        uint8 (h, w, 3) and a caption for each; with heatmaps, the image stands left of those of the predicted and (if
+        it is another) of the true class.
+    """
+    if not rows:
+        return []
+    places = np.array(rows)
+    pixels = judged.pixels[places].permute(0, 2, 3, 1).numpy()
+    labels, said = judged.labels[places].numpy(), judged.predictions[places].numpy()
+    shares = network.probabilities(judged.logits[places].numpy())
+    captions = [
+        caption(network.class_names, int(true), int(predicted), float(share[predicted]), index)
+        for true, predicted, share, index in zip(labels, said, shares, judged.indices[places].tolist(), strict=True)
+    ]
+    pictures = list(for_page(pixels))
+    if layer is not None:
+        _, maps = network.run(pixels, np.stack([said, labels], 1), layer, method)
+        pictures = [
+            beside([picture, *overlaid(image, of_image[: 1 + int(true != predicted)], opacity)])
+            for picture, image, of_image, true, predicted in zip(pictures, pixels, maps, labels, said, strict=True)
+        ]
+    return list(zip(pictures, captions, strict=True))
+
+
+def caption(class_names: Sequence[str], true: int, predicted: int, confidence: float, index: int) -> str:
+    """What an image is, and what it was taken for.
+
+    >>> caption(["cat", "dog"], 0, 1, 0.987, 42)
+    'cat → dog · 98.7% · #42'
+    """
+    kind = class_names[true] if true == predicted else f"{class_names[true]} → {class_names[predicted]}"
+    return f"{kind} · {confidence:.1%} · #{index}"
+
+
+def beside(pictures: Sequence[np.ndarray], gap: int = 6) -> np.ndarray:
+    """Pictures uint8 (H, w, 3) side by side, with white between them."""
+    white = np.full((pictures[0].shape[0], gap, 3), 255, np.uint8)
+    parts = [part for picture in pictures for part in (white, picture)][1:]
+    return np.concatenate(parts, 1)
+
+
+def rows_of(judged: Judged, true: int | None, predicted: int | None, *, mistakes: bool) -> Tensor:
+    """The kept images of a true and a predicted class (None for any), the most confident first."""
+    said = judged.predictions
+    chosen = (judged.labels != said) if mistakes else (judged.labels == judged.labels)
+    if true is not None:
+        chosen = chosen & (judged.labels == true)
+    if predicted is not None:
+        chosen = chosen & (said == predicted)
+    rows = chosen.nonzero()[:, 0]
+    confidence = judged.logits[rows].softmax(1).amax(1)
+    return rows[confidence.argsort(descending=True, stable=True)]
+
+
+def sent(shown: Shown, rows: Sequence[int], event: gr.SelectData) -> list[Any]:
+    """The clicked image as the upload of the first tab, and that tab."""
+    judged, place = shown.judged, event.index
+    if judged is None or not isinstance(place, int) or not 0 <= place < len(rows):
+        return [gr.Tabs(), None]
+    image = Image.fromarray(judged.pixels[rows[place]].permute(1, 2, 0).numpy())
+    return [gr.Tabs(selected="classify"), [(image, f"#{int(judged.indices[rows[place]])}")]]
