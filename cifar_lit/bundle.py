@@ -61,11 +61,9 @@ class TrainedClassifier:
             InputError: if it cannot be built, or they are another network's.
         """
         try:
-            network = _shapes_alone(recipe) or recipe.build()
-            network.load_state_dict(weights, assign=True)
-            if any(tensor.is_meta for tensor in [*network.parameters(), *network.buffers()]):
-                network = recipe.build()  # it has tensors that are computed when it is built, and not saved
-                network.load_state_dict(weights)
+            _check_fit(recipe, weights)
+            network = recipe.build()
+            network.load_state_dict(weights)
         except (ImportError, AttributeError, TypeError, KeyError, RuntimeError, ValueError) as error:
             reason = " ".join(str(error).split())[:500]
             raise InputError(f"its network {recipe.net.get('class_path')} cannot be built ({reason})") from error
@@ -82,16 +80,17 @@ class TrainedClassifier:
         return (self.logits(pixels) / self.recipe.temperature).softmax(1)
 
 
-def _shapes_alone(recipe: Recipe) -> EvaluatedClassifier | None:
-    """The classifier without its numbers, so that no recipe can fill the memory with what the weights do not fit.
+def _check_fit(recipe: Recipe, weights: Mapping[str, Tensor]) -> None:
+    """Raises RuntimeError if the weights are another network's, before that one can fill the memory.
 
-    None if it looks at its numbers while it is built.
+    A network that looks at its numbers while it is built cannot be built without them, and is not checked.
     """
     try:
         with torch.device("meta"):
-            return recipe.build()
-    except (RuntimeError, ValueError):
-        return None
+            network = recipe.build()
+    except (RuntimeError, ValueError, TypeError):
+        return
+    network.load_state_dict(weights, assign=True)
 
 
 def write_bundle(folder: Path, recipe: Recipe, weights: Mapping[str, Tensor]) -> None:
@@ -117,8 +116,10 @@ def read_bundle(folder: Path, trusted: Sequence[str] = ()) -> TrainedClassifier:
         settings = json.loads((folder / _RECIPE).read_text(encoding="utf-8"))
         if settings.pop("format") != _FORMAT:
             raise ValueError("it is of another version")
-        recipe = Recipe(**settings)
-        if unknown := sorted(set(class_paths(recipe.net)) - _own_networks() - set(trusted)):
+        recipe = Recipe(**{**settings, "image_size": tuple(settings["image_size"])})
+        if not recipe.temperature > 0 or len(recipe.image_size) != 2:
+            raise ValueError(f"its temperature is {recipe.temperature}, its image size {recipe.image_size}")
+        if unknown := sorted(set(class_paths(recipe.net)) - own_networks() - set(trusted)):
             raise ValueError(f"it names {', '.join(unknown)}, which is not among the networks that may be built here")
         weights = load_file(folder / _WEIGHTS)
         return TrainedClassifier.of(recipe, weights)
@@ -143,7 +144,7 @@ def class_paths(recipe: Any) -> Iterator[str]:
             yield from class_paths(part)
 
 
-def _own_networks() -> set[str]:
+def own_networks() -> set[str]:
     """The networks of this project, by each path that they can be imported by."""
     classes = [getattr(models, name) for name in models.NETWORKS]
     return {f"{place}.{made.__name__}" for made in classes for place in (made.__module__, models.__name__)}

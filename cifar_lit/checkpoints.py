@@ -14,6 +14,7 @@ from jsonargparse import Namespace
 from cifar_lit.bundle import Recipe, TrainedClassifier
 from cifar_lit.errors import InputError
 
+_PRETRAINED = {"weights", "weights_backbone", "pretrained", "pretrained_backbone"}
 # What the data decide, so not a choice that could differ
 _LINKED = {"num_classes", "class_names", "image_size", "mean", "std"}
 
@@ -92,15 +93,32 @@ def read_classifier(file: Path) -> TrainedClassifier:
     """
     checkpoint = read_checkpoint(file)
     settings = checkpoint.get("hyper_parameters", {})
+    needed = ("net", "class_names", "mean", "std", "flip_tta", "image_size")
+    if missing := [name for name in needed if name not in settings]:
+        raise InputError(f"{file} is not a checkpoint of this program: its settings lack {', '.join(missing)}")
+    found = {name: plain(settings[name]) for name in needed}
+    found |= {"net": without_downloads(found["net"]), "image_size": tuple(found["image_size"])}
     try:
-        recipe = Recipe(
-            **{name: plain(settings[name]) for name in ("net", "class_names", "mean", "std", "flip_tta")},
-            image_size=tuple(settings["image_size"]),
-            temperature=checkpoint.get("temperature", 1.0),
-        )
+        recipe = Recipe(**found, temperature=checkpoint.get("temperature", 1.0))
         return TrainedClassifier.of(recipe, checkpoint["state_dict"])
-    except (KeyError, InputError) as error:
+    except InputError as error:
         raise InputError(f"{file}: {error}") from error
+
+
+def without_downloads(recipe: Any) -> Any:
+    """The recipe without the arguments that fetch weights, since it is built for the weights of its checkpoint.
+
+    >>> without_downloads({"class_path": "timm.create_model", "init_args": {"pretrained": True, "model_name": "x"}})
+    {'class_path': 'timm.create_model', 'init_args': {'model_name': 'x'}}
+    """
+    if isinstance(recipe, Mapping):
+        outside = str(recipe.get("class_path", "")).startswith(("torchvision.", "timm."))
+        kept = {name: without_downloads(part) for name, part in recipe.items()}
+        for place in ("init_args", "dict_kwargs") if outside else ():
+            if place in kept:
+                kept[place] = {name: part for name, part in kept[place].items() if name not in _PRETRAINED}
+        return kept
+    return [without_downloads(part) for part in recipe] if isinstance(recipe, list) else recipe
 
 
 def check_same_model(file: Path, model: Mapping[str, Any]) -> Iterator[str]:

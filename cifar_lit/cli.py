@@ -30,7 +30,8 @@ from cifar_lit.schema import config_schema
 from cifar_lit.trainer import Trainer
 
 DESCRIPTION = """Trains an image classifier from one YAML file and shows its training in TensorBoard.
-Two further commands: `predict IMAGES --ckpt_path FILE` classifies images; `schema` prints a JSON Schema of the YAML."""
+Further commands: `predict IMAGES --ckpt_path FILE` classifies images; `demo --ckpt_path FILE` opens a page that shows
+the network at work, and `export` writes that page as a Hugging Face Space; `schema` prints a schema of the YAML."""
 FIT = """Trains a network. CIFAR-10 (downloaded): --config configs/resnet9_s4.yaml. Your own images, in
 DIR/train/<class>/ and DIR/test/<class>/: the same with --data ClassFolders --data.root DIR."""
 

@@ -55,13 +55,13 @@ def read_image(
             if size is not None:  # decodes a large JPEG at a fraction of its size; does nothing to other formats
                 image.draft("RGB", (2 * size[1], 2 * size[0]))
             upright = ImageOps.exif_transpose(to_rgb(image))
+        if size is not None and upright.size != (size[1], size[0]):
+            upright = _FITS[fit](upright, (size[1], size[0]))
     except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         reason = str(error).replace(repr(str(path)), "it").replace(f"'{path}'", "it")
         raise InputError(
             f"{path} cannot be read as an image ({reason}): replace or remove it, or set skip_unreadable"
         ) from error
-    if size is not None and upright.size != (size[1], size[0]):
-        upright = _FITS[fit](upright, (size[1], size[0]))
     return np.asarray(upright)
 
 

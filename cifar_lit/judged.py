@@ -53,6 +53,10 @@ class Judged:
         """The share of them that was classified rightly."""
         return 1 - self.errors / self.images
 
+    def confidences(self, temperature: float) -> Tensor:
+        """float32 (K,), the probability of the predicted class of the kept images, at a temperature."""
+        return (self.logits / temperature).softmax(1).amax(1)
+
     @property
     def predictions(self) -> Tensor:
         """int64 (K,), the predicted class of the kept images."""
@@ -92,28 +96,31 @@ class Judged:
 
 
 def worth_keeping(logits: Tensor, labels: Tensor, most: int, of_each_cell: int = 8) -> Tensor:
-    """Which images of an evaluation to keep: mistakes, and some of each cell of the confusion matrix.
+    """Which images of an evaluation to keep.
 
     Args:
-        logits: float (N, C).
+        logits: float (N, C), of calibrated confidence.
         labels: int64 (N,).
-        most: How many mistakes to keep, at most; the most confident ones.
-        of_each_cell: How many images of each cell to keep besides, the right ones' too, as far as there are that many
-            in it; the most confident mistakes, and the least confident right ones.
+        most: How many mistakes to keep, at most: first some of each cell of the confusion matrix, then the others, the
+            most confident ones first.
+        of_each_cell: How many mistakes of each cell come first, and how many right images of each class are kept
+            besides, the least confident ones.
 
     Returns:
         int64, their rows, sorted.
     """
     confidence, predictions = logits.softmax(1).max(1)
     wrong = predictions != labels
-    order = torch.where(wrong, confidence, -confidence).argsort(descending=True, stable=True)  # mistakes come first
+    order = torch.where(wrong, confidence, -confidence).argsort(descending=True, stable=True)
     cells = (labels * logits.shape[1] + predictions)[order]
     by_cell = cells.argsort(stable=True)
     counts = torch.bincount(cells)
-    rank = torch.empty_like(by_cell)
-    rank[by_cell] = torch.arange(len(cells)) - (counts.cumsum(0) - counts)[cells[by_cell]]  # of each within its cell
-    first = torch.arange(len(order)) < min(most, int(wrong.sum()))
-    return order[first | (rank < of_each_cell)].sort().values
+    rank = torch.empty_like(by_cell)  # of each image within its cell
+    rank[by_cell] = torch.arange(len(cells)) - (counts.cumsum(0) - counts)[cells[by_cell]]
+    ahead = rank < of_each_cell
+    mistakes = order[wrong[order] & ahead].tolist() + order[wrong[order] & ~ahead].tolist()
+    right = order[~wrong[order] & ahead].tolist()
+    return torch.tensor(sorted(mistakes[:most] + right), dtype=torch.int64)
 
 
 @dataclass(frozen=True)

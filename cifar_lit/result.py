@@ -39,10 +39,11 @@ def metrics_of(split: str, metrics: Mapping[str, object]) -> dict[str, float]:
 
 
 def print_next_steps(checkpoint: str, run_folder: str) -> None:
-    """Prints where the checkpoint is, and the commands that test it and open TensorBoard."""
+    """Prints where the checkpoint is, and the commands that test it, show it on a page, and open TensorBoard."""
     # `uv run` sets UV; without it in front, a newcomer's shell would find neither the packages nor tensorboard
     prefix = "uv run " if "UV" in os.environ else ""
     program = f"{prefix or 'python '}{sys.argv[0]}"
     print(f"Checkpoint: {checkpoint}")
     print(f"Test it:    {program} test --ckpt_path {checkpoint}")
+    print(f"Show it:    {program} demo --ckpt_path {checkpoint}")
     print(f"See it:     {prefix}tensorboard --logdir {run_folder} --samples_per_plugin images=100")

@@ -12,10 +12,11 @@ from callbacks.rendering.overlay import overlay
 from cifar_lit.errors import InputError
 from cifar_lit.images import Fit, read_image
 from space.controls import MOST_IMAGES
-from space.network import PREDICTED, Network
+from space.network import Network
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 _MOST_PIXELS = 16_000_000
+LIMITS = f"{', '.join(_FORMATS[:-1])} or {_FORMATS[-1]} file of at most {_MOST_PIXELS // 10**6} million pixels"
 _TILE = 224  # pixels that small images are enlarged to
 
 
@@ -23,12 +24,14 @@ _TILE = 224  # pixels that small images are enlarged to
 class Images:
     """Images that were uploaded.
 
-    numbers: Of each in the order of the uploads, beginning with 1; unreadable ones lack.
+    paths: All files, the refused ones too.
+    numbers: Of each image in the order of the files, beginning with 1; refused ones lack.
     uploads: uint8 (h, w, 3) of each, as a person sees it, reduced for the page.
     pixels: uint8 (N, H, W, 3), what the network sees.
     refused: Why others were left out, a sentence each.
     """
 
+    paths: list[str]
     numbers: list[int]
     uploads: list[np.ndarray]
     pixels: np.ndarray
@@ -47,20 +50,16 @@ def read_images(paths: Sequence[str], size: tuple[int, int], fit: Fit) -> Images
     for number, path in enumerate(paths[:MOST_IMAGES], start=1):
         try:
             seen = read_image(Path(path), size, fit, _FORMATS, _MOST_PIXELS)
-            uploads.append(read_image(Path(path), (384, 384), "inside", _FORMATS, _MOST_PIXELS))
+            uploads.append(read_image(Path(path), (_TILE, _TILE), "inside", _FORMATS, _MOST_PIXELS))
         except InputError:
-            kinds = ", ".join(_FORMATS)
-            refused.append(
-                f"Image {number} cannot be read: it must be a whole {kinds} file of at most"
-                f" {_MOST_PIXELS // 10**6} million pixels."
-            )
+            refused.append(f"Image {number} cannot be read: it must be a whole {LIMITS}.")
             continue
         numbers.append(number)
         pixels.append(seen)
     if len(paths) > MOST_IMAGES:
         refused.append(f"Of {len(paths)} images the first {MOST_IMAGES} are classified.")
     stacked = np.stack(pixels) if pixels else np.zeros((0, *size, 3), np.uint8)
-    return Images(numbers, uploads, stacked, refused)
+    return Images(list(paths), numbers, uploads, stacked, refused)
 
 
 @dataclass(frozen=True)
@@ -76,31 +75,47 @@ class Explained:
 
 
 @dataclass(frozen=True)
+class Explaining:
+    """How images are explained.
+
+    first: How many of them.
+    layer, method: The heatmaps'.
+    """
+
+    first: int = 0
+    layer: str = ""
+    method: Method = "gradcam"
+
+
+@dataclass(frozen=True)
 class Answer:
     """Images, what the network says of them, and why.
 
     logits: float32 (N, C).
-    asked: For each image, a class that the visitor asked about besides the predicted one, or None.
-    explained: Heatmaps by the place of the image.
+    asked: A class that the visitor asked about besides the predicted one, by the place of the image.
+    explained: Heatmaps, by the place of the image.
     """
 
     images: Images
     logits: np.ndarray
-    asked: list[int | None]
+    asked: dict[int, int] = field(default_factory=dict)
     explained: dict[int, Explained] = field(default_factory=dict)
 
-    def explain(self, network: Network, first: int, layer: str, method: Method) -> "Answer":
-        """The answer with heatmaps of the first images, and of those of which something was asked."""
-        places = [place for place, asked in enumerate(self.asked) if place < first or asked is not None]
+    def explain(self, network: Network, how: Explaining) -> "Answer":
+        """The answer with other heatmaps: of the first images, and of those of which something was asked."""
+        places = [place for place in range(len(self.logits)) if place < how.first or place in self.asked]
         if not places:
             return replace(self, explained={})
-        classes = [[PREDICTED, PREDICTED if self.asked[place] is None else self.asked[place]] for place in places]
-        _, maps = network.run(self.images.pixels[places], np.array(classes), layer, method)
+        predicted = self.logits.argmax(1)
+        columns = [[predicted[place] for place in places]]
+        if self.asked:
+            columns.append([self.asked.get(place, predicted[place]) for place in places])
+        classes = np.array(columns).T
+        _, maps = network.run(self.images.pixels[places], len(places), classes, how.layer, how.method)
         explained = {}
-        for place, of_image in zip(places, maps, strict=True):
-            predicted, asked = int(self.logits[place].argmax()), self.asked[place]
-            kinds = [predicted] if asked is None or asked == predicted else [predicted, asked]
-            explained[place] = Explained(kinds, of_image[: len(kinds)])
+        for place, of_image, of_maps in zip(places, classes.tolist(), maps, strict=True):
+            kinds = list(dict.fromkeys(of_image))
+            explained[place] = Explained(kinds, of_maps[: len(kinds)])
         return replace(self, explained=explained)
 
     def overlays(self, place: int, opacity: float) -> list[tuple[np.ndarray, int]]:
@@ -111,10 +126,12 @@ class Answer:
         return list(zip(overlaid(self.images.pixels[place], found.maps, opacity), found.classes, strict=True))
 
 
-def classify(network: Network, images: Images) -> Answer:
-    """What the network says of the images, without heatmaps."""
-    logits, _ = network.run(images.pixels)
-    return Answer(images, logits, [None] * len(logits))
+def classify(network: Network, images: Images, how: Explaining | None = None) -> Answer:
+    """What the network says of the images, with heatmaps of the predicted classes of as many as asked, in one pass."""
+    how = how or Explaining()
+    logits, maps = network.run(images.pixels, how.first, None, how.layer, how.method)
+    predicted = logits.argmax(1).tolist()
+    return Answer(images, logits, {}, {place: Explained([predicted[place]], part) for place, part in enumerate(maps)})
 
 
 def overlaid(pixels: np.ndarray, maps: np.ndarray, opacity: float) -> list[np.ndarray]:

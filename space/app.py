@@ -6,7 +6,8 @@ from typing import Any
 
 import gradio as gr
 
-from space.api import add_api
+from space.api import Api
+from space.controls import MOST_BYTES
 from space.markdown import escaped
 from space.shown import Shown
 from space.style import CSS, theme
@@ -15,28 +16,27 @@ from space.tabs.confusion import ConfusionTab
 from space.tabs.misclassified import MisclassifiedTab
 from space.tabs.training import build_training_tab
 
+_QUEUE = 256  # events of all visitors that may wait; an answer takes some 50 ms on two cores
+_SESSIONS = 400  # visitors whose answers are kept, of 2 MB at most for small images; the oldest is forgotten first
+
 
 def build(shown: Shown) -> gr.Blocks:
     """The page."""
     title = shown.facts.title
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(600, 3600)) as page:
-        add_api(shown)  # first, since other events would take its name
+        Api(shown)  # first, since other events would take its names
         gr.Markdown(_heading(shown), elem_id="heading")
         with gr.Tabs() as tabs:
             with gr.Tab("Classify", id="classify"):
                 classify = ClassifyTab(shown)
             with gr.Tab("Misclassified", id="misclassified"):
-                mistakes = MisclassifiedTab(shown, tabs, classify)
+                MisclassifiedTab(shown, tabs, classify)
             with gr.Tab("Confusion matrix", id="confusion"):
-                confusion = ConfusionTab(shown, tabs, classify)
+                ConfusionTab(shown, tabs, classify)
             with gr.Tab("Training", id="training"):
                 build_training_tab(shown)
             with gr.Tab("About", id="about"):
                 gr.Markdown(shown.about, elem_id="about")
-        for tab in (mistakes, confusion):
-            if shown.judged is not None:
-                function, inputs, outputs, options = tab.load
-                page.load(function, inputs, outputs, **options)
     return page
 
 
@@ -50,13 +50,14 @@ def serve(folder: Path, trusted: Sequence[str] = (), **options: Any) -> None:
     """
     front, _, about = (folder / "README.md").read_text(encoding="utf-8").removeprefix("---\n").partition("\n---\n")
     page = build(Shown.load(folder / "bundle", about or front, trusted))
-    page.queue(max_size=32, default_concurrency_limit=1, api_open=False)
+    page.queue(max_size=_QUEUE, default_concurrency_limit=1, api_open=False)
     settings: dict[str, Any] = {
         "theme": theme(),
         "css": CSS,
         "ssr_mode": False,
         "show_error": False,
-        "max_file_size": "5mb",
+        "max_file_size": MOST_BYTES,
+        "state_session_capacity": _SESSIONS,
         "share": False,
         "allowed_paths": [],
         "strict_cors": True,

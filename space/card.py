@@ -8,7 +8,8 @@ from huggingface_hub import SpaceCardData
 
 from cifar_lit.bundle import TrainedClassifier
 from cifar_lit.judged import Facts, Judged, Unknown
-from space.markdown import escaped, table
+from space.markdown import CLASS_SCORES, class_scores, escaped, table
+from space.shown import NOTHING_JUDGED
 
 _PAIRS = 10  # of confused classes, that the card names
 
@@ -49,7 +50,7 @@ def model_card(trained: TrainedClassifier, facts: Facts, judged: Judged | None, 
     parts = [
         f"# {escaped(facts.title)}",
         f"A network that sorts images of {size} pixels into {len(names)} classes: {', '.join(map(escaped, names))}.",
-        _PAGE,
+        _PAGE.replace("CLASS", names[0].replace('"', "")),
         "## The run",
         table(["setting", "value"], facts.run.items()),
         "## Results",
@@ -67,18 +68,14 @@ def model_card(trained: TrainedClassifier, facts: Facts, judged: Judged | None, 
 
 def _results(judged: Judged | None, names: Sequence[str]) -> str:
     if judged is None:
-        return "This Space was made without images to judge the network by."
+        return NOTHING_JUDGED
     before, after = judged.calibration_errors()
     summary = (
         f"**{judged.accuracy:.2%}** of {judged.images:,} {judged.split} images are right ({judged.errors:,} mistakes);"
         f" mean cross-entropy {judged.loss:.4f}. Expected calibration error: {before:.2%} as trained, {after:.2%} with"
         " the temperature that this page uses. All are measured in float32, as the page computes."
     )
-    rows = [
-        (name, images, f"{precision:.3f}", f"{recall:.3f}", f"{f1:.3f}")
-        for name, (images, precision, recall, f1) in zip(names, judged.by_class(), strict=True)
-    ]
-    parts = [summary, table(["class", "images", "precision", "recall", "F1"], rows)]
+    parts = [summary, table(CLASS_SCORES, class_scores(names, judged))]
     mistakes = judged.counts - judged.counts.diagonal().diag()
     worst = mistakes.flatten().argsort(descending=True, stable=True)[:_PAIRS].tolist()
     pairs = [(*divmod(place, len(names)), int(mistakes.flatten()[place])) for place in worst]
@@ -115,8 +112,22 @@ _PAGE = """## What the page shows
 - **Confusion matrix**: how many images of each class were taken for which class; a click on a cell shows them.
 - **Training**: the run's curves, each class's scores, and how far the confidences can be trusted.
 
-Nothing that you upload is kept longer than two hours, and nothing is sent elsewhere. By program: the API `/classify`
-(see *Use via API* on Hugging Face, or the `gradio_client` package)."""
+An image is a JPEG, PNG, WEBP, BMP or GIF file of at most 16 million pixels and 10 MB. Nothing that you upload is kept
+longer than two hours, and nothing is sent elsewhere.
+
+By program, with the `gradio_client` package (the Space's address, or `http://127.0.0.1:7860`):
+
+```python
+from gradio_client import Client, handle_file
+
+page = Client("http://127.0.0.1:7860")
+page.predict([handle_file("photo.jpg")], 3, api_name="/classify")
+page.predict([handle_file("photo.jpg")], class_name="CLASS", opacity=0.6, api_name="/explain")
+page.predict(count=5, api_name="/misclassified")
+page.predict(api_name="/confusion_matrix")
+```
+
+As a server of tools for language models: `pip install "gradio[mcp]"`, then `GRADIO_MCP_SERVER=true python app.py`."""
 
 _LIMITS = """## Limits
 

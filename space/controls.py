@@ -1,6 +1,5 @@
 """Checks of what a visitor asks for: the page's own limits do not bind those who call it by other means."""
 
-import math
 from collections.abc import Collection
 from typing import Any, TypeVar
 
@@ -8,6 +7,7 @@ import gradio as gr
 
 Choice = TypeVar("Choice")
 
+MOST_BYTES = "10mb"  # of an uploaded file, as gradio writes it
 MOST_IMAGES = 10  # uploads that are classified at a time
 MOST_CLASSES = 10  # that are listed for an image
 
@@ -30,7 +30,7 @@ def fraction(name: str, value: Any, least: float, most: float) -> float:
     Raises:
         gr.Error: with what is expected, if it is not.
     """
-    known = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    known = isinstance(value, int | float) and not isinstance(value, bool)
     if not known or not least <= value <= most:
         raise gr.Error(f"{name} must be a number from {least} to {most}.", print_exception=False)
     return float(value)

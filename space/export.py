@@ -1,11 +1,13 @@
 """From a checkpoint to a folder that is a complete Hugging Face Space, and runs by itself anywhere else."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -32,7 +34,7 @@ from space.hub import check_push
 from space.hub import push as push_to_hub
 from space.judging import Images, judge
 from space.network import METHODS
-from space.outside import OutsideCode, find_outside_code, without_downloads
+from space.outside import OutsideCode, find_outside_code
 from space.shown import EXAMPLES, FACTS, JUDGED
 
 ROOT = Path(__file__).parents[1]
@@ -53,6 +55,7 @@ SHIPPED = (
     "space/controls.py",
     "space/markdown.py",
     "space/network.py",
+    "space/pictures.py",
     "space/shown.py",
     "space/style.py",
     "space/table.py",
@@ -92,12 +95,16 @@ def demo(ckpt_path: str = "best", output: str | None = None, images: str | None 
 
     Args:
         ckpt_path: The checkpoint: a file, or ``best`` or ``last`` for the newest such file in runs.
-        output: The folder to write; by default ``space`` in the run's folder.
+        output: The folder to write; by default ``space`` in the run's folder (for a checkpoint by itself, here).
         images: See ``export``.
     """
-    folder = Path(output) if output else find_checkpoint(ckpt_path, "runs/*/*").folder / "space"
-    export(ckpt_path, str(folder), images)
-    subprocess.run([sys.executable, "app.py"], cwd=folder, check=False)
+    run = find_checkpoint(ckpt_path, "runs/*/*")
+    folder = Path(output) if output else run.folder / "space" if run.in_run_folder else Path(f"{run.file.stem}_space")
+    export(str(run.file), str(folder), images)
+    with suppress(KeyboardInterrupt):  # which ends the page, and is no error
+        ended = subprocess.run([sys.executable, "app.py"], cwd=folder, check=False)
+        if ended.returncode:
+            raise InputError(f"the page in {folder} ended with an error, told above")
 
 
 def export(
@@ -127,40 +134,68 @@ def export(
     run, folder = find_checkpoint(ckpt_path, "runs/*/*"), Path(output)
     _check_folder(folder)
     checkpoint = read_checkpoint(run.file)
-    outside = find_outside_code(plain(checkpoint.get("hyper_parameters", {}).get("net")))
     trained = read_classifier(run.file)
+    outside = find_outside_code(trained.recipe.net)
     config = yaml.safe_load(run.config.read_text()) if run.in_run_folder else {}
     data, sets = _images(config, trained, images)
     trained, judged, unknown = judge(trained, sets, mistakes)
-    trained = replace(trained, recipe=replace(trained.recipe, net=without_downloads(trained.recipe.net)))
-    _write_code(folder, outside)
-    bundle = folder / "bundle"
-    shutil.rmtree(bundle, ignore_errors=True)
-    write_bundle(bundle, trained.recipe, trained.network.state_dict())
-    examples = _write_examples(bundle / EXAMPLES, trained, sets[-1]) if sets else []
-    facts = Facts(
-        title=title or _title(trained, config, data),
-        run=_run_facts(trained, run, checkpoint, config, sets),
-        history=read_history(run.folder),
-        unknown=unknown,
-        examples=examples,
-    )
-    (bundle / FACTS).write_text(json.dumps(facts.to_json(), indent=1, ensure_ascii=False), encoding="utf-8")
-    if judged is not None:
-        judged.save(bundle / JUDGED)
-    card = front_matter(facts.title) + model_card(trained, facts, judged, _recipe_text(config, checkpoint))
-    (folder / "README.md").write_text(card, encoding="utf-8")
-    (folder / "app.py").write_text(_APP.format(networks=tuple(outside.networks)), encoding="utf-8")
-    print(f"Written to {folder}: {_size(folder)}. Open it: python {folder / 'app.py'}")
+    with _appearing_whole(folder) as unfinished:
+        _write_code(unfinished, outside)
+        bundle = unfinished / "bundle"
+        write_bundle(bundle, trained.recipe, trained.network.state_dict())
+        facts = Facts(
+            title=title or _title(trained, config, data),
+            run=_run_facts(trained, run, checkpoint, config, sets),
+            history=read_history(run.folder) if run.in_run_folder else {},
+            unknown=unknown,
+            examples=_write_examples(bundle / EXAMPLES, trained, sets[-1]) if sets else [],
+        )
+        (bundle / FACTS).write_text(json.dumps(facts.to_json(), indent=1, ensure_ascii=False), encoding="utf-8")
+        if judged is not None:
+            judged.save(bundle / JUDGED)
+        card = front_matter(facts.title) + model_card(trained, facts, judged, _recipe_text(config, checkpoint))
+        (unfinished / "README.md").write_text(card, encoding="utf-8")
+        files = sorted(str(path.relative_to(unfinished)) for path in unfinished.rglob("*") if path.is_file())
+    size = sum((folder / file).stat().st_size for file in files) / 1e6
+    print(f"Written to {folder}: {len(files)} files, {size:.1f} MB. Open it: {_python()} {folder / 'app.py'}")
     if push is not None:
-        print(push_to_hub(folder, _files(folder), push, dry_run))
+        print(push_to_hub(folder, files, push, dry_run))
+
+
+def _python() -> str:
+    """What the user types to start Python; `uv run` sets UV."""
+    return "uv run python" if "UV" in os.environ else "python"
+
+
+@contextmanager
+def _appearing_whole(folder: Path) -> Iterator[Path]:
+    """A folder to write to, whose content then takes the place of an earlier export's; after an error nothing does."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    except OSError as error:
+        raise InputError(f"--output {folder} cannot be written ({error.strerror}); choose another folder") from error
+    try:
+        yield unfinished
+        folder.mkdir(exist_ok=True)
+        for part in unfinished.iterdir():
+            if (folder / part.name).is_dir():
+                shutil.rmtree(folder / part.name)
+            part.replace(folder / part.name)
+    except OSError as error:
+        raise InputError(f"--output {folder} could not be written ({error})") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _check_folder(folder: Path) -> None:
     if folder.is_file():
         raise InputError(f"--output {folder} is a file; name a folder")
     holds = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if holds - {".git", ".gitattributes", "README.md"} and not (folder / "bundle" / FACTS).is_file():
+    if (
+        holds - ({".gitattributes", "README.md"} if ".git" in holds else set()) - {".git"}
+        and not (folder / "bundle" / FACTS).is_file()
+    ):
         raise InputError(f"--output {folder} holds something else than an exported Space; choose a new folder")
 
 
@@ -216,6 +251,7 @@ def _write_code(folder: Path, outside: OutsideCode) -> None:
             shutil.copyfile(file, target)
     for file in outside.files:
         shutil.copyfile(file, folder / file.name)
+    (folder / "app.py").write_text(_APP.format(networks=tuple(outside.networks)), encoding="utf-8")
     pins = [f"{name}=={version(name)}" for name in PINNED]
     lines = ["torch>=2.8,<3  # the version that the Space's hardware comes with", *pins, *outside.requirements]
     (folder / "requirements.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -308,15 +344,3 @@ def _without_empty(settings: Any) -> Any:
         parts = {name: _without_empty(part) for name, part in settings.items() if name not in hidden}
         return {name: part for name, part in parts.items() if part not in (None, {}, [])}
     return [_without_empty(part) for part in settings] if isinstance(settings, list) else settings
-
-
-def _files(folder: Path) -> list[str]:
-    """What a Space consists of, and nothing that lies beside it."""
-    patterns = ["README.md", "*.py", "requirements.txt", "bundle/**/*", *SHIPPED]
-    found = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
-    return sorted(str(path.relative_to(folder)) for path in found)
-
-
-def _size(folder: Path) -> str:
-    files = _files(folder)
-    return f"{len(files)} files, {sum((folder / file).stat().st_size for file in files) / 1e6:.1f} MB"

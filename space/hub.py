@@ -34,8 +34,8 @@ def push(folder: Path, files: Sequence[str], repo: str, dry_run: bool) -> str:
     Raises:
         InputError: if Hugging Face refuses or cannot be reached.
     """
+    from httpx2 import HTTPError  # which huggingface_hub raises where there is no network
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError
 
     sizes = {file: (folder / file).stat().st_size for file in files}
     total = f"{len(files)} files, {sum(sizes.values()) / 1e6:.1f} MB, to https://huggingface.co/spaces/{repo}"
@@ -53,7 +53,7 @@ def push(folder: Path, files: Sequence[str], repo: str, dry_run: bool) -> str:
             delete_patterns=["bundle/**", "callbacks/**", "cifar_lit/**", "space/**"],
             commit_message="Export of a trained classifier",
         )
-    except (HfHubHTTPError, OSError) as error:
+    except (HTTPError, OSError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"Hugging Face did not take it ({reason})") from error
     return f"Uploaded {total} ({commit.oid})"

@@ -1,6 +1,7 @@
 """Judging a trained classifier for export: all its mistakes, its calibration, and what it makes of unknown images."""
 
 import math
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -75,7 +76,9 @@ def judge(
 def _logits(trained: TrainedClassifier, part: Images) -> Tensor:
     """float32 (n, C)."""
     total = math.ceil(len(part.rows) / _BATCH)
-    batches = track(part.batches(), f"Judging {part.split} images", total, transient=True)
+    batches = track(
+        part.batches(), f"Judging {part.split} images", total, transient=True, disable=not sys.stdout.isatty()
+    )
     return torch.cat([trained.logits(pixels).cpu() for pixels in batches])
 
 
@@ -90,7 +93,7 @@ def _judged(part: Images, logits: Tensor, temperature: float, most: int) -> Judg
     labels, classes = part.labels, logits.shape[1]
     _, calibrations = _calibration(logits, labels).compute()
     pair = [calibrations[TEMPERATURES.index(value)] for value in (1.0, temperature)]
-    kept = worth_keeping(logits, labels, most)
+    kept = worth_keeping(logits / temperature, labels, most)
     return Judged(
         split=part.split,
         loss=float(F.cross_entropy(logits, labels)),

@@ -1,7 +1,9 @@
-"""Texts that come from elsewhere (names of classes, files), put into Markdown as they are."""
+"""Texts that come from elsewhere (names of classes, files), put into Markdown as they are, and tables."""
 
 import re
 from collections.abc import Iterable, Sequence
+
+from cifar_lit.judged import Judged
 
 
 def escaped(text: object) -> str:
@@ -24,3 +26,14 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """
     lines = [list(header), ["---"] * len(header), *([escaped(cell) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+CLASS_SCORES = ("class", "images", "precision", "recall", "F1")
+
+
+def class_scores(class_names: Sequence[str], judged: Judged) -> list[tuple[str, ...]]:
+    """A row of ``CLASS_SCORES`` for each class."""
+    return [
+        (name, f"{images:,}", *(f"{score:.3f}" for score in scores))
+        for name, (images, *scores) in zip(class_names, judged.by_class(), strict=True)
+    ]

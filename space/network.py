@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from callbacks.rendering.feature_maps import feature_maps
-from callbacks.rendering.heatmaps import Method, heatmaps
+from callbacks.rendering.heatmaps import Method, heatmaps, logits_and_heatmaps
 from cifar_lit.bundle import TrainedClassifier
 from cifar_lit.judged import Unknown
 
@@ -22,7 +22,6 @@ METHODS: dict[str, Method] = {
     "HiResCAM": "hirescam",
     "LayerCAM": "layercam",
 }
-PREDICTED = -1  # in place of a class: the one that the network predicts
 
 
 def on_gpu(function: Function) -> Function:
@@ -44,10 +43,12 @@ class Network:
 
     def __init__(self, trained: TrainedClassifier) -> None:
         self.recipe = trained.recipe
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._classifier = trained.network.to(self._device)
-        example = torch.zeros(1, 3, *self.recipe.image_size, dtype=torch.uint8, device=self._device)
+        self._classifier = trained.network
+        example = torch.zeros(1, 3, *self.recipe.image_size, dtype=torch.uint8)
         self.layers = feature_maps(self._classifier.net, self._classifier.inputs_of(example))
+        # Only now, since where a GPU is lent, nothing may run on it here
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._classifier.to(self._device)
         self.run = on_gpu(self._run)
 
     @property
@@ -56,13 +57,19 @@ class Network:
         return self.recipe.class_names
 
     def _run(
-        self, pixels: np.ndarray, classes: np.ndarray | None = None, layer: str = "", method: Method = "gradcam"
+        self,
+        pixels: np.ndarray,
+        explained: int = 0,
+        classes: np.ndarray | None = None,
+        layer: str = "",
+        method: Method = "gradcam",
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Classifies images, and explains the first of them.
+        """Classifies images, and explains the first of them, in one pass.
 
         Args:
             pixels: uint8 (N, H, W, 3).
-            classes: int64 (M, K), the classes to explain in the first M images, or ``PREDICTED``; None for no images.
+            explained: M, how many to explain.
+            classes: int64 (M, K), the classes to explain; None for the predicted one of each image.
             layer: The feature map that the heatmaps are made from.
             method: How they are made.
 
@@ -70,17 +77,29 @@ class Network:
             Logits float32 (N, C), and heatmaps uint8 (M, K, H, W), 0 to 255.
         """
         batch = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))).to(self._device)
+        first, rest = batch[:explained], batch[explained:]
+        logits, maps = [], np.zeros((0, 1, *pixels.shape[1:3]), np.uint8)
+        if len(first):
+            of_first, found = self._explained(first, classes, layer, method)
+            logits.append(of_first)
+            maps = (found[0] * 255).round().to(torch.uint8).cpu().numpy()
+        if len(rest):
+            with torch.inference_mode():
+                logits.append(self._classifier(rest))
+        return torch.cat(logits).cpu().numpy(), maps
+
+    def _explained(
+        self, pixels: torch.Tensor, classes: np.ndarray | None, layer: str, method: Method
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits (N, C) as they are judged, and heatmaps (1, N, K, H, W)."""
+        inputs = self._classifier.inputs_of(pixels)
+        wanted = None if classes is None else torch.from_numpy(classes).to(self._device)
+        if not self.recipe.flip_tta:
+            return logits_and_heatmaps(self._classifier.net, [layer], inputs, wanted, method)
         with torch.inference_mode():
-            logits = self._classifier(batch)
-        height, width = pixels.shape[1:3]
-        if classes is None or 0 in classes.shape:
-            return logits.cpu().numpy(), np.zeros((0, 0, height, width), np.uint8)
-        wanted = torch.from_numpy(classes).to(self._device)
-        explained = batch[: len(wanted)]
-        wanted = torch.where(wanted == PREDICTED, logits[: len(wanted)].argmax(1, keepdim=True), wanted)
-        inputs = self._classifier.inputs_of(explained)
-        maps = heatmaps(self._classifier.net, [layer], inputs, wanted, method)[0]
-        return logits.cpu().numpy(), (maps * 255).round().to(torch.uint8).cpu().numpy()
+            logits = self._classifier(pixels)  # with the mirror image's, which decide what is predicted
+        wanted = logits.argmax(1, keepdim=True) if wanted is None else wanted
+        return logits, heatmaps(self._classifier.net, [layer], inputs, wanted, method)
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
         """Calibrated class probabilities float32 (N, C), each row summing to 1, of logits (N, C)."""

@@ -4,17 +4,15 @@ import ast
 import importlib
 import inspect
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from cifar_lit.bundle import class_paths
+from cifar_lit.bundle import class_paths, own_networks
 from cifar_lit.errors import InputError
 
-_PRETRAINED = {"weights", "weights_backbone", "pretrained", "pretrained_backbone"}
 _UNPINNED = {"torch": None, "torchvision": "torchvision"}  # torchvision's version follows torch's
 
 
@@ -38,7 +36,7 @@ def find_outside_code(recipe: Any) -> OutsideCode:
     Raises:
         InputError: if something of it can neither be installed nor copied.
     """
-    networks = sorted({path for path in class_paths(recipe) if not path.startswith("cifar_lit.models.")})
+    networks = sorted(set(class_paths(recipe)) - own_networks())
     requirements: set[str] = set()
     files: dict[str, Path] = {}
     for path in networks:
@@ -49,7 +47,11 @@ def find_outside_code(recipe: Any) -> OutsideCode:
 def _add(name: str, requirements: set[str], files: dict[str, Path]) -> None:
     """Adds the package that a module is from, or its file with those that it imports."""
     top = name.partition(".")[0]
-    if top in sys.stdlib_module_names or top in ("cifar_lit", "callbacks") or name in files:
+    if top in sys.stdlib_module_names or name in files:
+        return
+    if top in ("cifar_lit", "callbacks", "space"):
+        if not name.startswith(("cifar_lit.models", "callbacks.rendering")):
+            raise InputError(f"the network needs {name}, which is no part of a Space: only cifar_lit.models is")
         return
     distributions = packages_distributions().get(top)
     if distributions:
@@ -72,7 +74,10 @@ def _add(name: str, requirements: set[str], files: dict[str, Path]) -> None:
 
 
 def _file_of(name: str) -> Path | None:
-    module: ModuleType = importlib.import_module(name)
+    try:
+        module: ModuleType = importlib.import_module(name)
+    except (ImportError, ValueError) as error:
+        raise InputError(f"the module {name or 'of the network'}, which the network needs, is not there") from error
     source = inspect.getsourcefile(module)
     return None if source is None or hasattr(module, "__path__") else Path(source)
 
@@ -88,19 +93,3 @@ def _imports(file: Path) -> list[str]:
                 raise InputError(f"{file.name} imports from its own package, which cannot be copied; make it one file")
             found.append(node.module or "")
     return found
-
-
-def without_downloads(recipe: Any) -> Any:
-    """The recipe without the arguments that fetch weights, since it is built for the weights of its checkpoint.
-
-    >>> without_downloads({"class_path": "timm.create_model", "init_args": {"pretrained": True, "model_name": "x"}})
-    {'class_path': 'timm.create_model', 'init_args': {'model_name': 'x'}}
-    """
-    if isinstance(recipe, Mapping):
-        outside = str(recipe.get("class_path", "")).startswith(("torchvision.", "timm."))
-        kept = {name: without_downloads(part) for name, part in recipe.items()}
-        for place in ("init_args", "dict_kwargs") if outside else ():
-            if place in kept:
-                kept[place] = {name: part for name, part in kept[place].items() if name not in _PRETRAINED}
-        return kept
-    return [without_downloads(part) for part in recipe] if isinstance(recipe, list) else recipe

@@ -10,6 +10,7 @@ from cifar_lit.errors import InputError
 from cifar_lit.judged import Facts, Judged
 from space.network import Network
 
+NOTHING_JUDGED = "This Space was made without images to judge the network by."
 JUDGED, FACTS, EXAMPLES = "judged.safetensors", "facts.json", "examples"  # beside the recipe and the weights
 
 

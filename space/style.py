@@ -19,7 +19,20 @@ label[data-testid="block-label"] {
 label[data-testid="block-label"] > span { display: none; }
 .block:has(> label[data-testid="block-label"]) > .image-container { flex: 1; min-height: 0; }
 
-label[data-testid="block-label"] { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
+label[data-testid="block-label"] {
+  overflow: hidden; text-overflow: ellipsis; white-space: nowrap; max-width: 100%;
+}
+.answer .row > .block { flex-basis: 0; }
+.answer .image-container, .answer label[data-testid="block-label"] {
+  align-self: stretch; min-width: 0; max-width: 100%;
+}
+.answer label[data-testid="block-label"] { font-size: 85%; margin: 4px 2px 2px; }
+
+/* The upload's sources (files, camera, clipboard) stand below it */
+#uploads { display: flex; flex-direction: column; }
+#uploads .upload-wrapper { display: flex; flex-direction: column; flex: 1; min-height: 0; height: auto; }
+#uploads .upload-container { flex: 1; min-height: 0; height: auto !important; }
+#uploads .source-selection { position: static; }
 
 /* An answer */
 .answer {
@@ -47,6 +60,7 @@ label[data-testid="block-label"] { overflow: hidden; text-overflow: ellipsis; wh
   background: none; font-size: 85%;
 }
 #matrix img { cursor: pointer; }
+.facts { max-height: 520px; overflow: auto; }
 #about table, .facts table { display: block; overflow-x: auto; width: fit-content; max-width: 100%; }
 #about td, #about th, .facts td, .facts th { word-break: normal; overflow-wrap: break-word; }
 #about td:first-child, .facts td:first-child { white-space: nowrap; }
@@ -59,6 +73,7 @@ a.download {
 @media (max-width: 640px) {
   .tiles .grid-container { grid-template-columns: repeat(2, minmax(0, 1fr)); }
   .gradio-container { padding: 8px !important; }
+  .tabitem, #heading { max-width: calc(100vw - 64px); overflow-x: hidden; }
   /* What was asked for comes before the controls */
   .left { display: contents; }
   .answers { order: 1; }

@@ -43,6 +43,15 @@ def predictions_of(answer: Answer, network: Network, unknown: Unknown | None, to
     ]
 
 
+def as_json(prediction: Prediction) -> dict[str, object]:
+    """The prediction for a program."""
+    return {
+        "image": prediction.number,
+        "classes": [{"class": name, "confidence": share} for name, share in prediction.likeliest],
+        "probably_none_of_the_classes": prediction.strange,
+    }
+
+
 def predictions_table(predictions: list[Prediction]) -> pd.DataFrame:
     """A row for each image, for the page."""
     rows = []

@@ -1,6 +1,9 @@
 """What the page says of images: how they are read, classified and explained, without a browser."""
 
+import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -11,7 +14,7 @@ from PIL import Image
 from callbacks.rendering.heatmaps import heatmaps
 from callbacks.rendering.overlay import overlay
 from cifar_lit.bundle import Recipe, TrainedClassifier
-from space.answer import classify, for_page, overlaid, read_images
+from space.answer import Answer, Explaining, classify, for_page, overlaid, read_images
 from space.controls import fraction, one_of, whole
 from space.markdown import escaped
 from space.network import Network
@@ -117,11 +120,30 @@ def test_heatmaps_are_those_of_the_layer_class_and_method_that_were_asked_for(ne
     predicted = torch.from_numpy(answer.logits.argmax(1))
     for layer in network.layers:
         expected = heatmaps(classifier.net, [layer], inputs, predicted[:, None], "layercam")[0, :2, 0]
-        explained = answer.explain(network, 2, layer, "layercam").explained
-        assert sorted(explained) == [0, 1]
-        for place, maps in explained.items():
-            assert maps.classes == [int(predicted[place])]
-            assert np.abs(maps.maps[0] / 255 - expected[place].numpy()).max() <= 0.5 / 255 + 1e-3
+        how = Explaining(2, layer, "layercam")
+        together = classify(network, images, how)  # logits and heatmaps from one pass
+        assert np.allclose(together.logits, answer.logits, atol=1e-6)
+        for explained in (together.explained, answer.explain(network, how).explained):
+            assert sorted(explained) == [0, 1]
+            for place, maps in explained.items():
+                assert maps.classes == [int(predicted[place])]
+                assert np.abs(maps.maps[0] / 255 - expected[place].numpy()).max() <= 0.5 / 255 + 1e-3
+
+
+def test_what_is_predicted_counts_the_mirror_image_where_the_network_was_judged_so() -> None:
+    net = {"class_path": "cifar_lit.models.TinyNet", "init_args": {"num_classes": 4}}
+    recipe = Recipe(net, ["a", "b", "c", "d"], (16, 16), [0.5] * 3, [0.01] * 3, flip_tta=True)
+    torch.manual_seed(0)
+    trained = TrainedClassifier.of(recipe, recipe.build().state_dict())
+    images = read_images(write(10), (16, 16), "crop")
+    pixels = torch.from_numpy(images.pixels).permute(0, 3, 1, 2)
+    trained.network.net.head[2].bias.sub_(trained.logits(pixels).mean(0))  # so that the predictions differ
+    answer = classify(Network(trained), images, Explaining(10, "features", "gradcam"))
+    assert np.allclose(answer.logits, trained.logits(pixels), atol=1e-6)
+    plain = trained.network.net(trained.network.inputs_of(pixels)).argmax(1)
+    judged = answer.logits.argmax(1)
+    assert (plain.numpy() != judged).any()
+    assert [part.classes for part in answer.explained.values()] == [[label] for label in judged]
 
 
 def test_another_class_is_explained_beside_the_predicted_one(network: Network) -> None:
@@ -129,12 +151,12 @@ def test_another_class_is_explained_beside_the_predicted_one(network: Network) -
     answer = classify(network, images)
     predicted = int(answer.logits[2].argmax())
     other = (predicted + 1) % 4
-    asked = [None, None, other]
-    explained = type(answer)(images, answer.logits, asked).explain(network, 0, "features", "gradcam").explained
+    how = Explaining(0, "features", "gradcam")
+    explained = Answer(images, answer.logits, {2: other}).explain(network, how).explained
     assert list(explained) == [2]
     assert explained[2].classes == [predicted, other]
     assert (explained[2].maps[0] != explained[2].maps[1]).any()
-    same = type(answer)(images, answer.logits, [None, None, predicted]).explain(network, 0, "features", "gradcam")
+    same = Answer(images, answer.logits, {2: predicted}).explain(network, how)
     assert same.explained[2].classes == [predicted]
 
 
@@ -152,7 +174,7 @@ def test_asking_many_at_a_time_gives_each_its_own_answer(network: Network) -> No
     classes = np.full((1, 2), 1)
 
     def ask(place: int) -> tuple[np.ndarray, np.ndarray]:
-        return network.run(images[place : place + 1], classes, "features", "gradcam")
+        return network.run(images[place : place + 1], 1, classes, "features", "gradcam")
 
     alone = [ask(place) for place in range(8)]
     with ThreadPoolExecutor(8) as pool:
@@ -161,7 +183,26 @@ def test_asking_many_at_a_time_gives_each_its_own_answer(network: Network) -> No
             assert np.array_equal(maps, alone[place][1])
 
 
-@pytest.mark.parametrize("value", [0, 11, 3.7, float("nan"), float("inf"), True, None, "5", [5], 1e300])
+def test_an_image_that_cannot_be_made_to_fit_costs_itself_only() -> None:
+    Image.new("RGB", (16000, 1)).save("line.png")
+    images = read_images([*write(1), "line.png"], (16, 16), "pad")
+    assert images.numbers == [1]
+    assert images.refused[0].startswith("Image 2 cannot be read")
+
+
+def test_a_gpu_is_borrowed_for_the_one_function_that_computes(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lent = []
+    spaces = ModuleType("spaces")
+    spaces.__spec__ = ModuleSpec("spaces", None)
+    spaces.GPU = lambda function: lent.append(function.__name__) or function  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "spaces", spaces)
+    Network(TrainedClassifier(network.recipe, network._classifier))
+    assert lent == ["_run"]
+
+
+@pytest.mark.parametrize("value", [0, 11, 3.7, float("nan"), float("inf"), True, None, "5", [5], 1e300, 10**400])
 def test_a_number_out_of_its_limits_is_refused_whoever_sends_it(value: object) -> None:
     with pytest.raises(Error, match=r"Classes must be a (whole )?number from 1 to 10\."):
         whole("Classes", value, 1, 10)

@@ -65,7 +65,19 @@ def test_a_bundle_gives_the_same_logits_when_it_is_read_back(flip_tta: bool) -> 
     assert not any(parameter.requires_grad for parameter in second.network.parameters())
 
 
-@pytest.mark.parametrize("net", [WithTable, Looking])
+class Plain(WithTable):
+    """A network with a tensor that is no buffer, and that asks for its numbers as an array."""
+
+    def __init__(self, num_classes: int = 3) -> None:
+        super().__init__(num_classes)
+        self.own = torch.arange(3.0)
+        self.largest = self.own.numpy().max()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) + self.own.sum()
+
+
+@pytest.mark.parametrize("net", [WithTable, Looking, Plain])
 def test_a_network_may_compute_tensors_when_it_is_built(net: type[nn.Module]) -> None:
     path = f"{__name__}.{net.__name__}"
     first = trained(recipe(path))

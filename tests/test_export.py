@@ -60,21 +60,22 @@ def test_a_space_is_complete_and_holds_no_training_code(space: Path) -> None:
         assert not roots & TRAINING, file
 
 
-def test_every_module_that_is_imported_is_shipped(space: Path) -> None:
-    for file in space.rglob("*.py"):
-        for name in imports(file):
-            if name.partition(".")[0] in ("space", "cifar_lit", "callbacks"):
-                path = space / name.replace(".", "/")
-                parent = path.parent
-                assert any(
-                    p.is_file()
-                    for p in (
-                        path.with_suffix(".py"),
-                        path / "__init__.py",
-                        parent.with_suffix(".py"),
-                        parent / "__init__.py",
-                    )
-                ), (file, name)
+def test_every_module_that_is_shipped_imports_only_what_is_shipped(space: Path) -> None:
+    modules = {
+        ".".join(file.relative_to(space).with_suffix("").parts).removesuffix(".__init__")
+        for file in space.rglob("*.py")
+        if file.name not in ("own_net.py", "own_parts.py")
+    }
+    assert len(modules) > 30
+    code = f"import importlib\nfor name in {sorted(modules)}: importlib.import_module(name)"
+    ended = subprocess.run(
+        [sys.executable, "-P", "-c", f"import sys; sys.path.insert(0, '.')\n{code}"],
+        cwd=space,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
 
 
 def test_it_answers_where_nothing_that_trains_is_installed(space: Path) -> None:
@@ -93,9 +94,9 @@ from space.app import build
 from space.shown import Shown
 shown = Shown.load(Path("bundle"), "about")
 page = build(shown)
-from space.answer import classify, read_images
+from space.answer import Explaining, classify, read_images
 images = read_images(["bundle/examples/example_0.png"], (32, 32), "crop")
-answer = classify(shown.network, images).explain(shown.network, 1, "features", "gradcam")
+answer = classify(shown.network, images, Explaining(1, "features", "gradcam"))
 assert answer.logits.shape == (1, 10) and answer.explained[0].maps.max() > 0
 assert not set(BLOCKED) & set(sys.modules), set(BLOCKED) & set(sys.modules)
 print(f"{{time.monotonic() - start:.1f}} s")
@@ -200,8 +201,12 @@ def test_the_counts_are_those_of_test(space: Path, program: Program) -> None:
     assert judged.accuracy == pytest.approx(accuracy, abs=1e-6)
     assert judged.loss == pytest.approx(events(run / "test").Scalars("loss")[-1].value, abs=1e-5)
     with open(run / "misclassified_test.csv") as file:
-        worst = next(iter(csv.DictReader(file)))
-    assert int(worst["index"]) in judged.indices.tolist()
+        worst = list(csv.DictReader(file))
+    assert len(worst) == 20
+    of_file = {(int(row["index"]), row["true"], row["predicted"]) for row in worst}
+    names = Digits().class_names
+    kept = zip(judged.indices.tolist(), judged.labels.tolist(), judged.predictions.tolist(), strict=True)
+    assert of_file <= {(index, names[true], names[said]) for index, true, said in kept}
 
 
 # Where data lack, and of other networks
@@ -312,15 +317,72 @@ def test_a_network_in_a_package_of_ones_own_is_refused_in_one_line(
     assert not Path("out").exists()
 
 
-def test_torchvisions_networks_bring_their_requirement_and_fetch_nothing(program: Program) -> None:
+def test_torchvisions_networks_bring_their_requirement_and_fetch_nothing(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trained_on_folders(program, "--model.net", "torchvision.models.squeezenet1_1", "--data.image_size", "32")
+    checkpoint = torch.load("runs/own_images/version_0/checkpoints/last.ckpt", weights_only=True)
+    net = checkpoint["hyper_parameters"]["net"]
+    net.setdefault("init_args", {})["weights"] = "DEFAULT"  # which would be fetched when it is built
+    torch.save(checkpoint, "runs/own_images/version_0/checkpoints/last.ckpt")
+    monkeypatch.setenv("TORCH_HOME", "nowhere")
     export(program, "--ckpt_path", "last")
     assert "torchvision" in Path("out/requirements.txt").read_text().splitlines()
+    assert not Path("nowhere").exists()
     recipe = json.loads(Path("out/bundle/recipe.json").read_text())
     assert "weights" not in recipe["net"].get("init_args", {}) | recipe["net"].get("dict_kwargs", {})
     assert read_bundle(Path("out/bundle"), ["torchvision.models.squeezenet1_1"]).logits(
         torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
     ).shape == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("harm", "message"),
+    [
+        ("missing", "there is no file run.ckpt"),
+        ("truncated", "is not a whole checkpoint of this program"),
+        ("foreign", "is not a checkpoint of this program"),
+        ("another network's", "cannot be built"),
+        ("of a network that is not there", "which the network needs, is not there|cannot be built"),
+    ],
+)
+def test_a_bad_checkpoint_is_refused_in_one_line_and_leaves_no_folder(
+    program: Program, space: Path, harm: str, message: str
+) -> None:
+    whole = space.parent / "runs/quickstart/version_0/checkpoints/last.ckpt"
+    checkpoint = torch.load(whole, weights_only=True)
+    settings = checkpoint["hyper_parameters"]
+    if harm == "another network's":
+        settings["net"] = {"class_path": "cifar_lit.models.ResNet9", "init_args": {"num_classes": 10}}
+    if harm == "of a network that is not there":
+        settings["net"] = {"class_path": "nowhere.Net", "init_args": {}}
+    if harm == "foreign":
+        checkpoint = {"weights": torch.zeros(3)}
+    if harm != "missing":
+        torch.save(checkpoint, "run.ckpt")
+    if harm == "truncated":
+        Path("run.ckpt").write_bytes(Path("run.ckpt").read_bytes()[:5000])
+    for command in ("export", "demo"):
+        outcome = program(command, "--ckpt_path", "run.ckpt", "--output", "out")
+        assert outcome.status == 2
+        assert re.search(message, outcome.err), outcome.err
+        assert len(outcome.err.splitlines()) == 1
+    assert {path.name for path in Path().iterdir()} <= {"run.ckpt", "cache"}
+
+
+def test_an_export_that_is_cut_off_leaves_no_folder(
+    program: Program, space: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = space.parent / "runs/quickstart/version_0/checkpoints/last.ckpt"
+
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Judged, "save", full)
+    outcome = program("export", "--ckpt_path", checkpoint, "--output", "out")
+    assert outcome.status == 2
+    assert "No space left on device" in outcome.err
+    assert {path.name for path in Path().iterdir()} <= {"cache"}
 
 
 # The folder, and Hugging Face
@@ -379,6 +441,7 @@ def test_pushing_is_a_dry_run_unless_told_otherwise(
 
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_secret")
     Path("out/notes.txt").write_text("not part of it")
+    Path("out/secret.py").write_text("not part of it")
     out = export(program, "--ckpt_path", checkpoint, "--push", "me/digits", "--dry_run", "false")
     assert "(abc123)" in out
     assert "hf_secret" not in out
@@ -391,7 +454,7 @@ def test_pushing_is_a_dry_run_unless_told_otherwise(
     )
     assert uploaded["repo_id"] == "me/digits"
     present = {str(path.relative_to("out")) for path in Path("out").rglob("*") if path.is_file()}
-    assert set(uploaded["allow_patterns"]) == present - {"notes.txt"}
+    assert set(uploaded["allow_patterns"]) == present - {"notes.txt", "secret.py"}
 
 
 @pytest.mark.parametrize("repo", ["digits", "a/b/c", "me/ digits", "https://huggingface.co/me/x"])

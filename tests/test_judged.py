@@ -67,26 +67,43 @@ def test_the_temperature_is_that_of_the_lowest_validation_loss() -> None:
     assert loss(chosen) <= min(loss(chosen * 1.05), loss(chosen / 1.05), loss(1.0)) + 1e-6
 
 
-def test_it_keeps_the_most_confident_mistakes_and_some_images_of_each_cell() -> None:
+def test_it_keeps_mistakes_of_each_cell_then_the_most_confident_and_right_images_of_each_class() -> None:
     trained, found = judged()
-    logits, labels = trained.logits(PIXELS[100:]), LABELS[100:]
+    logits, labels = trained.logits(PIXELS[100:]) / trained.recipe.temperature, LABELS[100:]
     confidence, said = logits.softmax(1).max(1)
     wrong = (said != labels).nonzero()[:, 0]
-    hardest = wrong[confidence[wrong].argsort(descending=True)][:20]
-    assert set((hardest + 100).tolist()) <= set(found.indices.tolist())
+    kept_wrong = found.indices[found.predictions != found.labels] - 100
+    assert len(kept_wrong) == min(20, len(wrong))
+    first = []
     for true in range(3):
         for predicted in range(3):
-            here = int(((found.labels == true) & (found.predictions == predicted)).sum())
-            assert here >= min(8, int(found.counts[true, predicted]))
+            cell = ((labels == true) & (said == predicted)).nonzero()[:, 0]
+            order = confidence[cell].argsort(descending=true != predicted)[:8]
+            chosen = set((cell[order] + 100).tolist())
+            if true == predicted:
+                assert chosen <= set(found.indices.tolist())
+            else:
+                first.append(chosen)
+    if sum(map(len, first)) <= 20:
+        assert set().union(*first) <= set(found.indices.tolist())
     assert torch.equal(found.pixels, PIXELS[found.indices])
     assert torch.equal(found.labels, LABELS[found.indices])
     assert torch.allclose(found.logits, trained.logits(found.pixels), atol=1e-5)
+    assert torch.allclose(found.confidences(trained.recipe.temperature), confidence[found.indices - 100], atol=1e-5)
 
 
-def test_nothing_is_kept_twice_and_everything_when_there_is_room() -> None:
-    logits = torch.randn(50, 4, generator=torch.Generator().manual_seed(1))
-    labels = torch.arange(50) % 4
-    assert worth_keeping(logits, labels, 100, of_each_cell=50).tolist() == list(range(50))
+def test_no_more_mistakes_are_kept_than_asked_for_however_many_classes_there_are() -> None:
+    logits = torch.randn(5000, 50, generator=torch.Generator().manual_seed(1))
+    labels = torch.arange(5000) % 50
+    kept = worth_keeping(logits, labels, 30)
+    wrong = logits[kept].argmax(1) != labels[kept]
+    assert int(wrong.sum()) == 30
+    assert int((~wrong).sum()) <= 8 * 50
+    assert len(kept.unique()) == len(kept)
+    alone = worth_keeping(logits, labels, 30, of_each_cell=0)
+    confidence, said = logits.softmax(1).max(1)
+    worst = torch.where(said != labels, confidence, -1).argsort(descending=True)[:30]
+    assert alone.tolist() == worst.sort().values.tolist()
     assert worth_keeping(logits, labels, 0, of_each_cell=0).tolist() == []
 
 

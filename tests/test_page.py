@@ -11,15 +11,18 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import numpy as np
 import pytest
+import torch
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 from playwright.sync_api import Locator, Page, sync_playwright
 
+from callbacks.rendering.confusion import matrix_layout
 from cifar_lit.bundle import read_bundle
 from cifar_lit.judged import Judged
 
@@ -49,6 +52,8 @@ def address(space: Path) -> Iterator[str]:
                 except OSError:
                     assert server.poll() is None, (space.parent / "app.log").read_text()
                     time.sleep(0.5)
+            else:
+                pytest.fail("the page did not open")
             yield f"http://127.0.0.1:{port}"
         finally:
             server.terminate()
@@ -65,9 +70,11 @@ def client(address: str) -> Client:
 @pytest.fixture(scope="module")
 def _browser_page(address: str) -> Iterator[Page]:
     flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
+    flags += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BROWSER, args=flags)
-        yield browser.new_page(viewport={"width": 1400, "height": 900})
+        allowed = ["camera", "clipboard-read", "clipboard-write"]
+        yield browser.new_context(viewport={"width": 1400, "height": 900}, permissions=allowed).new_page()
         browser.close()
 
 
@@ -89,26 +96,79 @@ def write(*names: str) -> list[Path]:
 # By program
 
 
+def logits_of(space: Path, file: Path) -> torch.Tensor:
+    pixels = np.asarray(Image.open(file).convert("RGB"))
+    return read_bundle(space / "bundle").logits(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None])[0]
+
+
 def test_the_api_gives_the_networks_logits_and_as_many_classes_as_asked(client: Client, space: Path) -> None:
     example = space / "bundle" / "examples" / "example_4.png"
     (answer,) = client.predict([handle_file(example)], 3, api_name="/classify")
-    trained = read_bundle(space / "bundle")
-    pixels = np.asarray(Image.open(example).convert("RGB"))
-    import torch
-
-    logits = trained.logits(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None])[0]
+    recipe = read_bundle(space / "bundle").recipe
+    logits = logits_of(space, example)
     assert answer["logits"] == pytest.approx(logits.tolist(), abs=1e-5)
-    shares = (logits / trained.recipe.temperature).softmax(0)
-    expected = [trained.recipe.class_names[label] for label in shares.argsort(descending=True)[:3]]
+    shares = (logits / recipe.temperature).softmax(0)
+    expected = [recipe.class_names[label] for label in shares.argsort(descending=True)[:3]]
     assert [entry["class"] for entry in answer["classes"]] == expected
     assert answer["classes"][0]["confidence"] == pytest.approx(float(shares.max()), abs=1e-5)
 
 
-@pytest.mark.parametrize("top_k", [0, 11, 1000, 2.5, -1])
-def test_the_api_lists_ten_classes_at_most(client: Client, top_k: float) -> None:
+def test_the_api_explains_a_class_from_a_layer_at_an_opacity(client: Client, space: Path) -> None:
+    example = handle_file(space / "bundle" / "examples" / "example_4.png")
+
+    def picture(**options: Any) -> np.ndarray:
+        (found,) = client.predict([example], api_name="/explain", **options)
+        return np.asarray(Image.open(found["image"]).convert("RGB"))
+
+    plain = picture(opacity=0)
+    original = np.asarray(Image.open(space / "bundle" / "examples" / "example_4.png").convert("RGB"))
+    assert np.array_equal(plain, original.repeat(7, 0).repeat(7, 1))  # to the bit: no lossy format between
+    pictures = [picture(class_name="four"), picture(class_name="nine"), picture(layer="features.0"), picture(opacity=1)]
+    for place, one in enumerate([plain, *pictures]):
+        assert all((one != other).any() for other in pictures[place:]), place
+
+
+def test_the_api_lists_mistakes_and_the_confusion_matrix(client: Client, space: Path) -> None:
+    judged = Judged.load(space / "bundle" / "judged.safetensors")
+    names = read_bundle(space / "bundle").recipe.class_names
+    matrix = client.predict(api_name="/confusion_matrix")
+    assert matrix == {"classes": names, "counts": judged.counts.tolist()}
+    true, said = divmod(int((judged.counts - judged.counts.diagonal().diag()).argmax()), 10)
+    found, pictures = client.predict(
+        count=5, true_class=names[true], predicted_class=names[said], api_name="/misclassified"
+    )
+    assert len(found) == len(pictures) == min(5, int(judged.counts[true, said]))
+    assert {(one["true"], one["predicted"]) for one in found} == {(names[true], names[said])}
+    sure = [one["confidence"] for one in found]
+    assert sure == sorted(sure, reverse=True)
+    first, again, other = (
+        client.predict(count=20, order="at random", seed=seed, api_name="/misclassified")[0] for seed in (1, 1, 2)
+    )
+    assert first == again != other
+
+
+WRONG: list[tuple[str, dict[str, Any], str]] = [
+    ("/classify", {"top_k": 0}, r"top_k must be a number from 1 to 10\."),
+    ("/classify", {"top_k": 1000}, r"top_k must be a number from 1 to 10\."),
+    ("/classify", {"top_k": 2.5}, r"top_k must be a whole number from 1 to 10\."),
+    ("/classify", {"fit": "stretch"}, "fit: choose one of those"),
+    ("/explain", {"opacity": -5}, "opacity must be a number from 0 to 1"),
+    ("/explain", {"layer": "__class__"}, "layer: choose one of those"),
+    ("/explain", {"class_name": "unicorn"}, "class_name: choose one of those"),
+    ("/explain", {"method": "scorecam"}, "method: choose one of those"),
+    ("/misclassified", {"count": 61}, "must be a number from 1 to 60"),
+    ("/misclassified", {"true_class": "unicorn"}, "The true class: choose one of those"),
+    ("/misclassified", {"order": "at random", "seed": -1}, "The seed must be a number"),
+]
+
+
+@pytest.mark.parametrize(("name", "options", "message"), WRONG, ids=lambda value: str(value)[:40])
+def test_whatever_a_program_sends_is_checked(client: Client, name: str, options: dict[str, Any], message: str) -> None:
     (path,) = write("one.png")
-    with pytest.raises(AppError, match=r"top_k must be a (whole )?number from 1 to 10\."):
-        client.predict([handle_file(path)], top_k, api_name="/classify")
+    images = [] if name == "/misclassified" else [[handle_file(path)]]
+    with pytest.raises(AppError, match=message):
+        client.predict(*images, api_name=name, **options)
+    assert len(client.predict([handle_file(path)], 1, api_name="/classify")) == 1
 
 
 def test_the_api_takes_ten_images_at_most(client: Client) -> None:
@@ -119,16 +179,49 @@ def test_the_api_takes_ten_images_at_most(client: Client) -> None:
             client.predict([handle_file(path)] * count, 1, api_name="/classify")
 
 
-def test_the_api_tells_of_what_it_cannot_read(client: Client) -> None:
+def bad_files() -> dict[str, bytes]:
+    (whole,) = write("whole.png")
+    Image.new("1", (30_000, 30_000)).save("bomb.png")  # 110 KB that would be 2.7 GB
+    return {
+        "empty.png": b"",
+        "truncated.png": whole.read_bytes()[:500],
+        "text.png": b"no image at all",
+        "bomb.png": Path("bomb.png").read_bytes(),
+        "drawing.svg": b'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>',
+        "<img src=x onerror=alert(1)>.png": b"no image either",
+    }
+
+
+def test_what_cannot_be_read_costs_itself_only(client: Client) -> None:
+    good, *_ = write("good.png")
+    for name, content in bad_files().items():
+        Path(name).write_bytes(content)
+        answers = client.predict([handle_file(Path(name).absolute()), handle_file(good)], 1, api_name="/classify")
+        assert [answer.get("image") for answer in answers] == [2, None], name
+        assert answers[1]["error"].startswith("Image 1 cannot be read: it must be a whole JPEG"), name
+        assert "onerror" not in answers[1]["error"]
+
+
+def test_a_file_that_is_too_large_is_refused(client: Client, address: str) -> None:
+    Path("huge.png").write_bytes(bytes(100_000_000))
+    with pytest.raises(Exception, match=r"(?i)413|size|large"):
+        client.predict([handle_file(Path("huge.png").absolute())], 1, api_name="/classify")
     (path,) = write("one.png")
-    Path("bad.png").write_bytes(b"<html>")
-    answers = client.predict([handle_file(Path("bad.png").absolute()), handle_file(path)], 1, api_name="/classify")
-    assert [answer.get("image") for answer in answers] == [2, None]
-    assert answers[1]["error"].startswith("Image 1 cannot be read")
+    assert len(client.predict([handle_file(path)], 1, api_name="/classify")) == 1
 
 
-def test_the_page_names_one_api_only(client: Client) -> None:
-    assert list(client.view_api(return_format="dict", print_info=False)["named_endpoints"]) == ["/classify"]
+def test_fifty_users_at_once_get_what_each_would_get_alone(address: str, space: Path) -> None:
+    paths = write(*(f"{number}.png" for number in range(50)))
+    clients = [Client(address, verbose=False) for _ in range(5)]
+    jobs = [clients[place % 5].submit([handle_file(path)], 1, api_name="/classify") for place, path in enumerate(paths)]
+    for path, job in zip(paths, jobs, strict=True):
+        assert job.result(120)[0]["logits"] == pytest.approx(logits_of(space, path).tolist(), abs=1e-5)
+
+
+def test_the_page_names_the_apis_that_it_documents(client: Client, space: Path) -> None:
+    named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
+    assert set(named) == {"/classify", "/explain", "/misclassified", "/confusion_matrix"}
+    assert set(re.findall(r'api_name="(/\w+)"', (space / "README.md").read_text())) == set(named)
 
 
 # In a browser
@@ -159,7 +252,7 @@ def test_uploads_are_classified_explained_and_listed(page: Page) -> None:
     assert page.get_by_text("Image 4 cannot be read").is_visible()
     seen = labels(answers(page).first)
     assert seen[:2] == ["Image 1", "Seen at 32x32"]
-    assert re.fullmatch(r"Why \w+\? \([\d.]+%\)", seen[2])
+    assert re.fullmatch(r"Why \w+\? [\d.]+%", seen[2])
     assert answers(page).first.locator(".confidence-set").count() == 5
 
     number(page, "Classes to list for each image").fill("2")
@@ -171,7 +264,44 @@ def test_uploads_are_classified_explained_and_listed(page: Page) -> None:
         page.get_by_role("link", name="Download as CSV").click()
     rows = list(csv.DictReader(Path(download.value.path()).read_text().splitlines()))
     assert [row["image"] for row in rows] == ["1", "2", "3"]
-    assert f"Why {rows[0]['class_1']}? ({float(rows[0]['probability_1']):.1%})" == seen[2]
+    assert f"Why {rows[0]['class_1']}? {float(rows[0]['probability_1']):.1%}" == seen[2]
+
+
+PASTING = """async () => {
+  const canvas = document.createElement("canvas")
+  canvas.width = canvas.height = 40
+  const blob = await new Promise(done => canvas.toBlob(done))
+  await navigator.clipboard.write([new ClipboardItem({"image/png": blob})])
+}"""
+
+
+@needs_browser
+def test_images_come_from_the_camera_and_the_clipboard_too(page: Page) -> None:
+    page.get_by_label("Capture from camera").click()
+    page.get_by_text("Click to Access Webcam").click()
+    page.wait_for_function("document.querySelector('#uploads video')?.videoWidth > 0")
+    page.wait_for_timeout(500)
+    page.get_by_label("capture photo").click()
+    page.get_by_text("1 image classified.").wait_for()
+    page.reload()
+    page.wait_for_selector("#examples img")
+    page.evaluate(PASTING)
+    page.get_by_label("Paste from clipboard").click()
+    page.get_by_text("1 image classified.").wait_for()
+
+
+def overlay_of(page: Page, place: int = 0) -> str:
+    """The address of the first heatmap of an answer; it changes with the picture."""
+    return answers(page).nth(place).locator("img").nth(2).get_attribute("src") or ""
+
+
+def wait_for_another_overlay(page: Page, before: str) -> str:
+    page.wait_for_function(
+        "before => [...document.querySelectorAll('.answer')].filter(e => e.offsetParent)[0]"
+        ".querySelectorAll('img')[2].src != before",
+        arg=before,
+    )
+    return overlay_of(page)
 
 
 @needs_browser
@@ -181,29 +311,69 @@ def test_a_click_on_a_class_shows_what_speaks_for_it(page: Page) -> None:
     answer = answers(page).first
     second = answer.locator(".confidence-set").nth(1)
     name = second.inner_text().split()[0]
+    assert page.get_by_text(f"Why {name}?").count() == 0
     second.click()
     page.get_by_text(f"Why {name}?").wait_for()
     assert len(labels(answer)) == 5
 
-    def picture() -> str | None:
-        return answer.locator("img").nth(2).get_attribute("src")
 
-    before = picture()
+@needs_browser
+def test_every_control_of_the_heatmaps_changes_them(page: Page) -> None:
+    upload(page, *write("a.png", "b.png"))
+    page.get_by_text("2 images classified.").wait_for()
+    assert [len(labels(answer)) for answer in answers(page).all()] == [4, 4]
+    shown = overlay_of(page)
     number(page, "Opacity of the heatmap").fill("1")
     page.keyboard.press("Tab")
+    shown = wait_for_another_overlay(page, shown)
+    page.get_by_label("Layer (name").click()
+    page.get_by_role("option").locator("visible=true").last.click()
+    shown = wait_for_another_overlay(page, shown)
+    for method in ("LayerCAM", "HiResCAM"):
+        page.get_by_role("radio", name=method).locator("visible=true").click()
+        shown = wait_for_another_overlay(page, shown)
+    number(page, "For how many images").fill("1")
+    page.keyboard.press("Tab")
     page.wait_for_function(
-        "before => document.querySelectorAll('.answer')[0].querySelectorAll('img')[2].src != before", arg=before
+        "[...document.querySelectorAll('.answer')].filter(e => e.offsetParent)[1].querySelectorAll('img').length == 2"
     )
     page.get_by_label("Show where the network looks").click()
-    page.get_by_text(re.compile("Why .*")).locator("visible=true").first.wait_for()  # the asked one stays
-    page.get_by_label("Show where the network looks").click()
+    for answer in answers(page).all():
+        answer.get_by_text("Why ").locator("visible=true").first.wait_for(state="hidden")
+        assert len(labels(answer)) == 3
+
+
+@needs_browser
+def test_a_wide_image_is_cut_or_padded_as_chosen(page: Page) -> None:
+    wide = Image.new("RGB", (90, 30), "red")
+    wide.paste(Image.new("RGB", (30, 30), "blue"), (30, 0))
+    wide.save("wide.png")
+    upload(page, Path("wide.png").absolute())
+    page.get_by_text("1 image classified.").wait_for()
+
+    def corner() -> tuple[int, ...]:
+        source = answers(page).first.locator("img").nth(1).get_attribute("src")
+        return tuple(Image.open(urlopen(str(source))).convert("RGB").getpixel((0, 0)))  # type: ignore[arg-type]
+
+    assert corner()[2] > 240
+    before = answers(page).first.locator("img").nth(1).get_attribute("src")
+    page.get_by_role("radio", name="pad with grey").click()
+    page.wait_for_function("before => document.querySelectorAll('.answer img')[1].src != before", arg=before)
+    assert corner() == (128, 128, 128)
+
+
+@needs_browser
+def test_the_eleventh_image_is_told_of(page: Page) -> None:
+    upload(page, *write(*(f"{number}.png" for number in range(11))))
+    page.get_by_text("10 images classified.").wait_for()
+    assert page.get_by_text("Of 11 images the first 10 are classified.").is_visible()
 
 
 @needs_browser
 def test_an_example_sets_every_control_and_is_classified(page: Page, space: Path) -> None:
     examples = json.loads((space / "bundle" / "facts.json").read_text())["examples"]
     assert len(examples) == 10
-    for place in (4, 7):
+    for place in (4, 7, 7):  # the last one twice, with a control changed between
         page.locator("#examples button").nth(place).click()
         page.wait_for_function(
             "count => document.querySelectorAll('.answer')[0]?.querySelectorAll('.confidence-set').length == count",
@@ -211,81 +381,165 @@ def test_an_example_sets_every_control_and_is_classified(page: Page, space: Path
         )
         assert float(number(page, "Opacity of the heatmap").input_value()) == examples[place]["opacity"]
         assert number(page, "Classes to list for each image").input_value() == str(examples[place]["classes"])
-        assert (
-            page.get_by_label("Layer (name").locator("visible=true").input_value().startswith(examples[place]["layer"])
-        )
+        assert page.get_by_label("Layer (name").input_value().startswith(examples[place]["layer"])
         assert answers(page).count() == 1
+        number(page, "Classes to list for each image").fill("9")
+        page.keyboard.press("Tab")
+        page.wait_for_function(
+            "document.querySelectorAll('.answer')[0].querySelectorAll('.confidence-set').length == 9"
+        )
+        page.locator("#examples button").nth(0).click()
+        page.wait_for_function(
+            "count => document.querySelectorAll('.answer')[0].querySelectorAll('.confidence-set').length == count",
+            arg=examples[0]["classes"],
+        )
+
+
+def tiles(page: Page) -> Locator:
+    return page.locator(".tiles:visible .thumbnail-item")
+
+
+def wait_for_tiles(page: Page, count: int) -> None:
+    page.wait_for_function(
+        "count => [...document.querySelectorAll('.tiles .thumbnail-item')].filter(e => e.offsetParent).length == count",
+        arg=count,
+    )
+
+
+def choose(page: Page, dropdown: str, option: str) -> None:
+    page.get_by_role("combobox", name=dropdown, exact=True).locator("visible=true").click()
+    page.get_by_role("option", name=option, exact=True).locator("visible=true").click()
+    page.wait_for_function("document.querySelectorAll('[role=option]').length == 0")
 
 
 @needs_browser
-def test_mistakes_are_browsed_and_sent_to_be_classified(page: Page, space: Path) -> None:
+def test_mistakes_are_chosen_by_every_control_and_sent_to_be_classified(page: Page, space: Path) -> None:
     judged = Judged.load(space / "bundle" / "judged.safetensors")
+    recipe = read_bundle(space / "bundle").recipe
     page.get_by_role("tab", name="Misclassified").click()
-    tiles = page.locator(".tiles:visible .thumbnail-item")
     page.get_by_text(f"12 of {judged.errors} mistakes").wait_for()
-    page.wait_for_function(
-        "[...document.querySelectorAll('.tiles .thumbnail-item')].filter(e => e.offsetParent).length == 12"
-    )
+    wait_for_tiles(page, 12)
     wrong = judged.predictions != judged.labels
-    sure = (judged.logits / read_bundle(space / "bundle").recipe.temperature).softmax(1).amax(1) * wrong
-    worst = int(sure.argmax())
-    caption = tiles.first.inner_text()
-    assert caption.endswith(f"{float(sure[worst]):.1%} · #{int(judged.indices[worst])}")
-    true = caption.split(" →")[0]
+    sure = judged.confidences(recipe.temperature)
+    worst, best = int((sure * wrong).argmax()), int((sure + 2 * ~wrong).argmin())
+    assert tiles(page).first.inner_text().endswith(f"{float(sure[worst]):.1%} · #{int(judged.indices[worst])}")
+
+    page.get_by_role("radio", name="least confident first").click()
+    page.get_by_text(re.compile(rf" #{int(judged.indices[best])}$")).locator("visible=true").first.wait_for()
+    assert tiles(page).first.inner_text().endswith(f"· #{int(judged.indices[best])}")
+
+    def other_captions(before: list[str]) -> list[str]:
+        page.wait_for_function(
+            "before => [...document.querySelectorAll('.tiles .thumbnail-item')].filter(e => e.offsetParent)"
+            ".map(e => e.innerText.trim()).join() != before.join()",
+            arg=before,
+        )
+        return [text.strip() for text in tiles(page).all_inner_texts()]
+
+    def seed(value: str) -> None:
+        page.get_by_label("Seed of the random choice").fill(value)
+        page.keyboard.press("Tab")
+
+    before = [text.strip() for text in tiles(page).all_inner_texts()]
+    page.get_by_role("radio", name="at random").click()
+    with_0 = other_captions(before)
+    seed("7")
+    with_7 = other_captions(with_0)
+    seed("3")
+    with_3 = other_captions(with_7)
+    seed("7")
+    assert other_captions(with_3) == with_7
 
     number(page, "How many").fill("3")
     page.keyboard.press("Tab")
-    page.get_by_text(f"3 of {judged.errors} mistakes").wait_for()
+    wait_for_tiles(page, 3)
+    true, said = divmod(int((judged.counts - judged.counts.diagonal().diag()).argmax()), 10)
+    names = recipe.class_names
+    choose(page, "True class", names[true])
+    page.get_by_text(re.compile(f"^3 of {int(judged.counts[true].sum() - judged.counts[true, true])} ")).wait_for()
+    choose(page, "Predicted class", names[said])
+    page.get_by_text(re.compile(f"of {int(judged.counts[true, said])} ")).locator("visible=true").wait_for()
+    assert all(text.startswith(f"{names[true]} → {names[said]}") for text in tiles(page).all_inner_texts())
+
     page.get_by_label("Show what speaks for the predicted").click()
     page.wait_for_function("document.querySelectorAll('.tiles .thumbnail-item img')[0].naturalWidth > 600")
-    tiles.first.click()
+    for change in ("layer", "method", "opacity"):
+        before = tiles(page).first.locator("img").get_attribute("src")
+        if change == "layer":
+            page.get_by_label("Layer", exact=True).locator("visible=true").click()
+            page.get_by_role("option").locator("visible=true").last.click()
+        elif change == "method":
+            page.get_by_role("radio", name="LayerCAM").locator("visible=true").click()
+        else:
+            number(page, "Opacity of the heatmap").fill("0.9")
+            page.keyboard.press("Tab")
+        page.wait_for_function("b => document.querySelectorAll('.tiles .thumbnail-item img')[0].src != b", arg=before)
+
+    tiles(page).first.click()
     page.get_by_text("1 image classified.").wait_for()
-    said = re.split(r" → | · ", caption)[1]
-    assert labels(answers(page).first)[2].startswith(f"Why {said}?")
-    assert true != said
+    assert labels(answers(page).first)[2].startswith(f"Why {names[said]}?")
+    page.get_by_role("tab", name="Misclassified").click()
+    page.get_by_label("Show misclassified images").click()
+    wait_for_tiles(page, 0)
 
 
 @needs_browser
 def test_a_click_on_a_cell_of_the_matrix_shows_its_images(page: Page, space: Path) -> None:
     counts = Judged.load(space / "bundle" / "judged.safetensors").counts
+    names = read_bundle(space / "bundle").recipe.class_names
     page.get_by_role("tab", name="Confusion matrix").click()
     picture = page.locator("#matrix img")
     picture.wait_for()
-    names = read_bundle(space / "bundle").recipe.class_names
-    from callbacks.rendering.confusion import matrix_layout
-
     place = matrix_layout(names)
     commonest = int(counts.diagonal().argmax())
-    for true, said in ((commonest, commonest), divmod(int((counts - counts.diagonal().diag()).argmax()), 10)):
+    worst = divmod(int((counts - counts.diagonal().diag()).argmax()), 10)
+    for true, said in ((commonest, commonest), worst):
         box = picture.bounding_box()
         assert box is not None
         scale = box["width"] / picture.evaluate("image => image.naturalWidth")
         x, y = (place.left + (said + 0.5) * place.cell) * scale, (place.top + (true + 0.5) * place.cell) * scale
         picture.click(position={"x": x, "y": y})
-        page.get_by_text(re.compile(rf"^{counts[true, said]} images \(")).locator("visible=true").wait_for()
+        page.get_by_text(re.compile(rf"^{counts[true, said]} images? in this cell")).locator("visible=true").wait_for()
         assert page.get_by_label("True class (row)").input_value() == names[true]
         assert page.get_by_label("Predicted class (column)").input_value() == names[said]
-        caption = page.locator(".tiles:visible .thumbnail-item").first.inner_text()
+        caption = tiles(page).first.inner_text()
         assert caption.startswith(names[true] if true == said else f"{names[true]} → {names[said]}")
+
+    choose(page, "True class (row)", names[commonest])
+    choose(page, "Predicted class (column)", names[commonest])
+    page.get_by_text(re.compile(rf"^{counts[commonest, commonest]} images?")).locator("visible=true").wait_for()
+    before = picture.get_attribute("src")
+    page.get_by_role("radio", name="% of the true class").click()
+    page.wait_for_function("before => document.querySelector('#matrix img').src != before", arg=before)
+    tiles(page).first.click()
+    page.get_by_text("1 image classified.").wait_for()
+    assert labels(answers(page).first)[2].startswith(f"Why {names[commonest]}?")
 
 
 @needs_browser
-def test_every_tab_opens_and_the_browser_reports_no_error(page: Page) -> None:
-    problems: list[str] = []
+@pytest.mark.parametrize(("theme", "width"), [("light", 1400), ("dark", 1400), ("light", 390)])
+def test_every_tab_opens_without_an_error_and_fits_the_window(page: Page, address: str, theme: str, width: int) -> None:
+    problems, elsewhere = list[str](), list[str]()
     page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: problems.append(str(error)))
-    elsewhere: list[str] = []
-    page.on("request", lambda request: elsewhere.append(request.url) if "127.0.0.1" not in request.url else None)
-    page.reload()
+    page.on("request", lambda request: elsewhere.append(request.url))
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto(f"{address}/?__theme={theme}")
     page.wait_for_selector("#examples img")
     for tab, text in (
         ("Misclassified", "How many"),
         ("Confusion matrix", "True class (row)"),
         ("Training", "Calibration"),
         ("About", "What the page shows"),
-        ("Classify", "Your images"),
+        ("Classify", "Examples"),
     ):
-        page.get_by_role("tab", name=tab).click()
+        button = page.get_by_role("tab", name=tab).locator("visible=true")
+        if button.count() == 0:  # on a phone, behind three dots
+            page.locator(".overflow-menu > button").click()
+            button = page.locator(".overflow-dropdown button").get_by_text(tab)
+        button.first.click()
         page.get_by_text(text).locator("visible=true").first.wait_for()
+        assert page.evaluate("document.documentElement.scrollWidth") <= width, tab
+    page.set_viewport_size({"width": 1400, "height": 900})
     assert not problems
-    assert not [url for url in elsewhere if not url.startswith(("data:", "blob:"))]
+    assert not [url for url in elsewhere if not url.startswith((address, "data:", "blob:"))]

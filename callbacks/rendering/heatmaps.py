@@ -56,9 +56,25 @@ def heatmaps(
     if 0 in classes.shape or not layers:
         return inputs.new_zeros(len(layers), *classes.shape, *size, dtype=torch.float32)
     if method in _COMBINED:
-        maps = _by_gradient(net, layers, inputs, classes, _COMBINED[method])
-        return torch.stack([scaled(F.interpolate(scaled(part), size, mode="bilinear")) for part in maps])
+        return logits_and_heatmaps(net, layers, inputs, classes, method)[1]
     return torch.stack([_by_library(net, layer, inputs, classes, method) for layer in layers])
+
+
+def logits_and_heatmaps(
+    net: nn.Module, layers: Sequence[str], inputs: Tensor, classes: Tensor | None = None, method: Method = "gradcam"
+) -> tuple[Tensor, Tensor]:
+    """Logits float32 (N, classes), and ``heatmaps`` by one of the gradient methods, from one and the same pass.
+
+    Args:
+        net: See ``heatmaps``.
+        layers: See ``heatmaps``.
+        inputs: See ``heatmaps``; at least one.
+        classes: See ``heatmaps``; None for the class that the network predicts of each image.
+        method: One of the gradient methods.
+    """
+    size = inputs.shape[-2:]
+    logits, maps = _by_gradient(net, layers, inputs, classes, _COMBINED[method])
+    return logits, torch.stack([scaled(F.interpolate(scaled(part), size, mode="bilinear")) for part in maps])
 
 
 def scaled(maps: Tensor) -> Tensor:
@@ -71,12 +87,13 @@ def _by_gradient(
     net: nn.Module,
     layers: Sequence[str],
     inputs: Tensor,
-    classes: Tensor,
+    classes: Tensor | None,
     combined: Callable[[Tensor, Tensor], Tensor],
-) -> list[Tensor]:
-    """For each layer, what its activations say of each class: float32 (N, K, h, w), 0 and above."""
+) -> tuple[Tensor, list[Tensor]]:
+    """The logits and, for each layer, what its activations say of each class: float32 (N, K, h, w), 0 and above."""
     with tapped(net, layers) as (view, kept):
         logits = view(inputs.clone()).float()
+        classes = logits.argmax(1, keepdim=True) if classes is None else classes
         if not 0 <= int(classes.min()) <= int(classes.max()) < logits.shape[1]:
             raise ValueError(f"classes must be from 0 to {logits.shape[1] - 1}, got {classes.unique().tolist()}")
         if missing := set(layers) - kept.keys():
@@ -94,7 +111,7 @@ def _by_gradient(
                 if gradient is None:
                     raise ValueError(f"the logits do not depend on the layer {layer!r}")
                 place.append(combined(activation.detach().float(), gradient.float()).relu())
-    return [torch.stack(columns, 1) for columns in maps]
+    return logits.detach(), [torch.stack(columns, 1) for columns in maps]
 
 
 # Each takes activations and gradients, float (N, C, h, w), and gives maps (N, h, w)

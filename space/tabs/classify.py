@@ -1,44 +1,38 @@
 """The tab that classifies a visitor's images, and shows why."""
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 import gradio as gr
 import numpy as np
+from PIL import Image
 
 from cifar_lit.images import Fit
-from space.answer import Answer, Images, classify, for_page, read_images
-from space.controls import MOST_CLASSES, MOST_IMAGES, fraction, one_of, whole
-from space.network import METHODS, flagged
+from space.answer import LIMITS, Answer, Explaining, classify, read_images
+from space.controls import MOST_BYTES, MOST_CLASSES, MOST_IMAGES, fraction, one_of, whole
+from space.network import METHODS
+from space.pictures import served
 from space.shown import EXAMPLES, Shown
-from space.table import predictions_link, predictions_of, predictions_table
+from space.tabs.answers import Answers
 
-_FITS: dict[str, Fit] = {"cut at the centre": "crop", "pad with grey": "pad"}
+FITS: dict[str, Fit] = {"cut at the centre": "crop", "pad with grey": "pad"}
 _START = (
-    "**Drop up to 10 images here, or click an example.** Each is shown beside what the network really sees of it, with"
-    " the likeliest classes; click a class to see what speaks for it."
-)
-_LEGEND = (
-    "Bright parts speak most for the class, dark ones least; each heatmap is scaled by itself. **Click another class in"
-    " an image's list** to see what speaks for that one beside the predicted one."
+    f"**Drop up to {MOST_IMAGES} images here, or click an example.** Each is shown beside what the network really sees"
+    " of it, with the likeliest classes; click a class to see what speaks for it.\n\n"
+    f"An image is a {LIMITS} and {MOST_BYTES.upper()}."
 )
 
 
-@dataclass(frozen=True)
-class _Slot:
-    """Where one image's answer is shown."""
+class _Settings(NamedTuple):
+    """What the controls say, unchecked, in the order of ``ClassifyTab.controls``."""
 
-    group: gr.Column
-    word: gr.Markdown
-    upload: gr.Image
-    seen: gr.Image
-    why: gr.Image
-    why_asked: gr.Image
-    classes: gr.Label
-
-    @property
-    def parts(self) -> list[Any]:
-        return [self.group, self.word, self.upload, self.seen, self.why, self.why_asked, self.classes]
+    top: Any
+    fit: Any
+    explain: Any
+    first: Any
+    layer: Any
+    method: Any
+    opacity: Any
 
 
 class ClassifyTab:
@@ -49,33 +43,16 @@ class ClassifyTab:
 
     def __init__(self, shown: Shown) -> None:
         self.shown, self.network = shown, shown.network
-        self.most_classes = min(MOST_CLASSES, len(self.network.class_names))
-        self._layers = dict(self.network.layer_choices())
-        self._answer = gr.State(None)
+        self._most_classes = min(MOST_CLASSES, len(self.network.class_names))
+        self._answer = gr.State(None, time_to_live=3600)
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=320, elem_classes="left"):
                 self._build_uploads()
                 with gr.Column(elem_classes="controls"):
                     self._build_controls()
             with gr.Column(scale=3, min_width=320, elem_classes="answers"):
-                self._status = gr.Markdown(_START, elem_classes="status")
-                self._slots = [self._build_slot(number) for number in range(1, MOST_IMAGES + 1)]
-                self._legend = gr.Markdown(_LEGEND, visible=False, elem_classes="faint")
-                with gr.Accordion("All results as a table", open=False, visible=False) as self._all:
-                    self._table = gr.Dataframe(interactive=False, show_label=False, wrap=True)
-                    self._link = gr.HTML()
-        self._outputs = [
-            self._answer,
-            self._status,
-            *(part for slot in self._slots for part in slot.parts),
-            self._legend,
-            self._all,
-            self._table,
-            self._link,
-        ]
+                self._answers = Answers(shown, _START)
         self._listen()
-
-    # What it looks like
 
     def _build_uploads(self) -> None:
         self.uploads = gr.Gallery(
@@ -92,9 +69,12 @@ class ClassifyTab:
             elem_id="uploads",
         )
         self._button = gr.Button("Classify", variant="primary")
-        files = [str(self.shown.folder / EXAMPLES / example["file"]) for example in self.shown.facts.examples]
+        self._example_images = [
+            np.asarray(Image.open(self.shown.folder / EXAMPLES / example["file"]).convert("RGB"))
+            for example in self.shown.facts.examples
+        ]
         self._examples = gr.Gallery(
-            value=files,
+            value=[served(image) for image in self._example_images],
             label="Examples (each sets all controls)",
             format="png",
             columns=5,
@@ -102,208 +82,122 @@ class ClassifyTab:
             object_fit="contain",
             interactive=False,
             allow_preview=False,
-            visible=bool(files),
+            visible=bool(self._example_images),
             buttons=[],
             elem_id="examples",
             elem_classes="pixels",
         )
 
     def _build_controls(self) -> None:
-        most = self.most_classes
+        most, layers = self._most_classes, self.network.layer_choices()
         with gr.Group():
-            self._top = gr.Slider(1, most, min(5, most), step=1, label="Classes to list for each image")
-            self._fit = gr.Radio(
-                list(_FITS), value=next(iter(_FITS)), label="Images that are not square, or of another shape"
+            top = gr.Slider(1, most, min(5, most), step=1, label="Classes to list for each image")
+            fit = gr.Radio(list(FITS), value=next(iter(FITS)), label="Images of another shape")
+        with gr.Group(visible=bool(layers)):
+            explain = gr.Checkbox(bool(layers), label="Show where the network looks (Grad-CAM)")
+            first = gr.Slider(0, MOST_IMAGES, MOST_IMAGES, step=1, label="For how many images")
+            layer = gr.Dropdown(
+                layers, value=layers[0][1] if layers else None, label="Layer (name · channels x height x width)"
             )
-        with gr.Group(visible=bool(self._layers)):
-            self._explain = gr.Checkbox(bool(self._layers), label="Show where the network looks (Grad-CAM)")
-            self._first = gr.Slider(0, MOST_IMAGES, MOST_IMAGES, step=1, label="For how many images")
-            self._layer = gr.Dropdown(
-                list(self._layers.items()),
-                value=next(iter(self._layers.values()), None),
-                label="Layer (name · channels x height x width)",
-            )
-            self._method = gr.Radio(list(METHODS), value=next(iter(METHODS)), label="Method")
-            self._opacity = gr.Slider(0, 1, 0.5, step=0.05, label="Opacity of the heatmap")
-
-    def _build_slot(self, number: int) -> _Slot:
-        size = "x".join(map(str, self.network.recipe.image_size))
-        picture: dict[str, Any] = {"format": "png", "interactive": False, "height": 200, "min_width": 140, "scale": 1}
-        with gr.Column(visible=False, elem_classes="answer") as group:
-            word = gr.Markdown(elem_classes="word")
-            with gr.Row(equal_height=False):
-                upload = gr.Image(label=f"Image {number}", buttons=[], **picture)
-                seen, why, why_asked = (
-                    gr.Image(label=label, buttons=["download"], elem_classes="pixels", visible=visible, **picture)
-                    for label, visible in ((f"Seen at {size}", True), ("Why?", False), ("Why?", False))
-                )
-                classes = gr.Label(label="Likeliest classes", show_heading=False, scale=2, min_width=230)
-        return _Slot(group, word, upload, seen, why, why_asked, classes)
-
-    # What it does
-
-    @property
-    def _heat_controls(self) -> list[Any]:
-        return [self._explain, self._first, self._layer, self._method]
-
-    @property
-    def _controls(self) -> list[Any]:
-        return [self._top, self._fit, *self._heat_controls, self._opacity]
+            method = gr.Radio(list(METHODS), value=next(iter(METHODS)), label="Method")
+            opacity = gr.Slider(0, 1, 0.5, step=0.05, label="Opacity of the heatmap")
+        self._controls = _Settings(top, fit, explain, first, layer, method, opacity)
 
     def _listen(self) -> None:
         computing: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 1, "api_visibility": "private"}
-        drawing: dict[str, Any] = {"show_progress": "hidden", "trigger_mode": "always_last", **computing}
-        everything = [self.uploads, *self._controls]
-        gr.on(
-            [self._button.click, self.uploads.upload, self.uploads.delete, self._fit.input],
-            self.classify,
-            everything,
-            self._outputs,
-            **computing,
+        computing["trigger_mode"] = "always_last"  # or what is changed while an earlier answer comes would be lost
+        drawing: dict[str, Any] = {"show_progress": "hidden", **computing}
+        controls, outputs = list(self._controls), [self._answer, *self._answers.outputs]
+        asking, explaining = [self.uploads, *controls], [self._answer, *controls]
+        gr.on([self._button.click, self._controls.fit.input], self._classify, asking, outputs, **computing)
+        # Also what comes from the camera, of which `upload` hears nothing
+        self.uploads.change(self._classify_if_new, [self._answer, *asking], outputs, **computing)
+        self._examples.select(self._take_example, None, asking, api_visibility="private").then(
+            self._classify, asking, outputs, **computing
         )
-        gr.on(
-            [control.input for control in self._heat_controls],
-            self._explain_again,
-            [self._answer, *self._controls],
-            self._outputs,
-            **drawing,
+        heat = (self._controls.explain, self._controls.first, self._controls.layer, self._controls.method)
+        gr.on([control.input for control in heat], self._explain, explaining, outputs, **drawing)
+        self._controls.top.input(self._draw, explaining, outputs, **drawing)
+        self._controls.opacity.input(
+            self._recompose, [self._answer, self._controls.opacity], self._answers.overlays, **drawing
         )
-        gr.on(
-            [self._opacity.input, self._top.input],
-            self._draw_again,
-            [self._answer, self._top, self._opacity],
-            self._outputs,
-            **drawing,
-        )
-        self._examples.select(self._take_example, None, everything, api_visibility="private").then(
-            self.classify, everything, self._outputs, **computing
-        )
-        for place, slot in enumerate(self._slots):
-            slot.classes.select(self._asker(place), [self._answer, *self._controls], self._outputs, **computing)
+        for place, classes in enumerate(self._answers.lists):
+            classes.select(self._asker(place), explaining, outputs, **computing)
 
-    def show(self, event: Any) -> None:
-        """Classifies what another tab's event has put into the uploads, once it has."""
+    def answer_after(self, event: Any) -> None:
+        """Classifies what another tab's event puts into the uploads, which, out of sight, report no change."""
         event.then(
-            self.classify,
-            [self.uploads, *self._controls],
-            self._outputs,
+            self._classify_if_new,
+            [self._answer, self.uploads, *self._controls],
+            [self._answer, *self._answers.outputs],
             concurrency_id="network",
+            concurrency_limit=1,
             api_visibility="private",
         )
 
-    def classify(
-        self,
-        uploads: list[tuple[str, str | None]] | None,
-        top: Any,
-        fit: Any,
-        explain: Any,
-        first: Any,
-        layer: Any,
-        method: Any,
-        opacity: Any,
-    ) -> list[Any]:
-        """Answers for the uploads, the updates of all outputs."""
-        paths = [path for path, _ in uploads or []]
-        fit = _FITS[one_of("The fit", fit, _FITS)]
-        images = read_images(paths, self.network.recipe.image_size, fit)
+    # What happens when; each gives the updates of the answer and of where it is shown
+
+    def _classify(self, uploads: list[tuple[str, str | None]] | None, *controls: Any) -> list[Any]:
+        settings = _Settings(*controls)
+        fit = FITS[one_of("The fit", settings.fit, FITS)]
+        images = read_images([path for path, _ in uploads or []], self.network.recipe.image_size, fit)
         if not images.numbers:
-            return self._draw(None, "\n\n".join(images.refused) or _START, 1, 0)
-        answer = classify(self.network, images)
-        return self._explained(answer, top, explain, first, layer, method, opacity)
+            return [None, *self._answers.drawn(None, refused="\n\n".join(images.refused))]
+        return self._draw(classify(self.network, images, self._explaining(settings)), *controls)
 
-    def _explain_again(
-        self, answer: Answer | None, top: Any, fit: Any, explain: Any, first: Any, layer: Any, method: Any, opacity: Any
+    def _classify_if_new(
+        self, answer: Answer | None, uploads: list[tuple[str, str | None]] | None, *controls: Any
     ) -> list[Any]:
-        if answer is None:
-            return self._draw(None, _START, 1, 0)
-        return self._explained(answer, top, explain, first, layer, method, opacity)
+        paths = [path for path, _ in uploads or []]
+        if answer is not None and answer.images.paths == paths:
+            return [gr.skip()] * (1 + len(self._answers.outputs))
+        return self._classify(uploads, *controls)
 
-    def _explained(
-        self, answer: Answer, top: Any, explain: Any, first: Any, layer: Any, method: Any, opacity: Any
-    ) -> list[Any]:
-        if self._layers:
-            layer = one_of("The layer", layer, self._layers.values())
-            method = METHODS[one_of("The method", method, METHODS)]
-            first = whole("The number of images", first, 0, MOST_IMAGES) if explain is True else 0
-            answer = answer.explain(self.network, first, layer, method)
-        return self._draw_again(answer, top, opacity)
-
-    def _draw_again(self, answer: Answer | None, top: Any, opacity: Any) -> list[Any]:
-        top = whole("The number of classes", top, 1, self.most_classes)
-        opacity = fraction("The opacity", opacity, 0, 1)
-        return self._draw(answer, _START if answer is None else _summary(answer.images), top, opacity)
+    def _explain(self, answer: Answer | None, *controls: Any) -> list[Any]:
+        explaining = self._explaining(_Settings(*controls))
+        return self._draw(None if answer is None else answer.explain(self.network, explaining), *controls)
 
     def _asker(self, place: int) -> Any:
         """Explains the class that was clicked in the list of the image at that place."""
 
-        def ask(
-            answer: Answer | None,
-            top: Any,
-            fit: Any,
-            explain: Any,
-            first: Any,
-            layer: Any,
-            method: Any,
-            opacity: Any,
-            event: gr.SelectData,
-        ) -> list[Any]:
+        def ask(event: gr.SelectData, answer: Answer | None, *controls: Any) -> list[Any]:
             names = self.network.class_names
-            if answer is None or place >= len(answer.asked) or event.value not in names:
-                return self._draw_again(answer, top, opacity)
-            asked = [*answer.asked]
-            asked[place] = names.index(event.value)
-            return self._explained(replace(answer, asked=asked), top, explain, first, layer, method, opacity)
+            if answer is not None and place < len(answer.logits):
+                asked = names.index(one_of("The class", event.value, names))
+                answer = replace(answer, asked={**answer.asked, place: asked})
+            return self._explain(answer, *controls)
 
         return ask
 
+    def _draw(self, answer: Answer | None, *controls: Any) -> list[Any]:
+        settings = _Settings(*controls)
+        top = whole("The number of classes", settings.top, 1, self._most_classes)
+        return [answer, *self._answers.drawn(answer, top, fraction("The opacity", settings.opacity, 0, 1))]
+
+    def _recompose(self, answer: Answer | None, opacity: Any) -> list[Any]:
+        return self._answers.overlays_drawn(answer, fraction("The opacity", opacity, 0, 1))
+
     def _take_example(self, event: gr.SelectData) -> list[Any]:
-        example = self.shown.facts.examples[whole("The example", event.index, 0, len(self.shown.facts.examples) - 1)]
-        fit = next(name for name, value in _FITS.items() if value == example["fit"])
+        place = whole("The example", event.index, 0, len(self._example_images) - 1)
+        example = self.shown.facts.examples[place]
+        fit = next(name for name, value in FITS.items() if value == example["fit"])
         method = next(name for name, value in METHODS.items() if value == example["method"])
-        layer = example["layer"] if example["layer"] in self._layers.values() else None
-        file = str(self.shown.folder / EXAMPLES / example["file"])
-        return [[file], example["classes"], fit, layer is not None, 1, layer, method, example["opacity"]]
-
-    # How an answer is shown
-
-    def _draw(self, answer: Answer | None, status: str, top: int, opacity: float) -> list[Any]:
-        count = 0 if answer is None else len(answer.logits)
-        slots = [self._drawn_slot(answer, place, top, opacity) for place in range(count)]
-        hidden = gr.Image(None, visible=False)
-        empty = [gr.Column(visible=False), None, None, None, hidden, hidden, None]
-        updates = [update for slot in slots for update in slot] + empty * (MOST_IMAGES - count)
-        explained = answer is not None and bool(answer.explained)
-        table = [gr.Accordion(visible=False), None, ""]
-        if answer is not None:
-            predictions = predictions_of(answer, self.network, self.shown.facts.unknown, top)
-            table = [gr.Accordion(visible=True), predictions_table(predictions), predictions_link(predictions)]
-        return [answer, status, *updates, gr.Markdown(visible=explained and bool(self._layers)), *table]
-
-    def _drawn_slot(self, answer: Answer | None, place: int, top: int, opacity: float) -> list[Any]:
-        assert answer is not None
-        shares = self.network.probabilities(answer.logits[place : place + 1])[0]
-        names = self.network.class_names
-        likeliest = {names[label]: float(shares[label]) for label in np.argsort(-shares, kind="stable")[:top]}
-        strange = flagged(self.shown.facts.unknown, answer.logits[place : place + 1])[0]
-        hidden = gr.Image(None, visible=False)
-        why = [
-            gr.Image(overlay, label=f"Why {names[label]}? ({shares[label]:.1%})", visible=True)
-            for overlay, label in answer.overlays(place, opacity)
-        ]
+        layer = example["layer"] if example["layer"] in self.network.layers else None
         return [
-            gr.Column(visible=True),
-            _NONE_OF_THEM if strange else "",
-            gr.Image(for_page(answer.images.uploads[place][None])[0], label=f"Image {answer.images.numbers[place]}"),
-            for_page(answer.images.pixels[place : place + 1])[0],
-            *why,
-            *[hidden] * (2 - len(why)),
-            likeliest,
+            [(served(self._example_images[place]), None)],
+            example["classes"],
+            fit,
+            layer is not None,
+            1,
+            layer,
+            method,
+            example["opacity"],
         ]
 
-
-_NONE_OF_THEM = "⚠️ **Probably none of the classes**: the network sees little of any of them here."
-
-
-def _summary(images: Images) -> str:
-    count = len(images.numbers)
-    return "\n\n".join([f"**{count} image{'s' * (count != 1)} classified.**", *images.refused])
+    def _explaining(self, settings: _Settings) -> Explaining:
+        if not self.network.layers:
+            return Explaining()
+        layer = one_of("The layer", settings.layer, self.network.layers)
+        method = METHODS[one_of("The method", settings.method, METHODS)]
+        first = whole("The number of images", settings.first, 0, MOST_IMAGES) if settings.explain is True else 0
+        return Explaining(first, layer, method)

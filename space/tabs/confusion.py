@@ -6,8 +6,9 @@ import gradio as gr
 
 from callbacks.rendering.confusion import Shown as Numbers
 from callbacks.rendering.confusion import confusion_picture, matrix_layout
-from space.controls import one_of
-from space.shown import Shown
+from space.controls import fraction, one_of
+from space.pictures import served
+from space.shown import NOTHING_JUDGED, Shown
 from space.tabs.classify import ClassifyTab
 from space.tabs.judged_images import SENDING, judged_gallery, rows_of, sent, tiles
 
@@ -21,10 +22,12 @@ class ConfusionTab:
     def __init__(self, shown: Shown, tabs: gr.Tabs, classify: ClassifyTab) -> None:
         self.shown = shown
         if shown.judged is None:
-            gr.Markdown("This Space was made without images to judge the network by, so there is no matrix to show.")
+            gr.Markdown(NOTHING_JUDGED)
             return
         self._names, self._counts = shown.network.class_names, shown.judged.counts.numpy()
-        self._rows = gr.State([])
+        true, said = (self._names[place] for place in self._most_confused())
+        first, status, pictures = self._behind(true, said)
+        self._rows = gr.State(first)
         with gr.Row(equal_height=False):
             with gr.Column(scale=3, min_width=320):
                 self._kind = gr.Radio(list(_NUMBERS), value=next(iter(_NUMBERS)), label="Numbers in the cells")
@@ -37,11 +40,10 @@ class ConfusionTab:
                     elem_id="matrix",
                 )
             with gr.Column(scale=2, min_width=320):
-                true, said = self._most_confused()
-                self._true = gr.Dropdown(self._names, value=self._names[true], label="True class (row)")
-                self._said = gr.Dropdown(self._names, value=self._names[said], label="Predicted class (column)")
-                self._status = gr.Markdown(elem_classes="status")
-                self._gallery = judged_gallery("Images of that cell")
+                self._true = gr.Dropdown(self._names, value=true, label="True class (row)")
+                self._said = gr.Dropdown(self._names, value=said, label="Predicted class (column)")
+                self._status = gr.Markdown(status, elem_classes="status")
+                self._gallery = judged_gallery("Images of that cell", pictures)
         self._listen(tabs, classify)
 
     def _most_confused(self) -> tuple[int, int]:
@@ -50,20 +52,26 @@ class ConfusionTab:
         row, column = divmod(int(mistakes.argmax()), len(mistakes))
         return row, column
 
-    def _drawn(self, kind: str) -> Any:
-        return confusion_picture(self._counts, self._names, _NUMBERS[kind])
+    def _drawn(self, kind: str) -> str:
+        return served(confusion_picture(self._counts, self._names, _NUMBERS[kind]))
 
     def _listen(self, tabs: gr.Tabs, classify: ClassifyTab) -> None:
         hidden = "private"
         cell, images = [self._true, self._said], [self._rows, self._status, self._gallery]
         self._kind.input(self._redraw, self._kind, self._picture, api_visibility=hidden)
         self._picture.select(self._cell_at, cell, cell, api_visibility=hidden).then(
-            self.behind, cell, images, api_visibility=hidden
+            self._open, cell, images, api_visibility=hidden
         )
-        gr.on([choice.input for choice in cell], self.behind, cell, images, api_visibility=hidden)
-        self.load = (self.behind, cell, images, {"api_visibility": hidden})
+        gr.on(
+            [choice.input for choice in cell],
+            self._open,
+            cell,
+            images,
+            trigger_mode="always_last",
+            api_visibility=hidden,
+        )
         event = self._gallery.select(self._sent, self._rows, [tabs, classify.uploads], api_visibility=hidden)
-        classify.show(event)
+        classify.answer_after(event)
 
     def _redraw(self, kind: Any) -> Any:
         return self._drawn(one_of("The numbers", kind, _NUMBERS))
@@ -72,21 +80,27 @@ class ConfusionTab:
         """The classes of the cell that was clicked; what they were, beside the cells."""
         if not isinstance(event.index, list | tuple) or len(event.index) != 2:
             return true, said
-        cell = matrix_layout(self._names).cell_at(*event.index)
+        x, y = (fraction("The place", part, 0, 10**6) for part in event.index)
+        cell = matrix_layout(self._names).cell_at(x, y)
         return (true, said) if cell is None else (self._names[cell[0]], self._names[cell[1]])
 
     def _sent(self, rows: list[int], event: gr.SelectData) -> list[Any]:
         return sent(self.shown, rows, event)
 
-    def behind(self, true: Any, said: Any) -> tuple[list[int], str, Any]:
+    def _open(self, true: Any, said: Any) -> list[Any]:
         """The rows of a cell's images, a sentence about them, and the gallery's update."""
+        rows, status, pictures = self._behind(true, said)
+        return [rows, status, gr.Gallery(pictures, visible=bool(pictures))]
+
+    def _behind(self, true: Any, said: Any) -> tuple[list[int], str, list[tuple[str, str]]]:
         judged = self.shown.judged
         assert judged is not None
         row = self._names.index(one_of("The true class", true, self._names))
         column = self._names.index(one_of("The predicted class", said, self._names))
-        rows = rows_of(judged, row, column, mistakes=False)[:_MOST].tolist()
-        count, whole = int(judged.counts[row, column]), int(judged.counts[row].sum())
-        share = f" ({count / whole:.1%} of its {whole:,} images)" if whole else ""
-        shown = f"The {len(rows)} kept ones are shown. {SENDING}" if rows else ""
-        status = f"**{count:,} images**{share} of the row's class in this cell. {shown}"
-        return rows, status, gr.Gallery(tiles(self.shown.network, judged, rows), visible=bool(rows))
+        kept = rows_of(self.shown, row, column)
+        rows = kept[:_MOST]
+        count, in_row = int(judged.counts[row, column]), int(judged.counts[row].sum())
+        share = f", {count / in_row:.1%} of the {in_row:,} of its class" if in_row else ""
+        shown = f" {len(rows)} of them are shown. {SENDING}" if rows else ""
+        status = f"**{count:,} image{'s' * (count != 1)}** in this cell{share}.{shown}"
+        return rows, status, tiles(self.shown.network, judged, rows)

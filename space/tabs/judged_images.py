@@ -5,22 +5,24 @@ from typing import Any
 
 import gradio as gr
 import numpy as np
-from PIL import Image
-from torch import Tensor
+import torch
 
 from callbacks.rendering.heatmaps import Method
 from cifar_lit.judged import Judged
 from space.answer import for_page, overlaid
 from space.network import Network
+from space.pictures import served
 from space.shown import Shown
 
 ANY = "any class"
 SENDING = "A click sends the image to *Classify*."
 
 
-def judged_gallery(label: str) -> gr.Gallery:
-    """A gallery for ``tiles``."""
+def judged_gallery(label: str, pictures: list[tuple[str, str]]) -> gr.Gallery:
+    """A gallery of ``tiles``."""
     return gr.Gallery(
+        value=pictures,
+        visible=bool(pictures),
         label=label,
         format="png",
         columns=4,
@@ -40,7 +42,7 @@ def tiles(
     layer: str | None = None,
     method: Method = "gradcam",
     opacity: float = 0.5,
-) -> list[tuple[np.ndarray, str]]:
+) -> list[tuple[str, str]]:
     """Images with captions: true and predicted class, confidence, index.
 
     Args:
@@ -52,7 +54,7 @@ def tiles(
         opacity: Of the heatmaps.
 
     Returns:
-        uint8 (h, w, 3) and a caption for each; with heatmaps, the image stands left of those of the predicted and (if
+        A PNG file and a caption for each; with heatmaps, the image stands left of those of the predicted and (if
         it is another) of the true class.
     """
     if not rows:
@@ -67,12 +69,12 @@ def tiles(
     ]
     pictures = list(for_page(pixels))
     if layer is not None:
-        _, maps = network.run(pixels, np.stack([said, labels], 1), layer, method)
+        _, maps = network.run(pixels, len(pixels), np.stack([said, labels], 1), layer, method)
         pictures = [
             beside([picture, *overlaid(image, of_image[: 1 + int(true != predicted)], opacity)])
             for picture, image, of_image, true, predicted in zip(pictures, pixels, maps, labels, said, strict=True)
         ]
-    return list(zip(pictures, captions, strict=True))
+    return list(zip(map(served, pictures), captions, strict=True))
 
 
 def caption(class_names: Sequence[str], true: int, predicted: int, confidence: float, index: int) -> str:
@@ -92,23 +94,34 @@ def beside(pictures: Sequence[np.ndarray], gap: int = 6) -> np.ndarray:
     return np.concatenate(parts, 1)
 
 
-def rows_of(judged: Judged, true: int | None, predicted: int | None, *, mistakes: bool) -> Tensor:
-    """The kept images of a true and a predicted class (None for any), the most confident first."""
+def rows_of(shown: Shown, true: int | None, predicted: int | None) -> list[int]:
+    """The kept images of a true and a predicted class, the most confident first.
+
+    Args:
+        shown: Has an evaluation.
+        true: The true class; None for any.
+        predicted: The predicted class; None for any. Where both are any, or one is, only mistakes are meant.
+    """
+    judged = shown.judged
+    assert judged is not None
     said = judged.predictions
-    chosen = (judged.labels != said) if mistakes else (judged.labels == judged.labels)
+    chosen = torch.ones_like(said, dtype=torch.bool)
+    if true is None or predicted is None:
+        chosen &= judged.labels != said
     if true is not None:
-        chosen = chosen & (judged.labels == true)
+        chosen &= judged.labels == true
     if predicted is not None:
-        chosen = chosen & (said == predicted)
+        chosen &= said == predicted
     rows = chosen.nonzero()[:, 0]
-    confidence = judged.logits[rows].softmax(1).amax(1)
-    return rows[confidence.argsort(descending=True, stable=True)]
+    confidence = judged.confidences(shown.network.recipe.temperature)[rows]
+    found: list[int] = rows[confidence.argsort(descending=True, stable=True)].tolist()
+    return found
 
 
 def sent(shown: Shown, rows: Sequence[int], event: gr.SelectData) -> list[Any]:
     """The clicked image as the upload of the first tab, and that tab."""
     judged, place = shown.judged, event.index
     if judged is None or not isinstance(place, int) or not 0 <= place < len(rows):
-        return [gr.Tabs(), None]
-    image = Image.fromarray(judged.pixels[rows[place]].permute(1, 2, 0).numpy())
+        return [gr.skip(), gr.skip()]
+    image = served(judged.pixels[rows[place]].permute(1, 2, 0).numpy())
     return [gr.Tabs(selected="classify"), [(image, f"#{int(judged.indices[rows[place]])}")]]

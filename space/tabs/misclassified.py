@@ -5,9 +5,10 @@ from typing import Any
 import gradio as gr
 import torch
 
+from cifar_lit.judged import Judged
 from space.controls import fraction, one_of, whole
 from space.network import METHODS
-from space.shown import Shown
+from space.shown import NOTHING_JUDGED, Shown
 from space.tabs.classify import ClassifyTab
 from space.tabs.judged_images import ANY, SENDING, judged_gallery, rows_of, sent, tiles
 
@@ -21,28 +22,28 @@ class MisclassifiedTab:
     def __init__(self, shown: Shown, tabs: gr.Tabs, classify: ClassifyTab) -> None:
         self.shown = shown
         if shown.judged is None:
-            gr.Markdown("This Space was made without images to judge the network by, so there are no mistakes to show.")
+            gr.Markdown(NOTHING_JUDGED)
             return
-        self._names = shown.network.class_names
-        self._rows = gr.State([])
+        first, status, pictures = mistakes(shown, 12)
+        self._rows = gr.State(first)
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=300, elem_classes="controls"):
-                self._build_controls()
+                self._build_controls(len(rows_of(shown, None, None)))
             with gr.Column(scale=3, min_width=320, elem_classes="answers"):
-                self._status = gr.Markdown(elem_classes="status")
-                self._gallery = judged_gallery("true → predicted · confidence · index")
+                self._status = gr.Markdown(status, elem_classes="status")
+                self._gallery = judged_gallery("true → predicted · confidence · index", pictures)
         self._listen(tabs, classify)
 
-    def _build_controls(self) -> None:
-        kept = len(rows_of(self.shown.judged, None, None, mistakes=True)) if self.shown.judged else 0
+    def _build_controls(self, kept: int) -> None:
+        names = self.shown.network.class_names
         self._show = gr.Checkbox(True, label="Show misclassified images")
         with gr.Group():
             most = max(1, min(_MOST, kept))
             self._count = gr.Slider(1, most, min(12, most), step=1, label="How many")
             self._order = gr.Radio(list(_ORDERS), value=_ORDERS[0], label="Order")
             self._seed = gr.Number(0, precision=0, minimum=0, maximum=2**31, label="Seed of the random choice")
-            self._true = gr.Dropdown([ANY, *self._names], value=ANY, label="True class")
-            self._said = gr.Dropdown([ANY, *self._names], value=ANY, label="Predicted class")
+            self._true = gr.Dropdown([ANY, *names], value=ANY, label="True class")
+            self._said = gr.Dropdown([ANY, *names], value=ANY, label="Predicted class")
         layers = self.shown.network.layer_choices()
         with gr.Group(visible=bool(layers)):
             self._explain = gr.Checkbox(False, label="Show what speaks for the predicted and for the true class")
@@ -51,78 +52,86 @@ class MisclassifiedTab:
             self._opacity = gr.Slider(0, 1, 0.5, step=0.05, label="Opacity of the heatmap")
 
     def _listen(self, tabs: gr.Tabs, classify: ClassifyTab) -> None:
-        controls: list[Any] = [
-            self._show,
-            self._count,
-            self._order,
-            self._seed,
-            self._true,
-            self._said,
-            self._explain,
-            self._layer,
-            self._method,
-            self._opacity,
-        ]
-        outputs = [self._rows, self._status, self._gallery]
-        options: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 1, "api_visibility": "private"}
-        gr.on([control.input for control in controls], self.browse, controls, outputs, **options)
-        self.load = (self.browse, controls, outputs, options)
+        choice = [self._count, self._order, self._seed, self._true, self._said]
+        controls: list[Any] = [self._show, *choice, self._explain, self._layer, self._method, self._opacity]
+        gr.on(
+            [control.input for control in controls],
+            self._browse,
+            controls,
+            [self._rows, self._status, self._gallery],
+            concurrency_id="network",
+            concurrency_limit=1,
+            trigger_mode="always_last",  # or what is changed while the answer to an earlier change comes would be lost
+            api_visibility="private",
+        )
         event = self._gallery.select(self._sent, self._rows, [tabs, classify.uploads], api_visibility="private")
-        classify.show(event)
+        classify.answer_after(event)
 
     def _sent(self, rows: list[int], event: gr.SelectData) -> list[Any]:
         return sent(self.shown, rows, event)
 
-    def browse(
-        self,
-        show: Any,
-        count: Any,
-        order: Any,
-        seed: Any,
-        true: Any,
-        said: Any,
-        explain: Any,
-        layer: Any,
-        method: Any,
-        opacity: Any,
-    ) -> tuple[list[int], str, Any]:
+    def _browse(self, show: Any, *controls: Any) -> list[Any]:
         """The rows that are shown, a sentence about them, and the gallery's update."""
-        judged = self.shown.judged
-        if judged is None or show is not True:
-            return [], "", gr.Gallery([], visible=False)
-        order = one_of("The order", order, _ORDERS)
-        true = one_of("The true class", true, [ANY, *self._names])
-        said = one_of("The predicted class", said, [ANY, *self._names])
-        labels = [None if name == ANY else self._names.index(name) for name in (true, said)]
-        rows = rows_of(judged, *labels, mistakes=True)
-        if order == "at random":
-            generator = torch.Generator().manual_seed(whole("The seed", seed, 0, 2**31))
-            rows = rows[torch.randperm(len(rows), generator=generator)]
-        elif order == "least confident first":
-            rows = rows.flip(0)
-        chosen = rows[: whole("The number of images", count, 1, _MOST)].tolist()
-        if explain is True:
-            layer = one_of("The layer", layer, self.shown.network.layers)
-            method = METHODS[one_of("The method", method, METHODS)]
-            opacity = fraction("The opacity", opacity, 0, 1)
-            pictures = tiles(self.shown.network, judged, chosen, layer, method, opacity)
-        else:
-            pictures = tiles(self.shown.network, judged, chosen)
-        return (
-            chosen,
-            self._summary(len(chosen), *labels),
-            gr.Gallery(pictures, columns=2 if explain is True else 4, visible=bool(pictures)),
-        )
+        if show is not True:
+            return [[], "", gr.Gallery([], visible=False)]
+        count, order, seed, true, said, explain, *heat_controls = controls
+        heat = heat_controls if explain is True else None
+        rows, status, pictures = mistakes(self.shown, count, order, seed, true, said, heat)
+        return [rows, status, gr.Gallery(pictures, columns=4 if heat is None else 2, visible=bool(pictures))]
 
-    def _summary(self, count: int, true: int | None, said: int | None) -> str:
-        judged = self.shown.judged
-        assert judged is not None
-        cells = judged.counts - judged.counts.diagonal().diag()
-        if true is not None:
-            cells = cells[true : true + 1]
-        if said is not None:
-            cells = cells[:, said : said + 1]
-        errors = int(cells.sum())
-        if not errors:
-            return f"**No mistakes** of this kind among {judged.images:,} images."
-        return f"**{count} of {errors:,} mistakes** of this kind among {judged.images:,} images. {SENDING}"
+
+def mistakes(
+    shown: Shown,
+    count: Any,
+    order: Any = _ORDERS[0],
+    seed: Any = 0,
+    true: Any = ANY,
+    said: Any = ANY,
+    heat: list[Any] | None = None,
+) -> tuple[list[int], str, list[tuple[str, str]]]:
+    """Chosen mistakes of the evaluation; whatever is asked for is checked.
+
+    Args:
+        shown: Has an evaluation.
+        count: How many, at most.
+        order: Of all that are kept.
+        seed: Of the random order.
+        true: The true class, by name.
+        said: The predicted class, by name.
+        heat: Layer, method and opacity of heatmaps.
+
+    Returns:
+        Their rows among the kept images, a sentence about them, and their tiles.
+    """
+    judged, network = shown.judged, shown.network
+    if judged is None:
+        raise gr.Error(NOTHING_JUDGED, print_exception=False)
+    order = one_of("The order", order, _ORDERS)
+    places = []
+    for kind, name in (("true", true), ("predicted", said)):
+        name = one_of(f"The {kind} class", name, [ANY, *network.class_names])
+        places.append(None if name == ANY else network.class_names.index(name))
+    kept = [] if places[0] == places[1] and places[0] is not None else rows_of(shown, *places)
+    rows = kept
+    if order == "at random":
+        generator = torch.Generator().manual_seed(whole("The seed", seed, 0, 2**31))
+        rows = [kept[place] for place in torch.randperm(len(kept), generator=generator)]
+    elif order == "least confident first":
+        rows = kept[::-1]
+    rows = rows[: whole("The number of images", count, 1, _MOST)]
+    status = _summary(judged, places, len(rows), len(kept))
+    if heat is None:
+        return rows, status, tiles(network, judged, rows)
+    layer = one_of("The layer", heat[0], network.layers)
+    method = METHODS[one_of("The method", heat[1], METHODS)]
+    return rows, status, tiles(network, judged, rows, layer, method, fraction("The opacity", heat[2], 0, 1))
+
+
+def _summary(judged: Judged, places: list[int | None], count: int, kept: int) -> str:
+    cells = judged.counts - judged.counts.diagonal().diag()
+    true, said = (slice(None) if place is None else slice(place, place + 1) for place in places)
+    errors = int(cells[true, said].sum())
+    if not errors:
+        return f"**No mistakes** of this kind among {judged.images:,} images."
+    of = f"{errors:,} mistakes" if kept == errors else f"{kept:,} kept mistakes (there were {errors:,})"
+    return f"**{count} of {of}** of this kind among {judged.images:,} images. {SENDING}"

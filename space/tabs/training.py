@@ -2,11 +2,11 @@
 
 import gradio as gr
 import numpy as np
-import pandas as pd
 
 from callbacks.rendering.charts import learning_curves, reliability_diagram
-from space.markdown import table
-from space.shown import Shown
+from space.markdown import CLASS_SCORES, class_scores, table
+from space.pictures import served
+from space.shown import NOTHING_JUDGED, Shown
 
 
 def build_training_tab(shown: Shown) -> None:
@@ -16,9 +16,8 @@ def build_training_tab(shown: Shown) -> None:
     if facts.history:
         with gr.Row():
             for panel in ("loss", "accuracy", "lr"):
-                _picture(
-                    learning_curves({name: curve for name, curve in facts.history.items() if name.endswith(panel)})
-                )
+                if curves := {name: curve for name, curve in facts.history.items() if name.endswith(panel)}:
+                    _picture(learning_curves(curves))
     else:
         gr.Markdown("The run's TensorBoard files were not there when this Space was made, so there are no curves.")
     with gr.Row(equal_height=False):
@@ -27,17 +26,10 @@ def build_training_tab(shown: Shown) -> None:
             gr.Markdown(table(["setting", "value"], facts.run.items()), elem_classes="facts")
         with gr.Column(min_width=320):
             if judged is None:
-                gr.Markdown("This Space was made without images to judge the network by.")
+                gr.Markdown(NOTHING_JUDGED)
                 return
             gr.Markdown(f"### Each class ({judged.images:,} {judged.split} images)")
-            rows = [
-                [name, images, f"{precision:.3f}", f"{recall:.3f}", f"{f1:.3f}"]
-                for name, (images, precision, recall, f1) in zip(
-                    shown.network.class_names, judged.by_class(), strict=True
-                )
-            ]
-            scores = pd.DataFrame(rows, columns=["class", "images", "precision", "recall", "F1"])
-            gr.Dataframe(scores, interactive=False, show_label=False, max_height=420)
+            gr.Markdown(table(CLASS_SCORES, class_scores(shown.network.class_names, judged)), elem_classes="facts")
     gr.Markdown(
         "### Calibration\nHow often the network is right, against how sure it is (ECE is the mean gap). This page shows"
         " confidences as in the second diagram."
@@ -52,7 +44,7 @@ def build_training_tab(shown: Shown) -> None:
 
 def _picture(picture: np.ndarray) -> None:
     gr.Image(
-        picture,
+        served(picture),
         show_label=False,
         format="png",
         interactive=False,

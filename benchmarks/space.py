@@ -1,0 +1,98 @@
+"""How soon an exported Space answers, and what its answers take."""
+
+import os
+import runpy
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+
+from benchmarks.timing import print_table, side_by_side, summary
+from callbacks.rendering.feature_maps import tapped
+from cifar_lit.bundle import read_bundle
+from space.answer import Explaining, classify, read_images
+from space.shown import Shown
+
+_FIRST_ANSWER = """
+import time
+start = time.perf_counter()
+from pathlib import Path
+import app
+from space.answer import Explaining, classify, read_images
+from space.app import build
+from space.shown import Shown
+shown = Shown.load(Path("bundle"), "", app.NETWORKS)
+build(shown)
+example = f"bundle/examples/{shown.facts.examples[0]['file']}"
+images = read_images([example], shown.network.recipe.image_size, "crop")
+classify(shown.network, images, Explaining(1, list(shown.network.layers)[-1], "gradcam"))
+print(time.perf_counter() - start)
+"""
+
+
+def space(folder: str, rounds: int = 5) -> None:
+    """Measures the start of an exported Space, from its first import to its first answer, and its later answers.
+
+    Args:
+        folder: Written by ``export``, with examples.
+        rounds: Starts to measure, after one to warm up; answers are measured six times as often.
+    """
+    environment = {**os.environ, "PYTHONPATH": ""}
+    starts = []
+    for _ in range(rounds + 1):
+        command = [sys.executable, "-c", _FIRST_ANSWER]
+        ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=True)
+        starts.append(float(ended.stdout))
+    low, high = min(starts[1:]), max(starts[1:])
+    print_table(
+        ["cold start, first import to first answer", "s, median (least to most)"],
+        [["all of it", f"{statistics.median(starts[1:]):.1f} ({low:.1f} to {high:.1f})"]],
+    )
+    _answers(Path(folder), 6 * rounds)
+
+
+def _answers(folder: Path, rounds: int) -> None:
+    shown = Shown.load(folder / "bundle", "", runpy.run_path(str(folder / "app.py"))["NETWORKS"])
+    network, layer = shown.network, list(shown.network.layers)[-1]
+    classifier = read_bundle(folder / "bundle", runpy.run_path(str(folder / "app.py"))["NETWORKS"]).network
+    files = [str(folder / "bundle" / "examples" / example["file"]) for example in shown.facts.examples]
+    images = read_images(files, network.recipe.image_size, "crop")
+    how = Explaining(len(files), layer, "gradcam")
+    answer = classify(network, images, how)
+    pixels = torch.from_numpy(images.pixels).permute(0, 3, 1, 2).contiguous()
+
+    def one_pass() -> None:
+        """A forward pass of all images, and back from the predicted logits to the layer."""
+        with tapped(classifier.net, [layer]) as (view, kept):
+            logits = view(classifier.inputs_of(pixels))
+            torch.autograd.grad(logits.amax(1).sum(), kept[layer])
+
+    def library() -> None:
+        for image, label in zip(pixels, answer.logits.argmax(1).tolist(), strict=True):
+            net = classifier.net.requires_grad_(True)
+            explain = GradCAM(net, [net.get_submodule(layer)])
+            explain(classifier.inputs_of(image[None]), [ClassifierOutputTarget(label)])
+
+    def recomposed() -> None:
+        for place in range(len(files)):
+            answer.overlays(place, 0.3)
+
+    calls = {
+        "one forward and one backward pass": one_pass,
+        "the page: classify and explain 10 images": lambda: classify(network, images, how),
+        "grad-cam library, one by one": library,
+        "read 10 small files": lambda: read_images(files, network.recipe.image_size, "crop"),
+        "recompose 10 overlays at another opacity": recomposed,
+    }
+    times = side_by_side(calls, rounds)
+    base = times["one forward and one backward pass"]
+    print()
+    rows = [
+        [name, summary(spent), f"{statistics.median(spent[i] / base[i] for i in range(rounds)):.2f}"]
+        for name, spent in times.items()
+    ]
+    print_table(["10 images", "ms, median (quartiles)", "ratio"], rows)
