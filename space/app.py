@@ -1,5 +1,6 @@
 """The page: tabs to classify images, to browse the mistakes, and to see how the network was trained and judged."""
 
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,8 +34,8 @@ def build(shown: Shown) -> gr.Blocks:
                 MisclassifiedTab(shown, tabs, classify)
             with gr.Tab("Confusion matrix", id="confusion"):
                 ConfusionTab(shown, tabs, classify)
-            with gr.Tab("Training", id="training"):
-                build_training_tab(shown)
+            with gr.Tab("Training", id="training") as training:
+                build_training_tab(shown, training)
             with gr.Tab("About", id="about"):
                 gr.Markdown(shown.about, elem_id="about")
     return page
@@ -63,6 +64,8 @@ def serve(folder: Path, trusted: Sequence[str] = (), **options: Any) -> None:
         "strict_cors": True,
         "footer_links": ["api", "settings"],
     }
+    gc.freeze()  # what is there now stays
+    gc.enable()
     page.launch(**settings | options)
 
 

@@ -539,6 +539,11 @@ def test_every_tab_opens_without_an_error_and_fits_the_window(page: Page, addres
             button = page.locator(".overflow-dropdown button").get_by_text(tab)
         button.first.click()
         page.get_by_text(text).locator("visible=true").first.wait_for()
+        if tab == "Training":  # three curves and two diagrams, drawn when the tab is opened
+            page.wait_for_function(
+                "[...document.querySelectorAll('.tabitem img')].filter(e => e.offsetParent && e.naturalWidth > 300)"
+                ".length == 5"
+            )
         assert page.evaluate("document.documentElement.scrollWidth") <= width, tab
     page.set_viewport_size({"width": 1400, "height": 900})
     assert not problems
