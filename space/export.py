@@ -8,7 +8,6 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from callbacks.grad_cam import first_of_each_class
 from callbacks.rendering.feature_maps import feature_maps
 from cifar_lit.arguments import Parser
 from cifar_lit.bundle import TrainedClassifier, write_bundle
-from cifar_lit.checkpoints import CheckpointRun, describe, find_checkpoint, plain, read_checkpoint, read_classifier
+from cifar_lit.checkpoints import find_checkpoint, read_checkpoint, read_classifier
 from cifar_lit.data.batches import LabelledImages
 from cifar_lit.data.cache import decoded_folder
 from cifar_lit.data.datamodule import ImageDataModule
@@ -30,6 +29,7 @@ from cifar_lit.errors import InputError
 from cifar_lit.history import read_history
 from cifar_lit.judged import Facts
 from space.card import front_matter, model_card
+from space.facts import recipe_text, run_facts, title_of
 from space.hub import check_push
 from space.hub import push as push_to_hub
 from space.judging import Images, judge
@@ -148,8 +148,8 @@ def export(
         bundle = unfinished / "bundle"
         write_bundle(bundle, trained.recipe, trained.network.state_dict())
         facts = Facts(
-            title=title or _title(trained, config, data),
-            run=_run_facts(trained, run, checkpoint, config, sets),
+            title=title or title_of(trained, config, data),
+            run=run_facts(trained, run, checkpoint, config, sets),
             history=read_history(run.folder) if run.in_run_folder else {},
             unknown=unknown,
             examples=_write_examples(bundle / EXAMPLES, trained, sets[-1]) if sets else [],
@@ -157,7 +157,7 @@ def export(
         (bundle / FACTS).write_text(json.dumps(facts.to_json(), indent=1, ensure_ascii=False), encoding="utf-8")
         if judged is not None:
             judged.save(bundle / JUDGED)
-        card = front_matter(facts.title) + model_card(trained, facts, judged, _recipe_text(config, checkpoint))
+        card = front_matter(facts.title) + model_card(trained, facts, judged, recipe_text(config, checkpoint))
         (unfinished / "README.md").write_text(card, encoding="utf-8")
         files = sorted(str(path.relative_to(unfinished)) for path in unfinished.rglob("*") if path.is_file())
     size = sum((folder / file).stat().st_size for file in files) / 1e6
@@ -283,68 +283,3 @@ def _write_examples(folder: Path, trained: TrainedClassifier, judged_on: Images)
             }
         )
     return examples
-
-
-def _title(trained: TrainedClassifier, config: dict[str, Any], data: ImageDataModule | None) -> str:
-    network = trained.recipe.net["class_path"].rpartition(".")[2]
-    root = getattr(data, "root", None)
-    kind = config.get("data", {}).get("class_path", "").rpartition(".")[2]
-    name = root.resolve().name if kind == "ClassFolders" and root else kind
-    return f"{network} on {name}" if name else network
-
-
-def _run_facts(
-    trained: TrainedClassifier,
-    run: CheckpointRun,
-    checkpoint: dict[str, Any],
-    config: dict[str, Any],
-    sets: Sequence[Images],
-) -> dict[str, str]:
-    """Facts by name, for people."""
-    model = checkpoint.get("hyper_parameters", {})
-    parameters = sum(parameter.numel() for parameter in trained.network.parameters())
-    facts = {
-        "Network": describe(trained.recipe.net),
-        "Parameters": f"{parameters:,}",
-        "Trained": f"{checkpoint['epoch'] + 1} epochs, {checkpoint['global_step']:,} steps",
-        "Images": ", ".join(f"{len(part.rows):,} {part.split}" for part in sets) or "none at hand when it was exported",
-        "Mean, deviation": f"{_rounded(trained.recipe.mean)}; {_rounded(trained.recipe.std)} (of pixels in 0 to 1)",
-        "Optimizer": _name(model.get("optimizer")),
-        "Schedule": _name(model.get("lr_scheduler")),
-        "Exported": f"{date.today()}, from {run.file.name}, with torch {version('torch')}",
-    }
-    if "data" in config:
-        data = config["data"]
-        facts["Data"] = data["class_path"].rpartition(".")[2]
-        facts["Batch size"] = str(data.get("init_args", {}).get("batch_size", ""))
-        facts["Seed"] = str(config.get("seed_everything", ""))
-    return facts
-
-
-def _name(recipe: Any) -> str:
-    """The class that a recipe names, without its arguments."""
-    return describe(recipe).partition("(")[0] if recipe else "none"
-
-
-def _rounded(values: Sequence[float]) -> str:
-    return " ".join(f"{value:.4f}" for value in values)
-
-
-def _recipe_text(config: dict[str, Any], checkpoint: dict[str, Any]) -> str:
-    """The settings of the run that a reader would ask for, as YAML."""
-    model = config.get("model") or plain(checkpoint.get("hyper_parameters", {}))
-    shown: dict[str, Any] = {"seed_everything": config.get("seed_everything")}
-    if "trainer" in config:
-        kept = ("max_epochs", "precision", "gradient_clip_val", "accumulate_grad_batches")
-        shown["trainer"] = {name: config["trainer"].get(name) for name in kept}
-    shown |= {"data": config.get("data"), "model": model}
-    return yaml.safe_dump(_without_empty(shown), sort_keys=False, allow_unicode=True)
-
-
-def _without_empty(settings: Any) -> Any:
-    """Without what was left at null, and without folders of the machine that it was trained on."""
-    if isinstance(settings, dict):
-        hidden = ("root", "cache_dir", "_instantiator")
-        parts = {name: _without_empty(part) for name, part in settings.items() if name not in hidden}
-        return {name: part for name, part in parts.items() if part not in (None, {}, [])}
-    return [_without_empty(part) for part in settings] if isinstance(settings, list) else settings

@@ -45,5 +45,8 @@ class Shown:
             facts = Facts.of_json(json.loads((folder / FACTS).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise InputError(f"{folder / FACTS} cannot be read ({error}); export it again") from error
+        network = Network(read_bundle(folder, trusted))
         judged = Judged.load(folder / JUDGED) if (folder / JUDGED).is_file() else None
-        return cls(folder, Network(read_bundle(folder, trusted)), facts, judged, about)
+        if judged is not None and len(judged.counts) != len(network.class_names):
+            raise InputError(f"{folder / JUDGED} is of another classifier; export it again")
+        return cls(folder, network, facts, judged, about)

@@ -60,7 +60,8 @@ label[data-testid="block-label"] {
   background: none; font-size: 85%;
 }
 #matrix img { cursor: pointer; }
-.facts { max-height: 520px; overflow: auto; }
+.facts { max-height: 640px; overflow: auto; }
+.facts td, .facts th { padding: 3px 10px !important; }
 #about table, .facts table { display: block; overflow-x: auto; width: fit-content; max-width: 100%; }
 #about td, #about th, .facts td, .facts th { word-break: normal; overflow-wrap: break-word; }
 #about td:first-child, .facts td:first-child { white-space: nowrap; }

@@ -11,7 +11,7 @@ from callbacks.rendering.text import font
 
 
 def unknown_images(count: int, size: tuple[int, int], class_names: Sequence[str], seed: int = 0) -> dict[str, Tensor]:
-    """Noise, textures and letters; digits, unless the classes may be digits.
+    """Noise and textures; letters and digits, unless the classes may be of them.
 
     Args:
         count: Of each kind.
@@ -26,8 +26,9 @@ def unknown_images(count: int, size: tuple[int, int], class_names: Sequence[str]
     kinds = {
         "noise": random.integers(0, 256, (count, *size, 3), dtype=np.uint8),
         "textures": _textures(random, count, size),
-        "letters": _written("ABCDEFGHJKLMNPQRSTUVWXYZ", random, count, size),
     }
+    if not any(len(name) == 1 and name.isalpha() for name in class_names):
+        kinds["letters"] = _written("ABCDEFGHJKLMNPQRSTUVWXYZ", random, count, size)
     if not _DIGITS & {name.lower() for name in class_names}:
         kinds["digits"] = _written("0123456789", random, count, size)
     return {kind: torch.from_numpy(images).permute(0, 3, 1, 2).contiguous() for kind, images in kinds.items()}

@@ -359,7 +359,7 @@ def test_explained_picture_shows_the_maps_of_predicted_and_true_class_in_that_or
     shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     wrong = np.flatnonzero(logits.argmax(1) != labels)
     worst = wrong[np.argmax(shares[wrong].max(1))]
-    classifier = read_classifier(run / "checkpoints" / "last.ckpt").network
+    classifier = read_classifier(run / "checkpoints" / "last.ckpt").network.requires_grad_(True)
     inputs = classifier.normalize(torch.from_numpy(pixels[worst : worst + 1]))
     library = GradCAM(classifier.net, [classifier.net.features])
     picture = pictures(run, "val/gradcam/mistakes")[21]

@@ -21,8 +21,10 @@ from PIL import Image
 
 from cifar_lit.bundle import read_bundle
 from cifar_lit.data.digits import Digits
+from cifar_lit.errors import InputError
 from cifar_lit.judged import Judged
 from space.export import SHIPPED
+from space.outside import OutsideCode, find_outside_code
 from tests.conftest import ROOT, TINY, Outcome, write_class_folders
 from tests.test_structure import imports
 from tests.test_tensorboard import events
@@ -334,6 +336,17 @@ def test_torchvisions_networks_bring_their_requirement_and_fetch_nothing(
     assert read_bundle(Path("out/bundle"), ["torchvision.models.squeezenet1_1"]).logits(
         torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
     ).shape == (1, 2)
+
+
+def test_a_package_becomes_a_pinned_requirement_and_torch_none() -> None:
+    found = find_outside_code({"class_path": "timm.create_model", "init_args": {"model_name": "resnet18"}})
+    assert (found.networks, found.files) == (["timm.create_model"], [])
+    assert found.requirements == [f"timm=={version('timm')}"]
+    own = {"class_path": "cifar_lit.models.ResNet9", "init_args": {}}
+    assert find_outside_code(own) == OutsideCode([], [], [])
+    assert find_outside_code({"class_path": "torch.nn.Linear"}).requirements == []
+    with pytest.raises(InputError, match=r"cifar_lit\.classifier, which is no part of a Space"):
+        find_outside_code({"class_path": "cifar_lit.classifier.Classifier"})
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,7 @@ def test_unknown_images_differ_from_one_another_and_repeat() -> None:
     kinds = unknown_images(20, (16, 24), ["cat", "dog"])
     assert list(kinds) == ["noise", "textures", "letters", "digits"]
     assert "digits" not in unknown_images(1, (16, 24), ["zero", "one"])
+    assert "letters" not in unknown_images(1, (16, 24), ["a", "b"])
     for kind, images in kinds.items():
         assert images.shape == (20, 3, 16, 24)
         assert images.dtype == torch.uint8
