@@ -90,30 +90,31 @@ def _unknown(unknown: Unknown | None, temperature: float) -> str:
         return "No threshold was fitted, so the page never says that an image is none of the classes."
     kinds = ", ".join(f"{share:.0%} of {escaped(kind)}" for kind, share in unknown.found.items())
     return (
-        f"The network always names one of its classes. Where its energy (Liu et al. 2020) is below"
-        f" {unknown.threshold:.2f}, the page says that the image is probably none of them. That threshold calls 5% of"
-        f" the {unknown.fitted_on} images unknown, and {unknown.false_alarms:.1%} of the {unknown.judged_on} images. Of"
-        f" images made to be unknown it finds {kinds}: a hint, no proof. Confidences are calibrated by dividing the"
-        f" logits by {temperature:.2f}."
+        "The network always names one of its classes. Where its energy (the log-sum-exp of the logits: how much it sees"
+        f" of any class; [Liu et al. 2020](https://arxiv.org/abs/2010.03759)) is below {unknown.threshold:.2f}, the"
+        " page says that the image is probably none of them. That threshold calls 5% of the"
+        f" {unknown.fitted_on} images unknown, and {unknown.false_alarms:.1%} of the {unknown.judged_on} images. Of 256"
+        f" images of each kind that were drawn to be unknown it finds {kinds}: a hint, no proof. Confidences are"
+        f" calibrated by dividing the logits by {temperature:.2f}."
     )
 
 
 _PAGE = """## What the page shows
 
-- **Classify**: up to 10 images at a time, uploaded, dragged, pasted or from the camera, or one of the examples, each of
-  which sets all controls. Beside each image stands what the network really sees of it (scaled with antialiasing, then
-  cut at the centre or padded, as you choose), and its likeliest classes, 1 to 10 of them, with calibrated confidences.
-  Heatmaps show what speaks for the predicted class: for as many images as you ask, from any layer with feature maps, by
-  Grad-CAM, Grad-CAM++, HiResCAM or LayerCAM, at the opacity that you choose. A click on another class in the list
-  shows what speaks for that one beside it. All results are a table too, and a CSV file.
-- **Misclassified**: as many of the network's mistakes as you ask, sorted by confidence or at random, of all classes or
-  of those that you choose, with or without heatmaps of the predicted and the true class. A click sends one to
-  *Classify*.
+- **Classify**: up to 10 images at a time, uploaded, dragged, pasted or from the camera, or one of the examples (a click
+  sets all controls as well). Beside each image stands what the network really sees of it (scaled with antialiasing,
+  then cut at the centre or padded, as you choose), and its likeliest classes, 1 to 10 of them, with calibrated
+  confidences. Heatmaps show what speaks for the predicted class: for as many images as you ask, from any layer with
+  feature maps, by Grad-CAM, Grad-CAM++, HiResCAM or LayerCAM, at the opacity that you choose. A click on another class
+  in the list shows what speaks for that one beside it. All results are a table too, and a CSV file.
+- **Misclassified**: as many of the network's mistakes as you ask (and as there are), sorted by confidence or at random,
+  of all classes or of those that you choose, with or without heatmaps of the predicted and the true class. A click
+  sends one to *Classify*.
 - **Confusion matrix**: how many images of each class were taken for which class; a click on a cell shows them.
 - **Training**: the run's curves, each class's scores, and how far the confidences can be trusted.
 
 An image is a JPEG, PNG, WEBP, BMP or GIF file of at most 16 million pixels and 10 MB. Nothing that you upload is kept
-longer than two hours, and nothing is sent elsewhere.
+longer than two hours, and it goes to nobody but the server that runs this page.
 
 By program, with the `gradio_client` package (the Space's address, or `http://127.0.0.1:7860`):
 

@@ -82,7 +82,11 @@ if __name__ == "__main__":
 
 def export_command(args: Sequence[str]) -> None:
     """Runs ``export`` with the arguments of the command line."""
-    parser = Parser(prog="main.py export", description="Writes a Hugging Face Space.", allow_abbrev=False)
+    parser = Parser(
+        prog="main.py export",
+        description="Writes a page that shows a trained classifier: it runs anywhere, and is a Hugging Face Space.",
+        allow_abbrev=False,
+    )
     parser.add_function_arguments(export, as_group=False)
     export(**parser.parse_args(list(args)).as_dict())
 
@@ -100,7 +104,7 @@ def demo(ckpt_path: str = "best", output: str | None = None, images: str | None 
     Args:
         ckpt_path: The checkpoint: a file, or ``best`` or ``last`` for the newest such file in runs.
         output: The folder to write; by default ``space`` in the run's folder (for a checkpoint by itself, here).
-        images: See ``export``.
+        images: Images to judge by, in ``DIR/<class>/`` or ``DIR/test/<class>/``; by default the run's own data.
     """
     run = find_checkpoint(ckpt_path, "runs/*/*")
     folder = Path(output) if output else run.folder / "space" if run.in_run_folder else Path(f"{run.file.stem}_space")
@@ -120,7 +124,7 @@ def export(
     push: str | None = None,
     dry_run: bool = True,
 ) -> None:
-    """Writes a Hugging Face Space that shows a trained classifier: code, weights, examples, mistakes, model card.
+    """Writes a page that shows a trained classifier: a folder that runs by itself, and is a Hugging Face Space.
 
     Args:
         ckpt_path: The checkpoint: a file, or ``best`` or ``last`` for the newest such file in runs.
@@ -129,7 +133,7 @@ def export(
         title: Of the page; by default the names of network and data.
         mistakes: How many misclassified images to put in, at most; the most confident ones.
         push: Upload it to this Space, ``user/name``.
-        dry_run: With ``push``, only list what would be sent.
+        dry_run: With ``push``, write the folder and only list what would be sent.
     """
     if mistakes < 0:
         raise InputError(f"mistakes must be at least 0, got {mistakes}")
@@ -161,7 +165,10 @@ def export(
         (unfinished / "README.md").write_text(card, encoding="utf-8")
         files = sorted(str(path.relative_to(unfinished)) for path in unfinished.rglob("*") if path.is_file())
     size = sum((folder / file).stat().st_size for file in files) / 1e6
-    print(f"Written to {folder}: {len(files)} files, {size:.1f} MB. Open it: {_python()} {folder / 'app.py'}")
+    print(
+        f"Written to {folder}: {len(files)} files, {size:.1f} MB. Open it: {_python()} {folder / 'app.py'} (then"
+        " http://127.0.0.1:7860 in a browser)"
+    )
     if push is not None:
         print(push_to_hub(folder, files, push, dry_run))
 
@@ -200,7 +207,7 @@ def _check_folder(folder: Path) -> None:
         holds - ({".gitattributes", "README.md"} if ".git" in holds else set()) - {".git"}
         and not (folder / "bundle" / FACTS).is_file()
     ):
-        raise InputError(f"--output {folder} holds something else than an exported Space; choose a new folder")
+        raise InputError(f"--output {folder} is not empty, and no exported Space; choose a new folder")
 
 
 def _images(

@@ -35,7 +35,7 @@ def run_facts(
     facts = {
         "Network": describe(trained.recipe.net),
         "Parameters": f"{parameters:,}",
-        "Trained": f"{checkpoint['epoch'] + 1} epochs, {checkpoint['global_step']:,} steps",
+        "Trained": f"{checkpoint['epoch'] + 1}{_planned(config)} epochs, {checkpoint['global_step']:,} steps",
         "Images": ", ".join(f"{len(part.rows):,} {part.split}" for part in sets) or "none at hand when it was exported",
         "Mean, deviation": f"{_rounded(trained.recipe.mean)}; {_rounded(trained.recipe.std)} (of pixels in 0 to 1)",
         "Optimizer": _name(model.get("optimizer")),
@@ -48,6 +48,12 @@ def run_facts(
         facts["Batch size"] = str(data.get("init_args", {}).get("batch_size", ""))
         facts["Seed"] = str(config.get("seed_everything", ""))
     return facts
+
+
+def _planned(config: dict[str, Any]) -> str:
+    """Of how many epochs the checkpoint is, if that is known."""
+    epochs = config.get("trainer", {}).get("max_epochs")
+    return f" of {epochs}" if epochs else ""
 
 
 def _name(recipe: Any) -> str:

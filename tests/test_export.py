@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -233,6 +234,24 @@ def test_without_the_data_the_space_is_written_without_what_follows_from_them(pr
     assert ended.returncode == 0, ended.stderr
 
 
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_network_with_hardly_a_mistake_has_its_page(space: Path, count: int) -> None:
+    """A good network is the one that is shown."""
+    shutil.copytree(space, "out")
+    judged = Judged.load(Path("out/bundle/judged.safetensors"))
+    right, wrong = ((judged.predictions == judged.labels) == said for said in (True, False))
+    rows = torch.cat([right.nonzero()[:, 0], wrong.nonzero()[:count, 0]])
+    kept = {name: getattr(judged, name)[rows] for name in ("pixels", "labels", "logits", "indices")}
+    counts = torch.zeros_like(judged.counts)
+    counts.index_put_((kept["labels"], kept["logits"].argmax(1)), torch.tensor(1), accumulate=True)
+    replace(judged, counts=counts, **kept).save(Path("out/bundle/judged.safetensors"))
+    code = f"{LOADING}\nfrom space.app import build\nbuild(shown)\nfrom space.tabs.misclassified import mistakes\n"
+    code += "rows, status, pictures = mistakes(shown, 12)\nprint(len(rows), len(pictures), status)"
+    ended = subprocess.run([sys.executable, "-c", code], cwd="out", capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.startswith(f"{count} {count} **{'1 of 1 mistake' if count else 'No mistakes'}"), ended.stdout
+
+
 def test_images_may_lie_elsewhere(program: Program) -> None:
     trained_on_folders(program)
     Path("images/test").rename("elsewhere")
@@ -407,7 +426,7 @@ def test_a_folder_that_holds_something_else_is_left_alone(program: Program, spac
     Path("out/thesis.txt").write_text("mine")
     outcome = program("export", "--ckpt_path", checkpoint, "--output", "out")
     assert outcome.status == 2
-    assert "holds something else than an exported Space" in outcome.err
+    assert "is not empty, and no exported Space" in outcome.err
     assert [path.name for path in Path("out").iterdir()] == ["thesis.txt"]
 
 

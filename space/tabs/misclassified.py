@@ -38,7 +38,7 @@ class MisclassifiedTab:
         names = self.shown.network.class_names
         self._show = gr.Checkbox(True, label="Show misclassified images")
         with gr.Group():
-            most = max(1, min(_MOST, kept))
+            most = max(2, min(_MOST, kept))  # gradio takes no slider of one value
             self._count = gr.Slider(1, most, min(12, most), step=1, label="How many")
             self._order = gr.Radio(list(_ORDERS), value=_ORDERS[0], label="Order")
             self._seed = gr.Number(0, precision=0, minimum=0, maximum=2**31, label="Seed of the random choice")
@@ -133,5 +133,9 @@ def _summary(judged: Judged, places: list[int | None], count: int, kept: int) ->
     errors = int(cells[true, said].sum())
     if not errors:
         return f"**No mistakes** of this kind among {judged.images:,} images."
-    of = f"{errors:,} mistakes" if kept == errors else f"{kept:,} kept mistakes (there were {errors:,})"
+    of = (
+        f"{errors:,} mistake{'s' * (errors != 1)}"
+        if kept == errors
+        else f"{kept:,} kept mistakes (there were {errors:,})"
+    )
     return f"**{count} of {of}** of this kind among {judged.images:,} images. {SENDING}"
