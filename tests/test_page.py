@@ -363,6 +363,23 @@ def test_a_wide_image_is_cut_or_padded_as_chosen(page: Page) -> None:
 
 
 @needs_browser
+def test_the_button_classifies_anew_and_heatmaps_are_downloaded(page: Page) -> None:
+    upload(page, *write("a.png"))
+    page.get_by_text("1 image classified.").wait_for()
+    second = answers(page).first.locator(".confidence-set").nth(1)
+    asked = page.get_by_text(f"Why {second.inner_text().split()[0]}?")
+    second.click()
+    asked.wait_for()
+    page.get_by_role("button", name="Classify", exact=True).click()
+    asked.wait_for(state="hidden")
+    assert len(labels(answers(page).first)) == 4
+    with page.expect_download() as download:
+        answers(page).first.locator('a[data-testid="download-link"]').nth(1).click()
+    with Image.open(download.value.path()) as picture:
+        assert (picture.format, picture.size) == ("PNG", (224, 224))
+
+
+@needs_browser
 def test_the_eleventh_image_is_told_of(page: Page) -> None:
     upload(page, *write(*(f"{number}.png" for number in range(11))))
     page.get_by_text("10 images classified.").wait_for()
