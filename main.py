@@ -8,6 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from cifar_lit.allocator import keep_freed_memory
 from cifar_lit.errors import InputError
 
 HERE = Path(__file__).parent
@@ -20,6 +21,10 @@ NAMED_IN_YAML = (
     "cifar_lit.data.cifar",
     "cifar_lit.data.folders",
     "cifar_lit.logger",
+    "cifar_lit.optimization.by_kind",
+    "cifar_lit.optimization.lookahead",
+    "cifar_lit.optimization.muon",
+    "cifar_lit.optimization.schedules",
     "callbacks.calibration",
     "callbacks.class_accuracy",
     "callbacks.class_counts",
@@ -89,4 +94,5 @@ def run(args: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
+    keep_freed_memory()
     sys.exit(main())

@@ -29,7 +29,7 @@ class Recipe:
     class_names: The classes; a label is a place in this list.
     image_size: Height and width of the images that it was trained on.
     mean, std: Of each channel, in [0, 1], that its images are normalised with.
-    flip_tta: Whether its logits are averaged with the mirror image's.
+    flip_tta, translate_tta: Which views of an image its logits are averaged over; see ``cifar_lit.models.evaluated``.
     temperature: That its logits are divided by for a calibrated confidence.
     """
 
@@ -39,11 +39,13 @@ class Recipe:
     mean: list[float]
     std: list[float]
     flip_tta: bool = False
+    translate_tta: int = 0
     temperature: float = 1.0
 
     def build(self) -> EvaluatedClassifier:
         """The classifier with fresh weights; see ``build_network`` for what is raised."""
-        return EvaluatedClassifier(PixelNormalization(self.mean, self.std), build_network(self.net), self.flip_tta)
+        normalize = PixelNormalization(self.mean, self.std)
+        return EvaluatedClassifier(normalize, build_network(self.net), self.flip_tta, self.translate_tta)
 
 
 @dataclass(frozen=True)

@@ -97,6 +97,7 @@ def read_classifier(file: Path) -> TrainedClassifier:
     if missing := [name for name in needed if name not in settings]:
         raise InputError(f"{file} is not a checkpoint of this program: its settings lack {', '.join(missing)}")
     found = {name: plain(settings[name]) for name in needed}
+    found["translate_tta"] = settings.get("translate_tta", 0)  # which older checkpoints do not know
     found |= {"net": without_downloads(found["net"]), "image_size": tuple(found["image_size"])}
     try:
         recipe = Recipe(**found, temperature=checkpoint.get("temperature", 1.0))

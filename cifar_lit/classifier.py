@@ -17,7 +17,11 @@ from cifar_lit.errors import InputError
 from cifar_lit.metrics import LossAndAccuracy
 from cifar_lit.models import PixelNormalization
 from cifar_lit.models.evaluated import judged_logits
+from cifar_lit.models.whitening import fit_whitening, whitening_layers
+from cifar_lit.optimization.fused import fused_optimizer
 from cifar_lit.randomness import reseed, run_seed
+
+_WHITENING_IMAGES = 5000  # as in airbench: 4.8 million patches, whose covariance a few numbers describe
 
 
 class Classifier(LightningModule):
@@ -29,9 +33,12 @@ class Classifier(LightningModule):
         optimizer: The optimizer, by its class, without its parameters.
         lr_scheduler: The learning-rate schedule, by its class, without its optimizer. One that takes ``total_steps``
             (OneCycleLR) is told the run's number of steps and moves every step; any other moves every epoch.
-        lr: Peak learning rate, in place of the optimizer's ``lr`` and of OneCycleLR's ``max_lr``.
+        lr: Peak learning rate, in place of the optimizer's ``lr`` and of OneCycleLR's ``max_lr``; where the optimizer
+            has several rates, of its first group, and the others stay in proportion.
         label_smoothing: Share of the target that is spread over all classes. Szegedy et al. 2015, arXiv:1512.00567.
         flip_tta: Average the logits of each image and its mirror image when evaluating.
+        translate_tta: Average the logits over the image and the same moved by so many pixels up and left, and down and
+            right, when evaluating (with flip_tta: and their mirror images); 0 for none.
         channels_last: Keep images and weights in channels-last order, which is faster on CPUs and GPUs.
         compile: Compile the network with torch.compile (pays on GPUs).
         num_classes: Number of classes; set from the data.
@@ -49,6 +56,7 @@ class Classifier(LightningModule):
         lr: float | None = None,
         label_smoothing: float = 0.0,
         flip_tta: bool = False,
+        translate_tta: int = 0,
         channels_last: bool = True,
         compile: bool = False,
         num_classes: int = 10,
@@ -60,11 +68,14 @@ class Classifier(LightningModule):
         super().__init__()
         if not 0 <= label_smoothing < 1:
             raise InputError(f"model.label_smoothing must be at least 0 and below 1, got {label_smoothing}")
+        if translate_tta < 0:
+            raise InputError(f"model.translate_tta must be at least 0, got {translate_tta}")
         self.save_hyperparameters()
         self.net = net
         self.normalize = PixelNormalization(mean, std)
         self.optimizer, self.lr_scheduler, self.lr = optimizer, lr_scheduler, lr
-        self.label_smoothing, self.flip_tta = label_smoothing, flip_tta
+        self.label_smoothing = label_smoothing
+        self.flip_tta, self.translate_tta = flip_tta, translate_tta
         self.num_classes = num_classes
         self.class_names = list(class_names) or [str(label) for label in range(num_classes)]
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -130,6 +141,12 @@ class Classifier(LightningModule):
                 " (an argument named num_classes is set by itself; a function that takes it as a keyword gets it"
                 f" with dict_kwargs: {{num_classes: {self.num_classes}}})"
             )
+
+    def on_fit_start(self) -> None:
+        """Fits the filters that are computed from the data, unless a checkpoint has them."""
+        if whitening_layers(self.net) and self.trainer.ckpt_path is None:
+            pixels = self.trainer.datamodule.train_set.sample(_WHITENING_IMAGES)
+            fit_whitening(self.net, self.inputs_of(pixels.to(self.device)))
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch; every ``log_every_n_steps`` steps the mean loss since the last time is logged."""
@@ -202,8 +219,8 @@ class Classifier(LightningModule):
         self._log_epoch("test", "evaluated")
 
     def evaluate(self, pixels: Tensor) -> Tensor:
-        """Logits float32 (N, classes) as they are judged: with the mirror image's, if so chosen."""
-        return judged_logits(self, pixels, self.flip_tta)
+        """Logits float32 (N, classes) as they are judged: averaged over views of the image, if so chosen."""
+        return judged_logits(self, pixels, self.flip_tta, self.translate_tta)
 
     def _log_epoch(self, split: str, name: str) -> None:
         loss, accuracy = self._tallies[name].compute()
@@ -231,11 +248,20 @@ class Classifier(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimizer and, if there is one, its schedule, told the run's number of steps where it takes that."""
-        peak = {} if self.lr is None else {"lr": self.lr}
-        optimizer = self.optimizer(self.parameters(), **peak)
+        optimizer = self._fresh_optimizer()
+        if self.lr is not None:
+            first = optimizer.param_groups[0]["lr"]
+            for group in optimizer.param_groups:
+                group["lr"] = self.lr if group["lr"] == first else self.lr * group["lr"] / first
         if self.lr_scheduler is None:
             return optimizer
         return {"optimizer": optimizer, "lr_scheduler": self._schedule(optimizer, self.lr_scheduler)}
+
+    def _fresh_optimizer(self) -> Optimizer:
+        weights = [weight for weight in self.parameters() if weight.requires_grad]
+        if self.trainer.gradient_clip_val:  # which Lightning cannot do with a fused one
+            return self.optimizer(weights)
+        return fused_optimizer(self.optimizer, weights)
 
     def _schedule(self, optimizer: Optimizer, lr_scheduler: LRSchedulerCallable) -> dict[str, Any]:
         if not _takes(lr_scheduler, "total_steps"):

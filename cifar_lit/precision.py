@@ -12,11 +12,17 @@ def fastest_precision(accelerator: str) -> Literal["bf16-mixed", "32-true"]:
         accelerator: As Lightning's Trainer takes it: ``auto``, ``cpu``, ``gpu``, ...
     """
     if accelerator != "cpu" and torch.cuda.is_available():
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        native = multiplies_bfloat16(torch.device("cuda"))
     elif accelerator in ("auto", "cpu") and not (accelerator == "auto" and torch.backends.mps.is_available()):
-        # other CPUs emulate it, slower than float32
-        features = torch.cpu.get_capabilities()
-        native = any(features.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+        native = multiplies_bfloat16(torch.device("cpu"))
     else:
         native = False
     return "bf16-mixed" if native else "32-true"
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether the device has instructions for bfloat16; others emulate it, slower than float32."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    features = torch.cpu.get_capabilities() if device.type == "cpu" else {}
+    return any(features.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))

@@ -44,20 +44,30 @@ def reseed(*parts: int | str) -> None:
 class SampleRandom:
     """Random numbers for the samples of a batch, each a function of (seed, epoch, sample's index, draw) alone.
 
+    epoch: The epoch, from 0.
+
     Args:
         seed: The run's seed.
-        epoch: The epoch.
+        epoch: The epoch, from 0.
         indices: int64 (N,), the samples' indices in the data set; the numbers are made on their device.
     """
 
     def __init__(self, seed: int, epoch: int, indices: Tensor) -> None:
-        self._seed, self._epoch, self._indices = seed, epoch, indices
+        self.epoch = epoch
+        self._seed, self._indices = seed, indices
         self._draws = 0
+
+    def coins(self) -> Tensor:
+        """bool (N,), as often true as not: a coin a sample that is thrown once, and shows the same in every epoch."""
+        return (self._hashed(key(self._seed, "coins")) & 1).bool()
 
     def _bits(self) -> Tensor:
         """int64 (N,) of 53 random bits; the next draw at each call."""
         self._draws += 1
-        state = self._indices * _GOLDEN + key(self._seed, self._epoch, self._draws)
+        return self._hashed(key(self._seed, self.epoch, self._draws))
+
+    def _hashed(self, salt: int) -> Tensor:
+        state = self._indices * _GOLDEN + salt
         state = (state ^ _shift_right(state, 30)) * _MIX_1
         state = (state ^ _shift_right(state, 27)) * _MIX_2
         return _shift_right(state ^ _shift_right(state, 31), 11)

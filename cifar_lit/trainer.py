@@ -107,6 +107,12 @@ class Trainer(pl.Trainer):
             raise InputError(f"num_training must be at least 20 for a curve that tells anything, got {num_training}")
         if not 0 < min_lr < max_lr:
             raise InputError(f"min_lr must be above 0 and below max_lr, got {min_lr} and {max_lr}")
+        rates = {group["lr"] for group in model.optimizer(model.parameters()).param_groups}
+        if len(rates) > 1:
+            raise InputError(
+                f"the optimizer has {len(rates)} learning rates ({', '.join(f'{rate:g}' for rate in rates)}), of which"
+                " a search for one tells nothing; try a few values of model.lr, which keeps them in proportion"
+            )
         epochs = self.fit_loop.max_epochs
         self.fit_loop.max_epochs = num_training  # enough even with one batch an epoch, for the search ends by its steps
         model.judges_loss = False  # that of too high a rate may well be NaN

@@ -94,10 +94,10 @@ class Network:
         """Logits (N, C) as they are judged, and heatmaps (1, N, K, H, W)."""
         inputs = self._classifier.inputs_of(pixels)
         wanted = None if classes is None else torch.from_numpy(classes).to(self._device)
-        if not self.recipe.flip_tta:
+        if not (self.recipe.flip_tta or self.recipe.translate_tta):
             return logits_and_heatmaps(self._classifier.net, [layer], inputs, wanted, method)
         with torch.inference_mode():
-            logits = self._classifier(pixels)  # with the mirror image's, which decide what is predicted
+            logits = self._classifier(pixels)  # averaged over views, which decide what is predicted
         wanted = logits.argmax(1, keepdim=True) if wanted is None else wanted
         return logits, heatmaps(self._classifier.net, [layer], inputs, wanted, method)
 

@@ -1,12 +1,20 @@
 import pytest
 import torch
 
-from cifar_lit.data.augment import Augmentation, Cutout, HorizontalFlip, RandomCrop
+from cifar_lit.data.augment import (
+    AlternatingFlip,
+    Augmentation,
+    Cutout,
+    HorizontalFlip,
+    ProgressiveResizing,
+    RandomCrop,
+)
 from cifar_lit.errors import InputError
 from cifar_lit.randomness import SampleRandom
 
 MEAN = (0.5, 0.25, 0.75)
-AUGMENTATIONS = [RandomCrop(2), RandomCrop(2, "edge"), RandomCrop(2, "black"), HorizontalFlip(), Cutout(3)]
+CROPS = [RandomCrop(2, mode) for mode in ("reflect", "edge", "black", "mean")]
+AUGMENTATIONS = [*CROPS, HorizontalFlip(), AlternatingFlip(), Cutout(3)]
 
 
 def pixels_and_random(count: int = 64) -> tuple[torch.Tensor, SampleRandom]:
@@ -30,6 +38,44 @@ def test_crop_is_a_window_of_the_padded_image_and_reaches_every_place() -> None:
         assert len(found) == 1
         places.add(found[0])
     assert len(places) == 9
+
+
+def test_crop_can_add_the_mean_colour() -> None:
+    pixels, random = pixels_and_random(400)
+    pixels[:] = 7
+    border = RandomCrop(1, "mean")(pixels, random, MEAN)
+    colours = {tuple(colour) for colour in border.permute(0, 2, 3, 1).flatten(0, 2).tolist()}
+    assert colours == {(7, 7, 7), (128, 64, 191)}
+
+
+def test_alternating_flip_shows_each_image_both_ways_in_two_epochs() -> None:
+    pixels, _ = pixels_and_random(400)
+    shown = [AlternatingFlip()(pixels, SampleRandom(0, epoch, torch.arange(400)), MEAN) for epoch in range(4)]
+    mirrored = [(image == pixels.flip(-1)).flatten(1).all(1) for image in shown]
+    assert 150 < int(mirrored[0].sum()) < 250
+    assert bool((mirrored[0] ^ mirrored[1]).all())
+    assert torch.equal(shown[0], shown[2])
+    assert torch.equal(shown[1], shown[3])
+    other_seed = AlternatingFlip()(pixels, SampleRandom(1, 0, torch.arange(400)), MEAN)
+    assert not torch.equal(shown[0], other_seed)
+
+
+def test_progressive_resizing_shrinks_the_epochs_of_its_list() -> None:
+    pixels = torch.arange(0, 256, 8, dtype=torch.uint8).expand(2, 3, 32, 32)  # a ramp from left to right
+    sizes = [
+        ProgressiveResizing([16, 24, 32])(pixels, SampleRandom(0, epoch, torch.arange(2)), MEAN) for epoch in range(5)
+    ]
+    assert [tuple(image.shape[2:]) for image in sizes] == [(16, 16), (24, 24), (32, 32), (32, 32), (32, 32)]
+    assert all(image.dtype == torch.uint8 for image in sizes)
+    columns = sizes[0][0, 0, 0].float()
+    # in the middle, each of the 16 columns is as bright as the two that it stands for
+    torch.testing.assert_close(columns[2:-2], pixels[0, 0, 0].float().view(16, 2).mean(1)[2:-2], atol=1, rtol=0)
+
+
+@pytest.mark.parametrize("sizes", [[], [4, 32]])
+def test_progressive_resizing_refuses_sizes_that_no_network_takes(sizes: list[int]) -> None:
+    with pytest.raises(InputError, match="8 and more pixels"):
+        ProgressiveResizing(sizes)
 
 
 def test_flip_mirrors_about_half_of_the_images_and_leaves_the_others() -> None:

@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -54,6 +55,15 @@ def test_flip_averaging_does_not_care_which_way_an_image_looks() -> None:
     plain = classifier()
     average = (plain(pixels()) + plain(pixels().flip(-1))) / 2
     torch.testing.assert_close(model.evaluate(pixels()), average)
+
+
+def test_translation_averages_three_places_with_the_weights_of_its_source() -> None:
+    model, plain = classifier(translate_tta=2, flip_tta=True), classifier(flip_tta=True)
+    padded = torch.from_numpy(np.pad(pixels().numpy(), [(0, 0), (0, 0), (2, 2), (2, 2)], mode="reflect"))
+    moved = [padded[..., :32, :32], padded[..., 4:, 4:]]
+    expected = plain.evaluate(pixels()) / 2 + sum(plain.evaluate(view) for view in moved) / 4
+    torch.testing.assert_close(model.evaluate(pixels()), expected)
+    assert not torch.allclose(model.evaluate(pixels()), plain.evaluate(pixels()))
 
 
 def test_channels_last_changes_the_layout_and_nothing_else() -> None:

@@ -1,3 +1,4 @@
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -8,8 +9,9 @@ from torch import nn
 
 from cifar_lit import models
 from cifar_lit.errors import InputError
-from cifar_lit.models import PixelNormalization, ResNet9, ResNet18, TinyNet, WideResNet
+from cifar_lit.models import AirbenchNet, PixelNormalization, ResNet9, ResNet18, TinyNet, WideResNet
 from cifar_lit.models.recipe import build_network
+from cifar_lit.models.whitening import WhiteningConv, fit_whitening, whitening_layers
 from tests.conftest import ROOT
 
 # The systems' networks, whose parameters were counted in their own code; WRN-28-10 is "36.5M" in the paper's table 4
@@ -21,6 +23,8 @@ NETWORKS = {
     "S4": (lambda: ResNet9(bias=True, relu_before_add=True, dropout=0.05), 6_575_370),
     "WRN-28-10": (lambda: WideResNet(depth=28, width=10), 36_479_194),
     "WRN-16-4": (WideResNet, 2_748_890),
+    "airbench94": (AirbenchNet, 1_972_792),  # 1.97 million in arXiv:2404.00498
+    "airbench96": (lambda: AirbenchNet(widths=(128, 512, 512), depth=3), 12_721_208),
     "tiny": (TinyNet, 1_586),
 }
 
@@ -36,10 +40,58 @@ def test_every_public_network_has_a_pinned_count() -> None:
     assert {type(make()) for make, _ in NETWORKS.values()} == public
 
 
-@pytest.mark.parametrize("network", [ResNet9, ResNet18, WideResNet, TinyNet])
+@pytest.mark.parametrize("network", [AirbenchNet, ResNet9, ResNet18, WideResNet, TinyNet])
 @pytest.mark.parametrize("size", [(32, 32), (48, 40)])
 def test_logits_have_one_column_a_class_for_any_image_size(network: type[nn.Module], size: tuple[int, int]) -> None:
     assert network(num_classes=7)(torch.randn(2, 3, *size)).shape == (2, 7)
+
+
+def smooth_images(count: int) -> torch.Tensor:
+    """float (count, 3, 16, 16) whose neighbouring pixels are alike, as in photographs."""
+    noise = torch.randn(count, 3, 18, 18, generator=torch.Generator().manual_seed(0))
+    return nn.functional.avg_pool2d(noise, 3, stride=1) * torch.tensor([1.0, 2.0, 0.5]).view(3, 1, 1)
+
+
+def test_whitening_makes_patches_uncorrelated_and_of_unit_variance() -> None:
+    images = smooth_images(600)
+    layer = WhiteningConv(eps=0.0)
+    layer.fit(images)
+    with torch.no_grad():
+        outputs = nn.functional.conv2d(images, layer.weight).transpose(0, 1).flatten(1)  # (24, N * places)
+    moments = outputs[:12] @ outputs[:12].T / outputs.shape[1]
+    torch.testing.assert_close(moments, torch.eye(12), atol=1e-3, rtol=0)
+    torch.testing.assert_close(outputs[12:], -outputs[:12])
+    assert not layer.weight.requires_grad
+    assert layer.bias is not None
+    assert layer.bias.requires_grad
+
+
+def test_whitening_filters_equal_the_bare_scripts() -> None:
+    spec = importlib.util.spec_from_file_location("airbench94", ROOT / "benchmarks" / "scripts" / "airbench94.py")
+    assert spec is not None
+    assert spec.loader is not None
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    net = AirbenchNet()
+    fit_whitening(net, smooth_images(300))
+    [layer] = whitening_layers(net)
+    signs = (layer.weight * script.whitening(smooth_images(300))).flatten(1).sum(1).sign()  # an eigenvector has no sign
+    expected = script.whitening(smooth_images(300)) * signs.view(-1, 1, 1, 1)
+    torch.testing.assert_close(layer.weight.detach(), expected, atol=1e-2, rtol=1e-2)
+
+
+def test_airbench_group_hands_its_inputs_on_before_it_is_trained() -> None:
+    convolution = AirbenchNet().groups[0].first[0]
+    inputs = torch.randn(2, 24, 8, 8)
+    torch.testing.assert_close(convolution(inputs)[:, :24], inputs)
+
+
+def test_airbench96_has_a_shortcut_and_airbench94_has_none() -> None:
+    for depth in (2, 3):
+        group = AirbenchNet(widths=(8, 8, 8), depth=depth).groups[1].eval()
+        nn.init.zeros_(group.branch[-2].weight)  # so that the branch gives nothing
+        silent = bool((group(torch.randn(2, 8, 8, 8)) == 0).all())
+        assert silent is (depth == 2)
 
 
 def test_residual_ends_with_relu_only_where_it_comes_after_the_addition() -> None:

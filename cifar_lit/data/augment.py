@@ -21,7 +21,7 @@ class Augmentation(ABC):
 
     @abstractmethod
     def __call__(self, pixels: Tensor, random: SampleRandom, mean: Sequence[float]) -> Tensor:
-        """Augmented pixels of the same shape.
+        """Augmented pixels, of the same shape but where an augmentation says otherwise.
 
         Args:
             pixels: uint8 (N, C, H, W), 0 to 255; left as they are.
@@ -35,25 +35,33 @@ class RandomCrop(Augmentation):
 
     Args:
         padding: Pixels added at each side; the image moves by up to as many in each direction.
-        mode: What is added: the image mirrored at its edge, the edge repeated, or black.
+        mode: What is added: the image mirrored at its edge, the edge repeated, black, or the data's mean colour.
     """
 
-    def __init__(self, padding: int = 4, mode: Literal["reflect", "edge", "black"] = "reflect") -> None:
+    def __init__(self, padding: int = 4, mode: Literal["reflect", "edge", "black", "mean"] = "reflect") -> None:
         if padding < 1:
             raise InputError(
                 f"RandomCrop: padding must be at least 1, got {padding}; remove RandomCrop to switch it off"
             )
         self.padding = padding
-        self.mode = {"reflect": "reflect", "edge": "replicate", "black": "constant"}[mode]
+        self.mode = mode
 
     def __call__(self, pixels: Tensor, random: SampleRandom, mean: Sequence[float]) -> Tensor:
         """Images moved by up to ``padding`` pixels."""
         batch, _, height, width = pixels.shape
         places = 2 * self.padding + 1
         down, right = random.integers(0, places), random.integers(0, places)
-        padded = F.pad(pixels, [self.padding] * 4, mode=self.mode)
+        padded = self._padded(pixels, mean)
         windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # a view (N, C, places, places, H, W)
         return windows[torch.arange(batch, device=pixels.device), :, down, right]
+
+    def _padded(self, pixels: Tensor, mean: Sequence[float]) -> Tensor:
+        sides = [self.padding] * 4
+        if self.mode == "mean":
+            padded = F.pad(pixels, sides)
+            inside = F.pad(torch.ones(pixels.shape[-2:], dtype=torch.bool, device=pixels.device), sides)
+            return torch.where(inside, padded, _colour(mean, pixels))
+        return F.pad(pixels, sides, mode={"reflect": "reflect", "edge": "replicate", "black": "constant"}[self.mode])
 
 
 class HorizontalFlip(Augmentation):
@@ -69,6 +77,20 @@ class HorizontalFlip(Augmentation):
     def __call__(self, pixels: Tensor, random: SampleRandom, mean: Sequence[float]) -> Tensor:
         """Images of which some are mirrored."""
         flipped = (random.uniform() < self.p).view(-1, 1, 1, 1)
+        return torch.where(flipped, pixels.flip(-1), pixels)
+
+
+class AlternatingFlip(Augmentation):
+    """Mirrors each image left to right in every second epoch: a random half in the even ones, the others in the odd.
+
+    So every two epochs show each image both ways, which random flips leave to chance.
+
+    Source: K. Jordan 2024, arXiv:2404.00498, section 3.6.
+    """
+
+    def __call__(self, pixels: Tensor, random: SampleRandom, mean: Sequence[float]) -> Tensor:
+        """Images of which some are mirrored."""
+        flipped = (random.coins() ^ bool(random.epoch % 2)).view(-1, 1, 1, 1)
         return torch.where(flipped, pixels.flip(-1), pixels)
 
 
@@ -100,8 +122,36 @@ class Cutout(Augmentation):
         rows = _between(height, top, self.size) & chosen.view(-1, 1)  # (N, H)
         columns = _between(width, left, self.size)  # (N, W)
         covered = (rows.unsqueeze(2) & columns.unsqueeze(1)).unsqueeze(1)  # (N, 1, H, W)
-        colour = torch.tensor([round(255 * channel) for channel in mean], dtype=torch.uint8, device=pixels.device)
-        return torch.where(covered, colour.view(-1, 1, 1), pixels)
+        return torch.where(covered, _colour(mean, pixels), pixels)
+
+
+class ProgressiveResizing(Augmentation):
+    """Trains the first epochs on smaller images, which costs less, when what is learnt is coarse anyway.
+
+    Args:
+        sizes: Side of the images in each epoch, from the first; after the last of the list, all have their full size.
+
+    Source: J. Howard, fast.ai's DAWNBench entry (2018), https://www.fast.ai/posts/2018-04-30-dawnbench-fastai.html
+    """
+
+    def __init__(self, sizes: list[int]) -> None:
+        if not sizes or min(sizes) < 8:
+            raise InputError(f"ProgressiveResizing: sizes must be a list of sides of 8 and more pixels, got {sizes}")
+        self.sizes = sizes
+
+    def __call__(self, pixels: Tensor, random: SampleRandom, mean: Sequence[float]) -> Tensor:
+        """The images, uint8 (N, C, size, size), in the epochs of the list; after them, as they are."""
+        if random.epoch >= len(self.sizes) or self.sizes[random.epoch] == pixels.shape[-1]:
+            return pixels
+        size = self.sizes[random.epoch]
+        small = F.interpolate(pixels.float(), (size, size), mode="bilinear", antialias=True)
+        return small.round().clamp(0, 255).to(torch.uint8)
+
+
+def _colour(mean: Sequence[float], pixels: Tensor) -> Tensor:
+    """uint8 (C, 1, 1), the data's mean colour, beside pixels."""
+    colour = torch.tensor([round(255 * channel) for channel in mean], dtype=torch.uint8, device=pixels.device)
+    return colour.view(-1, 1, 1)
 
 
 def _between(length: int, start: Tensor, size: int) -> Tensor:

@@ -49,10 +49,19 @@ class ImageDataset(Dataset[Batch]):
         rows: int64 (n,), the rows of ``images`` that belong to this data set.
         pipeline: Augments a batch of pixels (uint8 (N, 3, H, W)), given a seed.
         seed: The run's seed, for the pipeline.
+        indices: int64 (n,), what the rows are called in a batch, where that is not their place in ``images``.
     """
 
-    def __init__(self, images: LabelledImages, rows: Tensor, pipeline: Pipeline | None = None, seed: int = 0) -> None:
+    def __init__(
+        self,
+        images: LabelledImages,
+        rows: Tensor,
+        pipeline: Pipeline | None = None,
+        seed: int = 0,
+        indices: Tensor | None = None,
+    ) -> None:
         self.images, self.rows, self.pipeline, self.seed = images, rows, pipeline, seed
+        self.indices = rows if indices is None else indices
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -62,14 +71,20 @@ class ImageDataset(Dataset[Batch]):
         """int64 (n,), the labels in order."""
         return self.images.labels[self.rows]
 
+    def sample(self, count: int) -> Tensor:
+        """Pixels uint8 (up to ``count``, 3, H, W), not augmented, taken evenly from all."""
+        step = max(1, len(self) // count)
+        return self.images.pixels[self.rows[::step][:count]]
+
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Batch:
         """The batch of the samples at these (epoch, position) pairs."""
-        rows = self.rows[torch.tensor([position for _, position in keys])]
+        positions = torch.tensor([position for _, position in keys]).to(self.rows.device, non_blocking=True)
+        rows = self.rows[positions]
         pixels = self.images.pixels[rows]
         if self.pipeline is not None:
             epoch, position = keys[0]
             pixels = self.pipeline(pixels, key(self.seed, epoch, position))
-        return Batch(pixels, self.images.labels[rows], rows)
+        return Batch(pixels, self.images.labels[rows], self.indices[positions])
 
 
 def as_is(batch: Any) -> Any:

@@ -13,6 +13,7 @@ from cifar_lit.data.augment import Augmentation
 from cifar_lit.data.batches import Batch, EpochSampler, ImageDataset, LabelledImages, Pipeline, as_is
 from cifar_lit.data.mixing import Mixing
 from cifar_lit.data.pipeline import AlbumentationsPipeline
+from cifar_lit.data.residence import resident
 from cifar_lit.data.splits import hold_out
 from cifar_lit.errors import InputError
 from cifar_lit.randomness import SampleRandom, key, run_seed
@@ -33,7 +34,9 @@ class ImageDataModule(LightningDataModule, ABC):
         split_seed: Chooses which images are held out; the run's seed does not.
         augment: Augmentations of whole batches, on the device, in this order: the fast route.
         albumentations: Albumentations transforms of single images, in the loader's workers, in this order, each a
-            name with its arguments, e.g. ``[{HorizontalFlip: {p: 0.5}}]``; they come before ``augment``.
+            name with its arguments, e.g. ``[{HorizontalFlip: {p: 0.5}}]``.
+        route: ``batched`` leaves out ``albumentations``, ``per_sample`` leaves out ``augment``; ``both`` has
+            ``albumentations`` first.
         mixup: Alpha of mixup (0.2 is usual for CIFAR); 0 switches it off. Zhang et al. 2017, arXiv:1710.09412.
         cutmix: Alpha of CutMix (1 is usual); 0 switches it off. With mixup as well, each batch gets one of the two.
             Yun et al. 2019, arXiv:1905.04899.
@@ -49,6 +52,7 @@ class ImageDataModule(LightningDataModule, ABC):
         split_seed: int = 0,
         augment: list[Augmentation] | None = None,
         albumentations: list[dict[str, Any]] | None = None,
+        route: Literal["batched", "per_sample", "both"] = "both",
         mixup: float = 0.0,
         cutmix: float = 0.0,
         num_workers: int = 0,
@@ -67,8 +71,9 @@ class ImageDataModule(LightningDataModule, ABC):
                 f" got {num_workers}, {mixup} and {cutmix}"
             )
         self.batch_size, self.num_workers = batch_size, num_workers
-        self.augment = augment or []
-        self._albumentations, self._mixup, self._cutmix = albumentations, mixup, cutmix
+        self.augment = [] if augment is None or route == "per_sample" else augment
+        self._albumentations = None if route == "batched" else albumentations
+        self._mixup, self._cutmix = mixup, cutmix
         self._val_fraction, self._split_seed = val_fraction, split_seed
         self._mean, self._std = mean, std
 
@@ -158,22 +163,24 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def _loader(self, dataset: ImageDataset, *, training: bool) -> DataLoader[Batch]:
         trainer = self.trainer
-        sampler = EpochSampler(
-            dataset,
-            shuffle=training,
-            seed=run_seed(),
-            processes=trainer.world_size if trainer else 1,
-            rank=trainer.global_rank if trainer else 0,
-            pad=training,
-        )
+        processes, rank = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
+        seed = run_seed()
+        resides = False
+        if trainer:
+            # validation counts each image once, so its images are not shared out, which may repeat some
+            dataset, shared = resident(dataset, trainer.strategy.root_device, rank, processes if training else 1)
+            resides = dataset.images.pixels.device.type != "cpu"
+            if shared:  # each process shuffles what it has
+                seed, processes, rank = key("share", seed, rank), 1, 0
+        workers = 0 if resides else self.num_workers
         return DataLoader(
             dataset,
             batch_size=self.batch_size,
-            sampler=sampler,
+            sampler=EpochSampler(dataset, shuffle=training, seed=seed, processes=processes, rank=rank, pad=training),
             collate_fn=as_is,
-            num_workers=self.num_workers,
-            pin_memory=torch.cuda.is_available(),
-            persistent_workers=self.num_workers > 0,
+            num_workers=workers,
+            pin_memory=torch.cuda.is_available() and not resides,
+            persistent_workers=workers > 0,
         )
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:

@@ -1,11 +1,12 @@
 """Networks in pure PyTorch: normalised images (N, 3, H, W) in, logits (N, num_classes) out."""
 
+from cifar_lit.models.airbench import AirbenchNet
 from cifar_lit.models.normalization import PixelNormalization
 from cifar_lit.models.resnet9 import ResNet9
 from cifar_lit.models.resnet18 import ResNet18
 from cifar_lit.models.tiny import TinyNet
 from cifar_lit.models.wide_resnet import WideResNet
 
-NETWORKS = ("ResNet9", "ResNet18", "TinyNet", "WideResNet")  # that a recipe may name
+NETWORKS = ("AirbenchNet", "ResNet9", "ResNet18", "TinyNet", "WideResNet")  # that a recipe may name
 
-__all__ = ["NETWORKS", "PixelNormalization", "ResNet9", "ResNet18", "TinyNet", "WideResNet"]
+__all__ = ["NETWORKS", "AirbenchNet", "PixelNormalization", "ResNet9", "ResNet18", "TinyNet", "WideResNet"]

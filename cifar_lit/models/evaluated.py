@@ -1,15 +1,16 @@
 """A trained network as it is judged and shown: pixels in, logits out, nothing else of its training."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifar_lit.models.normalization import PixelNormalization
 
 
 class EvaluatedClassifier(nn.Module):
-    """A trained classifier as it is judged: pixels in, logits out, averaged with the mirror image's if so chosen.
+    """A trained classifier as it is judged: pixels in, logits out, averaged over views of the image if so chosen.
 
     Its weights have the names that they have in a checkpoint.
 
@@ -17,15 +18,19 @@ class EvaluatedClassifier(nn.Module):
         normalize: Scales and normalises the pixels.
         net: The network.
         flip_tta: Whether to average over the image and its mirror image.
+        translate_tta: Pixels by which the image is moved for further views; 0 for none.
     """
 
-    def __init__(self, normalize: PixelNormalization, net: nn.Module, flip_tta: bool = False) -> None:
+    def __init__(
+        self, normalize: PixelNormalization, net: nn.Module, flip_tta: bool = False, translate_tta: int = 0
+    ) -> None:
         super().__init__()
-        self.normalize, self.net, self.flip_tta = normalize, net, flip_tta
+        self.normalize, self.net = normalize, net
+        self.flip_tta, self.translate_tta = flip_tta, translate_tta
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Logits float32 (N, classes) of pixels uint8 (N, 3, H, W)."""
-        return judged_logits(lambda seen: self.net(self.inputs_of(seen)), pixels, self.flip_tta)
+        return judged_logits(lambda seen: self.net(self.inputs_of(seen)), pixels, self.flip_tta, self.translate_tta)
 
     def inputs_of(self, pixels: Tensor) -> Tensor:
         """What the network takes, float (N, 3, H, W), of pixels (N, 3, H, W), 0 to 255."""
@@ -33,13 +38,42 @@ class EvaluatedClassifier(nn.Module):
         return inputs.contiguous(memory_format=torch.channels_last)  # which is faster on CPUs and GPUs
 
 
-def judged_logits(logits_of: Callable[[Tensor], Tensor], pixels: Tensor, flip_tta: bool) -> Tensor:
-    """Logits float32 (N, classes) as they are judged: with the mirror image's, if so chosen.
+def judged_logits(logits_of: Callable[[Tensor], Tensor], pixels: Tensor, flip_tta: bool, translate_tta: int) -> Tensor:
+    """Logits float32 (N, classes) as they are judged: averaged over views of each image, if so chosen.
 
     Args:
         logits_of: Gives logits (N, classes) of pixels.
         pixels: uint8 (N, 3, H, W).
         flip_tta: Whether to average over the image and its mirror image.
+        translate_tta: Pixels by which the image is moved for further views; 0 for none.
     """
-    logits = logits_of(pixels).float()
-    return (logits + logits_of(pixels.flip(-1)).float()) / 2 if flip_tta else logits
+    return sum(
+        (weight * logits_of(view).float() for weight, view in views(pixels, flip_tta, translate_tta)),
+        start=torch.zeros((), device=pixels.device),
+    )
+
+
+def views(pixels: Tensor, flip: bool, translate: int) -> Iterator[tuple[float, Tensor]]:
+    """The views of images that their logits are averaged over, each with its weight; the weights sum to 1.
+
+    Args:
+        pixels: uint8 (N, 3, H, W).
+        flip: Whether to add the mirror image of every view, with the same weight.
+        translate: How many pixels to move the image up and left, and down and right, for two views that weigh half
+            together; the border mirrors the image. 0 for none.
+
+    Source: the test-time augmentation of K. Jordan 2024, arXiv:2404.00498, section 3.5.
+    """
+    placed = [(1.0, pixels)]
+    if translate:
+        height, width = pixels.shape[-2:]
+        padded = F.pad(pixels, [translate] * 4, mode="reflect")
+        far = 2 * translate
+        moved = [padded[..., :height, :width], padded[..., far : far + height, far : far + width]]
+        placed = [(0.5, pixels), *((0.25, view) for view in moved)]
+    for weight, view in placed:
+        if flip:
+            yield weight / 2, view
+            yield weight / 2, view.flip(-1)
+        else:
+            yield weight, view

@@ -1,0 +1,65 @@
+"""Images kept on the device that trains on them, so that no batch has to travel there."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from cifar_lit.data.batches import ImageDataset, LabelledImages
+
+_SHARE = 0.5  # of the device's free memory that images may take; the network needs the rest
+
+
+def resident(dataset: ImageDataset, device: torch.device, rank: int, processes: int) -> tuple[ImageDataset, bool]:
+    """The data set with its images on the device, if there is room.
+
+    Args:
+        dataset: Whose images are in memory.
+        device: Where they are needed.
+        rank: This process's number.
+        processes: How many there are, each with a device.
+
+    Returns:
+        The data set, and whether it holds this process's share of the images alone.
+    """
+    pixels = dataset.images.pixels
+    needed = len(dataset) * pixels[0].numel() * pixels.element_size()
+    where = placement(needed, free_memory(device), processes)
+    if where == "host" or dataset.pipeline is not None:  # albumentations needs them in the loader
+        return dataset, False
+    rows = dataset.rows
+    if where == "shard":  # of equal lengths, since all processes take as many steps
+        rows = torch.cat([rows, rows[: -len(rows) % processes]])[rank::processes]
+    images = LabelledImages(_moved(pixels, rows, device), dataset.images.labels[rows].to(device))
+    own = ImageDataset(images, torch.arange(len(rows), device=device), None, dataset.seed, rows.to(device))
+    return own, where == "shard"
+
+
+def placement(needed: int, free: int, processes: int) -> Literal["whole", "shard", "host"]:
+    """Where images go: all on each device, a share of them on each, or nowhere but in the host's memory.
+
+    Args:
+        needed: Bytes of all images.
+        free: Bytes that are free on the device.
+        processes: How many share the images.
+
+    >>> placement(100, 200, 4), placement(101, 200, 4), placement(401, 200, 4)
+    ('whole', 'shard', 'host')
+    """
+    room = _SHARE * free
+    if needed <= room:
+        return "whole"
+    return "shard" if processes > 1 and needed / processes <= room else "host"
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that are free on an accelerator; 0 for the CPU, whose memory the images are in already."""
+    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+
+
+def _moved(pixels: Tensor, rows: Tensor, device: torch.device) -> Tensor:
+    """The chosen images on the device, moved block by block, so that the host never holds a second copy."""
+    moved = torch.empty(len(rows), *pixels.shape[1:], dtype=pixels.dtype, device=device)
+    for to, chosen in zip(moved.split(4096), rows.split(4096), strict=True):
+        to.copy_(pixels[chosen])
+    return moved

@@ -1,0 +1,208 @@
+import importlib.util
+import itertools
+from collections.abc import Callable
+from copy import deepcopy
+from functools import partial
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.optim import SGD, Adam
+
+from cifar_lit.errors import InputError
+from cifar_lit.optimization.by_kind import OptimizerByKind
+from cifar_lit.optimization.fused import fused_optimizer
+from cifar_lit.optimization.lookahead import Lookahead
+from cifar_lit.optimization.muon import ConvMuon, orthogonal
+from cifar_lit.optimization.schedules import TriangularLR
+from tests.conftest import ROOT, Outcome, equal, weights
+
+Fit = Callable[..., Path]
+Program = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="module")
+def script() -> ModuleType:
+    """The bare script, which shares no code with this project."""
+    spec = importlib.util.spec_from_file_location("airbench94", ROOT / "benchmarks" / "scripts" / "airbench94.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def steps_of(optimizer: torch.optim.Optimizer, weight: nn.Parameter, gradients: torch.Tensor) -> torch.Tensor:
+    for gradient in gradients:
+        weight.grad = gradient.clone()
+        optimizer.step()
+    return weight.detach()
+
+
+def test_muon_equals_torchs_for_matrices() -> None:
+    gradients, start = torch.randn(3, 20, 50), torch.randn(20, 50)
+    ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    found = steps_of(ConvMuon([ours], lr=0.1, momentum=0.6, ns_steps=5, keep_norm=False), ours, gradients)
+    reference = torch.optim.Muon([theirs], lr=0.1, momentum=0.6, ns_steps=5, weight_decay=0.0)
+    # both round to bfloat16, of 8 bits, on the way
+    torch.testing.assert_close(found, steps_of(reference, theirs, gradients), atol=5e-3, rtol=0)
+
+
+def test_muon_of_filters_equals_the_bare_scripts(script: ModuleType) -> None:
+    gradients, start = torch.randn(3, 24, 8, 3, 3), torch.randn(24, 8, 3, 3)
+    ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    found = steps_of(ConvMuon([ours], lr=0.24, momentum=0.6), ours, gradients)
+    reference = steps_of(script.Muon([theirs], lr=0.24, momentum=0.6), theirs, gradients)
+    torch.testing.assert_close(found, reference, atol=5e-3, rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(10, 40), (40, 10)])
+def test_orthogonal_brings_all_singular_values_near_1(shape: tuple[int, int]) -> None:
+    matrix = torch.randn(*shape)
+    values = torch.linalg.svdvals(orthogonal(matrix, 5).float())
+    assert 0.5 < float(values.min()) <= float(values.max()) < 1.3
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    found, nearest = orthogonal(matrix, 5).float().flatten(), (left @ right).flatten()
+    assert float(nn.functional.cosine_similarity(found, nearest, 0)) > 0.98
+
+
+@pytest.mark.parametrize("rate", [0, 3, 7, 20])
+def test_triangle_is_two_straight_lines(rate: int) -> None:
+    weight = nn.Parameter(torch.zeros(1))
+    optimizer = SGD([{"params": [weight], "lr": 2.0}])
+    schedule = TriangularLR(optimizer, total_steps=20, start=0.2, peak=0.25, end=0.07)
+    for _ in range(rate):
+        optimizer.step()
+        schedule.step()
+    assert schedule.get_last_lr()[0] == pytest.approx(2 * np.interp(rate, [0, 5, 20], [0.2, 1, 0.07]))
+
+
+def test_triangle_without_a_rise_only_falls() -> None:
+    optimizer = SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+    assert TriangularLR(optimizer, 10, start=1, peak=0, end=0).factor(0) == 1
+    assert TriangularLR(optimizer, 10, start=0.2, peak=0, end=0).factor(0) == 1
+
+
+def by_kind(net: nn.Module) -> OptimizerByKind:
+    return OptimizerByKind(net.parameters(), partial(ConvMuon, lr=0.2), partial(SGD, lr=3.0), partial(SGD, lr=5.0))
+
+
+def small_net() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+
+
+def test_each_kind_of_weights_has_its_optimizer_and_the_schedule_scales_all_rates() -> None:
+    net = small_net()
+    optimizer = by_kind(net)
+    of = {id(weight): group["lr"] for group in optimizer.param_groups for weight in group["params"]}
+    assert [of[id(weight)] for weight in net.parameters()] == [0.2, 5.0, 5.0, 5.0, 3.0, 5.0]
+    schedule = TriangularLR(optimizer, total_steps=10, start=1, peak=0, end=0)
+    before = net[3].weight.detach().clone()
+    for weight in net.parameters():
+        weight.grad = torch.ones_like(weight)
+    optimizer.step()
+    schedule.step()
+    optimizer.step()
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.18, 2.7, 4.5])
+    torch.testing.assert_close(net[3].weight.detach(), before - 3.0 - 2.7)
+
+
+def test_an_optimizer_by_kind_goes_on_from_its_saved_state() -> None:
+    first, second = small_net(), small_net()
+    one, other = by_kind(first), by_kind(second)
+    gradients = [torch.randn_like(weight) for weight in first.parameters()]
+
+    def step(net: nn.Module, optimizer: OptimizerByKind) -> None:
+        for weight, gradient in zip(net.parameters(), gradients, strict=True):
+            weight.grad = gradient.clone()
+        optimizer.step()
+
+    step(first, one)
+    second.load_state_dict(first.state_dict())
+    other.load_state_dict(deepcopy(one.state_dict()))  # torch shares its tensors otherwise
+    for group in itertools.chain(one.param_groups, other.param_groups):  # a schedule must still reach the parts
+        group["lr"] *= 0.5
+    step(first, one)
+    step(second, other)
+    assert equal(first.state_dict(), second.state_dict())
+    assert not equal(first.state_dict(), small_net().state_dict())
+
+
+def test_a_network_without_filters_is_refused() -> None:
+    with pytest.raises(InputError, match="no filters"):
+        by_kind(nn.Sequential(nn.Linear(3, 2)))
+
+
+def test_muon_refuses_vectors() -> None:
+    with pytest.raises(InputError, match="two and more dimensions"):
+        ConvMuon(small_net().parameters())
+
+
+@pytest.mark.parametrize(("factory", "fused"), [(Adam, True), (partial(SGD, lr=1.0), True), (torch.optim.Rprop, False)])
+def test_an_optimizer_is_fused_where_it_can_be(factory: Callable[..., torch.optim.Optimizer], fused: bool) -> None:
+    made = fused_optimizer(factory, list(small_net().parameters()))
+    assert bool(made.defaults.get("fused")) is fused
+
+
+def test_an_optimizer_is_not_fused_where_the_user_says_so() -> None:
+    assert fused_optimizer(partial(Adam, fused=False), list(small_net().parameters())).defaults["fused"] is False
+
+
+RECIPE = """
+model:
+  optimizer:
+    class_path: OptimizerByKind
+    init_args:
+      filters: {class_path: ConvMuon, init_args: {lr: 0.1}}
+      head: {class_path: SGD, init_args: {lr: 1.0, momentum: 0.85, nesterov: true}}
+      biases: {class_path: SGD, init_args: {lr: 2.0, momentum: 0.85, nesterov: true}}
+  lr_scheduler: TriangularLR
+"""
+LOOKAHEAD = "{class_path: Lookahead, init_args: {every_n_steps: 3}}"
+
+
+def test_a_run_with_muon_and_lookahead_goes_on_as_if_it_had_not_stopped(fit: Fit, program: Program) -> None:
+    Path("recipe.yaml").write_text(RECIPE)
+    recipe = ["--config", "recipe.yaml", "--trainer.limit_train_batches", 4, "--trainer.max_epochs", 3]
+    each = "{class_path: ModelCheckpoint, init_args: {filename: 'after-{epoch}', save_top_k: -1, mode: max}}"
+    added = ["--trainer.callbacks+", LOOKAHEAD, "--trainer.callbacks+", each]
+    run = fit("run", *recipe, *added)
+    whole = weights(run)
+    (run / "checkpoints" / "last.ckpt").unlink()
+    outcome = program("fit", "--ckpt_path", run / "checkpoints" / "after-epoch=0.ckpt")
+    assert outcome.status == 0, outcome.err
+    assert equal(weights(run), whole)
+    without = fit("without", *recipe)
+    assert not equal(weights(without), whole)
+
+
+def test_lookahead_ends_with_the_average_that_its_recurrence_gives() -> None:
+    trainer = SimpleNamespace(current_epoch=0, global_step=0, estimated_stepping_batches=7)
+    module = nn.Sequential(nn.Linear(1, 1, bias=False))
+    callback, slow = Lookahead(every_n_steps=2, decay=0.9, power=1.0), None
+    fast = 0.0
+    for step in range(1, 8):
+        fast += step  # training
+        nn.init.constant_(module[0].weight, fast)
+        trainer.global_step = step
+        callback.on_train_batch_end(trainer, module, None, None, step)  # type: ignore[arg-type]
+        if step % 2 == 0:
+            share = 0.9**2 * step / 7
+            slow = fast if slow is None else share * slow + (1 - share) * fast
+            fast = slow
+        if step == 7:
+            fast = slow
+        assert module[0].weight.item() == pytest.approx(fast)
+
+
+def test_lr_find_refuses_an_optimizer_of_several_rates(program: Program) -> None:
+    Path("recipe.yaml").write_text(RECIPE)
+    config = ROOT / "configs" / "quickstart.yaml"
+    outcome = program("lr_find", "--config", config, "--config", "recipe.yaml", "--model.net", "TinyNet")
+    assert outcome.status == 2
+    assert "error: the optimizer has 3 learning rates (0.1, 1, 2)" in outcome.err
+    assert "Traceback" not in outcome.err
