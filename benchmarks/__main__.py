@@ -1,4 +1,6 @@
-"""python -m benchmarks NAME: measures, and prints a table in Markdown."""
+"""python -m benchmarks [NAME]: measures, and prints a table in Markdown; without a name, the speed of training."""
+
+import sys
 
 from jsonargparse import auto_cli
 
@@ -6,6 +8,11 @@ from benchmarks.explanations import explanations
 from benchmarks.faithfulness import faithfulness
 from benchmarks.overhead import overhead
 from benchmarks.space import space
+from benchmarks.speed import speed
 
 if __name__ == "__main__":
-    auto_cli([explanations, faithfulness, overhead, space], as_positional=False)
+    # --quick as a switch, where auto_cli wants --quick true
+    arguments = ["--quick=true" if argument == "--quick" else argument for argument in sys.argv[1:]]
+    if not arguments or (arguments[0].startswith("--") and arguments[0] != "--help"):
+        arguments.insert(0, "speed")
+    auto_cli([speed, explanations, faithfulness, overhead, space], args=arguments, as_positional=False)

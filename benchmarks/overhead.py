@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, seed_everything
 
+from benchmarks.random_images import RandomImages
 from benchmarks.timing import print_table
 from callbacks.calibration import CalibrationPlot
 from callbacks.confusion_matrix import ConfusionMatrix
@@ -17,8 +18,6 @@ from callbacks.grad_cam import GradCAMImages
 from callbacks.misclassified import MisclassifiedImages
 from cifar_lit.classifier import Classifier
 from cifar_lit.data.augment import HorizontalFlip, RandomCrop
-from cifar_lit.data.batches import LabelledImages
-from cifar_lit.data.datamodule import ImageDataModule, Split
 from cifar_lit.logger import RunLogger
 from cifar_lit.models import ResNet9
 from cifar_lit.noise import silence
@@ -26,22 +25,6 @@ from cifar_lit.precision import fastest_precision
 from cifar_lit.trainer import Trainer
 
 HOOKS = [name for name in dir(Callback) if name.startswith("on_")]
-
-
-class RandomImages(ImageDataModule):
-    """As many images as CIFAR-10 has, of the same size; what is on them does not change the time."""
-
-    class_names = [f"class {label}" for label in range(10)]  # noqa: RUF012
-    image_size = (32, 32)
-    own_statistics = ([0.5] * 3, [0.25] * 3)
-
-    def load(self, split: Split) -> LabelledImages | None:
-        """50,000 images for training; no other split of their own."""
-        if split != "train":
-            return None
-        random = torch.Generator().manual_seed(0)
-        pixels = torch.randint(0, 256, (50_000, 3, 32, 32), dtype=torch.uint8, generator=random)
-        return LabelledImages(pixels, torch.arange(50_000) % 10)
 
 
 def overhead(epochs: int = 2, train_batches: int = 20) -> None:

@@ -1,0 +1,84 @@
+"""How near training comes to what the convolutions alone take at their best."""
+
+import json
+import statistics
+import sys
+import time
+
+import torch
+from torch import nn
+
+from benchmarks.arms import Arm, FitArm, alternate
+from benchmarks.results import Result, result
+from cifar_lit.allocator import keep_freed_memory
+from cifar_lit.models import AirbenchNet
+
+_BATCH = 500  # small enough for activations to stay in pages that were touched
+
+
+def convolution_limit(quick: bool) -> list[Result]:
+    """Images per second of ``fit`` with the airbench network, against its convolutions' best times alone."""
+    batches, rounds = (4, 1) if quick else (20, 5)
+    fit = FitArm(
+        *("--config", "configs/airbench94.yaml", "--data", "benchmarks.random_images.RandomImages"),
+        *("--data.augment", "[AlternatingFlip, {class_path: RandomCrop, init_args: {padding: 2}}]"),
+        *("--data.batch_size", _BATCH, "--data.val_fraction", 0),
+        *("--trainer.limit_train_batches", batches, "--trainer.max_epochs", 3),
+    )
+    limit = Arm("-m", "benchmarks.convolutions", 2 if quick else 5)
+    found = alternate({"fit": fit, "limit": limit}, rounds)
+    ours = [sum(one["images"][1:]) / sum(one["training"][1:]) for one in found["fit"]]
+    limits = [one["images_per_second"] for one in found["limit"]]
+    figures = f"{statistics.median(ours):.0f} and {statistics.median(limits):.0f} images/s"
+    ratios = [speed / most for speed, most in zip(ours, limits, strict=True)]
+    return [
+        result(
+            "`fit` of the airbench network, share of its convolutions' best speed alone",
+            ratios,
+            "≥ 0.8",
+            figures,
+            quick,
+        )
+    ]
+
+
+def convolution_seconds(rounds: int) -> float:
+    """Seconds that the forward and backward passes of all convolutions of a batch take, each in its best format."""
+    net = AirbenchNet()
+    shapes: list[tuple[nn.Conv2d, torch.Size]] = []
+    hooks = [
+        layer.register_forward_hook(lambda layer, inputs, _: shapes.append((layer, inputs[0].shape)))
+        for layer in net.modules()
+        if isinstance(layer, nn.Conv2d)
+    ]
+    net(torch.zeros(1, 3, 32, 32))
+    for hook in hooks:
+        hook.remove()
+    return sum(
+        _best_seconds(layer, shape, first=place == 0, rounds=rounds) for place, (layer, shape) in enumerate(shapes)
+    )
+
+
+def _best_seconds(layer: nn.Conv2d, shape: torch.Size, first: bool, rounds: int) -> float:
+    best = float("inf")
+    for dtype in (torch.float32, torch.bfloat16):
+        for layout in (torch.contiguous_format, torch.channels_last):
+            convolution = nn.Conv2d(
+                layer.in_channels, layer.out_channels, layer.kernel_size, padding=layer.padding, bias=False
+            ).to(dtype, memory_format=layout)
+            convolution.weight.requires_grad_(not first)  # the whitening filters are not trained
+            inputs = torch.randn(_BATCH, *shape[1:]).to(dtype, memory_format=layout)
+            inputs.requires_grad_(not first)
+            for _ in range(rounds + 1):
+                start = time.perf_counter()
+                outputs = convolution(inputs)
+                if not first:
+                    outputs.backward(torch.ones_like(outputs))
+                best = min(best, time.perf_counter() - start)
+                convolution.weight.grad = inputs.grad = None
+    return best
+
+
+if __name__ == "__main__":
+    keep_freed_memory()
+    print(json.dumps({"images_per_second": _BATCH / convolution_seconds(int(sys.argv[1]))}))

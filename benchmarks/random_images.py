@@ -1,0 +1,58 @@
+"""Images whose number and place in memory matter, and not what is on them."""
+
+import tempfile
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from cifar_lit.data.batches import LabelledImages
+from cifar_lit.data.datamodule import ImageDataModule, Split
+
+
+class RandomImages(ImageDataModule):
+    """Noise of 32x32 pixels in ten classes, in memory or mapped from a file.
+
+    Args:
+        count: How many for training and validation; CIFAR-10 has 50,000.
+        mapped: Whether they are mapped from a file, as a folder of images is.
+        **kwargs: See ImageDataModule.
+    """
+
+    class_names = [f"class {label}" for label in range(10)]  # noqa: RUF012
+    image_size = (32, 32)
+    own_statistics = ([0.5] * 3, [0.25] * 3)
+
+    def __init__(self, count: int = 50_000, mapped: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.count, self.mapped = count, mapped
+
+    def load(self, split: Split) -> LabelledImages | None:
+        """The training images; no other split of their own."""
+        return self._images if split == "train" else None
+
+    @cached_property
+    def _images(self) -> LabelledImages:
+        labels = torch.arange(self.count) % 10
+        if not self.mapped:
+            generator = torch.Generator().manual_seed(0)
+            shape = (self.count, 3, 32, 32)
+            return LabelledImages(torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator), labels)
+        file = Path(tempfile.gettempdir()) / f"random_images_{self.count}.npy"
+        if not file.exists():
+            write_images(file, self.count)
+        return LabelledImages(torch.from_numpy(np.load(file, mmap_mode="c")), labels)
+
+
+def write_images(file: Path, count: int) -> None:
+    """Writes noise, uint8 (count, 3, 32, 32), to a .npy file, a block at a time."""
+    random = np.random.default_rng(0)
+    unfinished = file.with_suffix(".unfinished")
+    written = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.uint8, shape=(count, 3, 32, 32))
+    for start in range(0, count, 10_000):
+        block = written[start : start + 10_000]
+        block[:] = random.integers(0, 256, block.shape, dtype=np.uint8)
+    written.flush()
+    unfinished.rename(file)

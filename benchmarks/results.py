@@ -1,0 +1,88 @@
+"""What was measured, kept as JSON and shown as Markdown."""
+
+import json
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+
+import torch
+
+FOLDER = Path(__file__).parent
+_JSON, _MARKDOWN = FOLDER / "results.json", FOLDER / "RESULTS.md"
+_START, _END = "<!-- table -->", "<!-- end of table -->"  # around the part of RESULTS.md that is written here
+
+
+@dataclass(frozen=True)
+class Result:
+    """A ratio that was measured side by side, round by round.
+
+    name: What was measured; a later result of the same name takes its place.
+    ratios: One of each round.
+    goal: What was to be reached, in words.
+    details: The figures behind the ratio, with their units.
+    quick: Whether it is a quick look, with few and short rounds.
+    machine, day: Where and when.
+    """
+
+    name: str
+    ratios: list[float]
+    goal: str
+    details: str
+    quick: bool
+    machine: str
+    day: str
+
+    @property
+    def median(self) -> float:
+        """The ratio to quote."""
+        return statistics.median(self.ratios)
+
+    def row(self) -> list[str]:
+        """As a row of the table."""
+        spread = f"{min(self.ratios):.2f} to {max(self.ratios):.2f}, n={len(self.ratios)}"
+        return [self.name, f"**{self.median:.3g}**", spread, self.goal, self.details, f"{self.day}, {self.machine}"]
+
+
+HEADER = ["what", "ratio", "spread", "goal", "figures", "measured"]
+
+
+def result(name: str, ratios: Sequence[float], goal: str, details: str, quick: bool) -> Result:
+    """A result of this machine and day."""
+    return Result(name, [round(ratio, 4) for ratio in ratios], goal, details, quick, machine(), str(date.today()))
+
+
+def machine() -> str:
+    """What this machine computes with."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    features = torch.cpu.get_capabilities()
+    bfloat16 = "with" if features.get("avx512_bf16") or features.get("amx_bf16") else "without"
+    return f"{os.cpu_count()} cores {_processor()}, {bfloat16} bfloat16"
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    families = [line.partition(":")[2].strip() for line in lines if line.startswith(("cpu family", "model\t"))]
+    return f"{names[0]} (family {families[0]}, model {families[1]})" if names else platform.machine()
+
+
+def keep(results: Sequence[Result]) -> None:
+    """Adds results to those kept in JSON, and writes all of them as a table in Markdown."""
+    kept = {one["name"]: one for one in json.loads(_JSON.read_text())} if _JSON.exists() else {}
+    kept |= {one.name: asdict(one) for one in results}
+    _JSON.write_text(json.dumps(list(kept.values()), indent=1, ensure_ascii=False) + "\n")
+    rows = [Result(**one).row() for one in kept.values()]
+    before, _, rest = _MARKDOWN.read_text().partition(_START)
+    _, _, after = rest.partition(_END)
+    _MARKDOWN.write_text("\n".join([before + _START, *table(HEADER, rows), _END + after]))
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table in Markdown."""
+    return ["| " + " | ".join(line) + " |" for line in (header, ["---"] * len(header), *rows)]

@@ -1,0 +1,121 @@
+"""How fast training is: each figure a ratio, measured side by side with what it is compared with."""
+
+import statistics
+from collections.abc import Callable, Sequence
+
+from benchmarks.arms import Arm, FitArm, Measured, alternate
+from benchmarks.augmentation import augmentation
+from benchmarks.convolutions import convolution_limit
+from benchmarks.overhead_per_step import overhead_per_step
+from benchmarks.results import HEADER, Result, keep, result, table
+
+_BATCHES = 88  # of 512 images, of an epoch of CIFAR-10's 45,000
+_DATA = ["--data", "benchmarks.random_images.RandomImages"]
+_FAST_S4 = [
+    *("--config", "configs/resnet9_s4.yaml", *_DATA),
+    *("--data.augment", "[{class_path: RandomCrop, init_args: {padding: 8}}, HorizontalFlip, {class_path: Cutout}]"),
+]
+
+
+def speed(quick: bool = False, only: list[str] | None = None) -> None:
+    """Measures how fast training is, prints a table, and keeps it in benchmarks/results.json and RESULTS.md.
+
+    Args:
+        quick: Takes under 5 minutes on 2 cores: few and short rounds. Printed, and not kept.
+        only: The names of what to measure; all by default.
+    """
+    results = []
+    for measurement in MEASUREMENTS:
+        if only is None or measurement.__name__ in only:
+            results += measurement(quick)
+    print("\n".join(table(HEADER, [one.row() for one in results])))
+    if not quick:
+        keep(results)
+
+
+def images_per_second(measured: Measured) -> float:
+    """In training, without the first epoch, which warms up."""
+    return sum(measured["images"][1:]) / sum(measured["training"][1:])
+
+
+def epoch_seconds(measured: Measured, images: int) -> float:
+    """Seconds of an epoch with so many training images, evaluation included; the first epoch warms up."""
+    return images / images_per_second(measured) + statistics.median(measured["evaluation"][1:])
+
+
+def fit_against_bare_loop(quick: bool) -> list[Result]:
+    """``fit`` with all callbacks, TensorBoard and checkpoints against a bare loop with the same network."""
+    batch, batches, held_out, epochs, rounds = (128, 6, 500, 3, 1) if quick else (512, 10, 5000, 3, 5)
+    fit = FitArm(
+        *("fit", *_FAST_S4)[1:],
+        *("--data.batch_size", batch, "--data.val_fraction", held_out / 50_000),
+        *("--trainer.limit_train_batches", batches, "--trainer.max_epochs", epochs),
+    )
+    bare = Arm("-m", "benchmarks.scripts.resnet9", batch, batches, held_out, epochs)
+    found = alternate({"fit": fit, "bare loop": bare}, rounds)
+    images = _BATCHES * 512
+    ratios = [
+        epoch_seconds(ours, images) / epoch_seconds(theirs, images)
+        for theirs, ours in zip(found["fit"], found["bare loop"], strict=True)
+    ]
+    speeds = {name: statistics.median(map(images_per_second, many)) for name, many in found.items()}
+    memory = [
+        ours["peak_memory"] / theirs["peak_memory"]
+        for ours, theirs in zip(found["fit"], found["bare loop"], strict=True)
+    ]
+    peaks = {name: statistics.median(one["peak_memory"] for one in many) / 2**30 for name, many in found.items()}
+    return [
+        result(
+            "`fit` with everything on, share of a bare loop's speed (ResNet-9, whole epochs)",
+            ratios,
+            "≥ 0.97",
+            f"{speeds['fit']:.0f} and {speeds['bare loop']:.0f} images/s in training",
+            quick,
+        ),
+        result(
+            "peak memory of `fit` over the bare loop's (ResNet-9)",
+            memory,
+            "≤ 2",
+            f"{peaks['fit']:.2f} and {peaks['bare loop']:.2f} GiB",
+            quick,
+        ),
+    ]
+
+
+def fit_against_systems_way(quick: bool) -> list[Result]:
+    """``fit`` of S4's ResNet-9 against the way in which the five systems train it."""
+    batch, batches, epochs, rounds = (128, 4, 2, 1) if quick else (512, 8, 3, 3)
+    fit = FitArm(
+        *_FAST_S4,
+        *("--data.batch_size", batch, "--data.val_fraction", 0),
+        *("--trainer.limit_train_batches", batches, "--trainer.max_epochs", epochs),
+    )
+    arms = {
+        "fit": fit,
+        **{
+            f"{workers} workers": Arm("-m", "benchmarks.scripts.systems_way", batch, batches, epochs, workers)
+            for workers in (0, 2)
+        },
+    }
+    found = alternate(arms, rounds)
+    speeds = {name: [images_per_second(one) for one in many] for name, many in found.items()}
+    best = [max(pair) for pair in zip(speeds["0 workers"], speeds["2 workers"], strict=True)]
+    medians = ", ".join(f"{name} {statistics.median(many):.0f}" for name, many in speeds.items())
+    return [
+        result(
+            "`fit` of S4's ResNet-9 over the systems' way (float32, NCHW, per-sample albumentations)",
+            [ours / theirs for ours, theirs in zip(speeds["fit"], best, strict=True)],
+            "≥ 2.7",
+            f"images/s: {medians}",
+            quick,
+        )
+    ]
+
+
+MEASUREMENTS: Sequence[Callable[[bool], list[Result]]] = (
+    fit_against_bare_loop,
+    fit_against_systems_way,
+    overhead_per_step,
+    convolution_limit,
+    augmentation,
+)
