@@ -4,6 +4,7 @@ import sys
 
 from jsonargparse import auto_cli
 
+from benchmarks.accuracy import accuracy
 from benchmarks.explanations import explanations
 from benchmarks.faithfulness import faithfulness
 from benchmarks.overhead import overhead
@@ -15,4 +16,4 @@ if __name__ == "__main__":
     arguments = ["--quick=true" if argument == "--quick" else argument for argument in sys.argv[1:]]
     if not arguments or (arguments[0].startswith("--") and arguments[0] != "--help"):
         arguments.insert(0, "speed")
-    auto_cli([speed, explanations, faithfulness, overhead, space], args=arguments, as_positional=False)
+    auto_cli([speed, accuracy, explanations, faithfulness, overhead, space], args=arguments, as_positional=False)

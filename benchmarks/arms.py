@@ -18,10 +18,12 @@ class Arm:
 
     Args:
         arguments: What follows ``python``.
+        environment: Variables to set for it.
     """
 
-    def __init__(self, *arguments: object) -> None:
+    def __init__(self, *arguments: object, environment: Mapping[str, str] | None = None) -> None:
         self._arguments = [str(argument) for argument in arguments]
+        self._environment = environment or {}
 
     def measure(self) -> Measured:
         """Runs the command.
@@ -29,7 +31,7 @@ class Arm:
         Raises:
             RuntimeError: if it fails; with what it wrote last.
         """
-        return json.loads(_run(self._arguments).splitlines()[-1])
+        return json.loads(run_python(self._arguments, self._environment).splitlines()[-1])
 
 
 class FitArm(Arm):
@@ -37,10 +39,11 @@ class FitArm(Arm):
 
     Args:
         arguments: What follows ``fit``.
+        environment: Variables to set for it.
     """
 
-    def __init__(self, *arguments: object) -> None:
-        super().__init__(ROOT / "main.py", "fit", *arguments)
+    def __init__(self, *arguments: object, environment: Mapping[str, str] | None = None) -> None:
+        super().__init__(ROOT / "main.py", "fit", *arguments, environment=environment)
 
     def measure(self) -> Measured:
         """Trains, in a folder that is then thrown away; gives what benchmarks.clock wrote."""
@@ -48,12 +51,13 @@ class FitArm(Arm):
             file = Path(folder, "clock.json")
             clock = {"class_path": "benchmarks.clock.EpochClock", "init_args": {"file": str(file)}}
             runs = ["--trainer.logger.save_dir", f"{folder}/runs", "--trainer.callbacks+", json.dumps(clock)]
-            _run([*self._arguments, *runs])
+            run_python([*self._arguments, *runs], self._environment)
             return json.loads(file.read_text())
 
 
-def _run(arguments: Sequence[str]) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+def run_python(arguments: Sequence[str], variables: Mapping[str, str] | None = None) -> str:
+    """What ``python`` with these arguments writes to its standard output; raises RuntimeError if it fails."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), **(variables or {})}
     ended = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=environment, check=False)
     if ended.returncode != 0:
         raise RuntimeError(f"python {' '.join(arguments)} failed:\n{ended.stderr[-2000:]}")

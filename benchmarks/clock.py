@@ -15,8 +15,8 @@ class EpochClock(Callback):
 
     Args:
         file: Where to write: ``training`` and ``evaluation`` (all that follows the last batch: validation, pictures,
-            checkpoints) in seconds, a number an epoch; ``images`` trained on in each; ``peak_memory`` of the process in
-            bytes, and ``own_memory``, what of it is not mapped from files.
+            checkpoints) in seconds, a number an epoch; ``images`` trained on in each, by all processes;
+            ``peak_memory`` of the process in bytes, and ``own_memory``, what of it is not mapped from files at the end.
     """
 
     def __init__(self, file: str) -> None:
@@ -44,10 +44,11 @@ class EpochClock(Callback):
         found = {
             "training": [after - before for before, after in zip(self._starts, self._trained, strict=True)],
             "evaluation": [after - before for before, after in zip(self._trained, ends, strict=True)],
-            "images": self._images,
+            "images": [count * trainer.world_size for count in self._images],
             **memory(),
         }
-        self.file.write_text(json.dumps(found))
+        if trainer.is_global_zero:
+            self.file.write_text(json.dumps(found))
 
 
 def memory() -> dict[str, int]:

@@ -1,6 +1,5 @@
 """Images whose number and place in memory matter, and not what is on them."""
 
-import tempfile
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ class RandomImages(ImageDataModule):
 
     Args:
         count: How many for training and validation; CIFAR-10 has 50,000.
-        mapped: Whether they are mapped from a file, as a folder of images is.
+        mapped: A file that ``write_images`` wrote, to be mapped, as decoded folders of images are.
         **kwargs: See ImageDataModule.
     """
 
@@ -25,7 +24,7 @@ class RandomImages(ImageDataModule):
     image_size = (32, 32)
     own_statistics = ([0.5] * 3, [0.25] * 3)
 
-    def __init__(self, count: int = 50_000, mapped: bool = False, **kwargs: Any) -> None:
+    def __init__(self, count: int = 50_000, mapped: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.count, self.mapped = count, mapped
 
@@ -36,23 +35,18 @@ class RandomImages(ImageDataModule):
     @cached_property
     def _images(self) -> LabelledImages:
         labels = torch.arange(self.count) % 10
-        if not self.mapped:
+        if self.mapped is None:
             generator = torch.Generator().manual_seed(0)
             shape = (self.count, 3, 32, 32)
             return LabelledImages(torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator), labels)
-        file = Path(tempfile.gettempdir()) / f"random_images_{self.count}.npy"
-        if not file.exists():
-            write_images(file, self.count)
-        return LabelledImages(torch.from_numpy(np.load(file, mmap_mode="c")), labels)
+        return LabelledImages(torch.from_numpy(np.load(self.mapped, mmap_mode="c")), labels)
 
 
 def write_images(file: Path, count: int) -> None:
     """Writes noise, uint8 (count, 3, 32, 32), to a .npy file, a block at a time."""
     random = np.random.default_rng(0)
-    unfinished = file.with_suffix(".unfinished")
-    written = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.uint8, shape=(count, 3, 32, 32))
+    written = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=(count, 3, 32, 32))
     for start in range(0, count, 10_000):
         block = written[start : start + 10_000]
         block[:] = random.integers(0, 256, block.shape, dtype=np.uint8)
     written.flush()
-    unfinished.rename(file)

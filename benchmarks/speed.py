@@ -8,6 +8,7 @@ from benchmarks.augmentation import augmentation
 from benchmarks.convolutions import convolution_limit
 from benchmarks.overhead_per_step import overhead_per_step
 from benchmarks.results import HEADER, Result, keep, result, table
+from benchmarks.scale import scale
 
 _BATCHES = 88  # of 512 images, of an epoch of CIFAR-10's 45,000
 _DATA = ["--data", "benchmarks.random_images.RandomImages"]
@@ -47,7 +48,7 @@ def fit_against_bare_loop(quick: bool) -> list[Result]:
     """``fit`` with all callbacks, TensorBoard and checkpoints against a bare loop with the same network."""
     batch, batches, held_out, epochs, rounds = (128, 6, 500, 3, 1) if quick else (512, 10, 5000, 3, 5)
     fit = FitArm(
-        *("fit", *_FAST_S4)[1:],
+        *_FAST_S4,
         *("--data.batch_size", batch, "--data.val_fraction", held_out / 50_000),
         *("--trainer.limit_train_batches", batches, "--trainer.max_epochs", epochs),
     )
@@ -112,10 +113,65 @@ def fit_against_systems_way(quick: bool) -> list[Result]:
     ]
 
 
+def two_processes(quick: bool) -> list[Result]:
+    """Two processes of one thread each against one: what of the second core is not lost to the exchange."""
+    batch, batches, rounds = (64, 4, 1) if quick else (256, 12, 3)
+    options = [*_FAST_S4, "--data.val_fraction", 0, "--trainer.accelerator", "cpu", "--trainer.max_epochs", 2]
+    options += ["--trainer.limit_train_batches", batches, "--data.batch_size", batch]
+    one_thread = {"OMP_NUM_THREADS": "1"}
+    arms = {
+        "one": FitArm(*options, environment=one_thread),
+        "two": FitArm(*options, "--trainer.devices", 2, "--trainer.strategy", "ddp", environment=one_thread),
+    }
+    found = alternate(arms, rounds)
+    speeds = {name: [images_per_second(one) for one in many] for name, many in found.items()}
+    medians = {name: statistics.median(many) for name, many in speeds.items()}
+    return [
+        result(
+            "scaling efficiency: two processes (DDP, gloo, a core each) over twice one process, ResNet-9",
+            [two / one / 2 for one, two in zip(speeds["one"], speeds["two"], strict=True)],
+            "reported",
+            f"{medians['one']:.0f} and {medians['two']:.0f} images/s, {batch} images a process and step",
+            quick,
+        )
+    ]
+
+
+def price_of_albumentations(quick: bool) -> list[Result]:
+    """S4's own pipeline, sample by sample, against the same of whole batches, in ``fit`` of its ResNet-9."""
+    batch, batches, rounds = (128, 4, 1) if quick else (512, 8, 3)
+    options = ["--config", "configs/resnet9_s4.yaml", *_DATA, "--data.val_fraction", 0, "--trainer.max_epochs", 2]
+    options += ["--data.batch_size", batch, "--trainer.limit_train_batches", batches]
+    arms = {
+        "batched": FitArm(*options),
+        **{
+            f"per sample, {workers} workers": FitArm(
+                *options, "--data.route", "per_sample", "--data.num_workers", workers
+            )
+            for workers in (0, 2)
+        },
+    }
+    found = alternate(arms, rounds)
+    speeds = {name: [images_per_second(one) for one in many] for name, many in found.items()}
+    return [
+        result(
+            f"`fit` of S4's ResNet-9 with its albumentations pipeline, {name}, share of the batched speed",
+            [slow / fast for fast, slow in zip(speeds["batched"], speeds[name], strict=True)],
+            "reported",
+            f"{statistics.median(speeds[name]):.0f} and {statistics.median(speeds['batched']):.0f} images/s",
+            quick,
+        )
+        for name in list(arms)[1:]
+    ]
+
+
 MEASUREMENTS: Sequence[Callable[[bool], list[Result]]] = (
     fit_against_bare_loop,
     fit_against_systems_way,
     overhead_per_step,
     convolution_limit,
     augmentation,
+    two_processes,
+    price_of_albumentations,
+    scale,
 )

@@ -21,6 +21,14 @@ class OneLineProgressBar(RichProgressBar):
         """Lightning's columns without the last, the rate, which is half of what the time beside it says."""
         return super().configure_columns(trainer)[:-1]
 
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Draws, if it is time; Lightning's collects what to draw after every batch, drawn or not."""
+        done = batch_idx + 1
+        if done % self.refresh_rate == 0 or done == trainer.num_training_batches:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
     def _get_train_description(self, current_epoch: int) -> str:
         """Counts the epochs from 1, as the pictures and the checkpoints' table do."""
         return (

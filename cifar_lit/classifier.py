@@ -14,13 +14,14 @@ from torch.optim import Optimizer
 
 from cifar_lit.data.batches import Batch
 from cifar_lit.errors import InputError
-from cifar_lit.metrics import LossAndAccuracy
+from cifar_lit.metrics import LossAndAccuracy, RecentBatches
 from cifar_lit.models import PixelNormalization
 from cifar_lit.models.evaluated import judged_logits
 from cifar_lit.models.whitening import fit_whitening, whitening_layers
 from cifar_lit.optimization.fused import fused_optimizer
 from cifar_lit.randomness import reseed, run_seed
 
+_MOST_BATCHES = 1000  # that are kept uncounted, where nothing is logged
 _WHITENING_IMAGES = 5000  # as in airbench: 4.8 million patches, whose covariance a few numbers describe
 
 
@@ -83,10 +84,11 @@ class Classifier(LightningModule):
         self.example_input_array = torch.zeros(2, 3, *image_size, dtype=torch.uint8)  # for the model summary
         # In a dict, so that the model summary shows the network and not the counters
         self._tallies = {name: LossAndAccuracy() for name in ("train", "recent", "evaluated")}
+        self._batches = RecentBatches()  # of training, not yet in the counters
         self._loaded_step = self._loaded_epoch = 0
         self.temperature = 1.0  # that logits are divided by for a calibrated confidence; kept in the checkpoint
         self.judges_loss = True  # whether a loss that is not finite ends training
-        self.register_buffer("_broken_at", torch.tensor(-1), persistent=False)
+        self._broken_at: int | None = None
 
     @property
     def trained_step(self) -> int:
@@ -152,20 +154,29 @@ class Classifier(LightningModule):
         """The loss of a batch; every ``log_every_n_steps`` steps the mean loss since the last time is logged."""
         logits = self(batch.pixels)
         loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
-        self._note_broken(loss)
-        self._tallies["train"].update(loss, logits, batch.labels)
-        self._tallies["recent"].update(loss, logits, batch.labels)
+        self._batches.add(self.global_step, loss, logits, batch.labels)
         if (self.global_step + 1) % (self.trainer.log_every_n_steps or sys.maxsize) == 0:
             self._check_unbroken()
             recent_loss, _ = self._tallies["recent"].compute()
             self.log("train/loss_step", recent_loss, prog_bar=True)
             self._tallies["recent"].reset()
+        elif len(self._batches) == _MOST_BATCHES:
+            self._count_batches()
         return loss
+
+    def _count_batches(self) -> None:
+        """Moves the batches that were trained on into the counters."""
+        if self._batches:
+            if self._broken_at is None:
+                self._broken_at = self._batches.first_broken()
+            counts = self._batches.take()
+            self._tallies["train"].update(*counts)
+            self._tallies["recent"].update(*counts)
 
     def on_train_start(self) -> None:
         """Starts counting on the network's device, after checking that a resumed schedule is long enough."""
         self._reset_tallies("train", "recent")
-        self._broken_at.fill_(-1)
+        self._batches, self._broken_at = RecentBatches(), None
         steps = self.trainer.estimated_stepping_batches
         for config in self.trainer.lr_scheduler_configs:
             planned = getattr(config.scheduler, "total_steps", steps)
@@ -199,7 +210,9 @@ class Classifier(LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Logits, labels and data-set indices of a batch, for the callbacks that watch."""
         logits = self.evaluate(batch.pixels)
-        self._tallies["evaluated"].update(F.cross_entropy(logits, batch.labels), logits, batch.labels)
+        judged = RecentBatches()
+        judged.add(batch_idx, F.cross_entropy(logits, batch.labels), logits, batch.labels)
+        self._tallies["evaluated"].update(*judged.take())
         return {"logits": logits, "labels": batch.labels, "indices": batch.indices}
 
     def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
@@ -228,17 +241,13 @@ class Classifier(LightningModule):
         self.log("step", float(self.trained_step))  # Lightning's x-axis, which would be 0 in validate and test
         self._tallies[name].reset()
 
-    def _note_broken(self, loss: Tensor) -> None:
-        """Notes the first step whose loss is not finite, without waiting for the device."""
-        first = ~loss.detach().isfinite() & (self._broken_at < 0)
-        self._broken_at = torch.where(first, self.global_step, self._broken_at)
-
     def _check_unbroken(self) -> None:
-        if self.judges_loss and (step := int(self._broken_at)) >= 0:
+        self._count_batches()
+        if self.judges_loss and self._broken_at is not None:
             raise InputError(
-                f"the loss became NaN or infinite at step {step}; training stops, and the checkpoints saved before that"
-                " are whole. Try a lower learning rate (lr_find suggests one), trainer.gradient_clip_val: 1.0,"
-                " or trainer.precision: 32-true"
+                f"the loss became NaN or infinite at step {self._broken_at}; training stops, and the checkpoints"
+                " saved before that are whole. Try a lower learning rate (lr_find suggests one),"
+                " trainer.gradient_clip_val: 1.0, or trainer.precision: 32-true"
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

@@ -15,6 +15,10 @@ from PIL import Image
 
 from main import main
 
+# One thread, here and in the programs that tests start: for networks this small, several only wait for each other
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
+
 ROOT = Path(__file__).parents[1]
 # Fast settings for a run of which only the outcome matters
 QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]

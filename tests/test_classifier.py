@@ -8,7 +8,7 @@ from torch import nn
 from torchmetrics.classification import MulticlassAccuracy
 
 from cifar_lit.classifier import Classifier
-from cifar_lit.metrics import LossAndAccuracy
+from cifar_lit.metrics import LossAndAccuracy, RecentBatches
 from cifar_lit.models import TinyNet
 from cifar_lit.precision import fastest_precision
 from tests.conftest import ROOT, TINY, Outcome, equal, weights
@@ -29,19 +29,32 @@ def pixels() -> torch.Tensor:
 def test_metric_equals_torchmetrics_and_sums_over_uneven_batches() -> None:
     metric, reference = LossAndAccuracy(), MulticlassAccuracy(5, average="micro")
     logits, labels = torch.randn(20, 5), torch.randint(0, 5, (20,))
-    for part in (slice(0, 13), slice(13, 20)):
-        loss = nn.functional.cross_entropy(logits[part], labels[part])
-        metric.update(loss, logits[part], labels[part])
-        reference.update(logits[part], labels[part])
+    for parts in ([slice(0, 13)], [slice(13, 15), slice(15, 20)]):
+        batches = RecentBatches()
+        for step, part in enumerate(parts):
+            loss = nn.functional.cross_entropy(logits[part], labels[part])
+            batches.add(step, loss, logits[part], labels[part])
+            reference.update(logits[part], labels[part])
+        metric.update(*batches.take())
+        assert len(batches) == 0
     loss, accuracy = metric.compute()
     torch.testing.assert_close(loss, nn.functional.cross_entropy(logits, labels))
     torch.testing.assert_close(accuracy, reference.compute())
 
 
 def test_mixed_labels_count_by_the_heaviest() -> None:
-    metric = LossAndAccuracy()
-    metric.update(torch.tensor(0.0), torch.tensor([[0.0, 1.0], [0.0, 1.0]]), torch.tensor([[0.3, 0.7], [0.6, 0.4]]))
+    metric, batches = LossAndAccuracy(), RecentBatches()
+    batches.add(0, torch.tensor(0.0), torch.tensor([[0.0, 1.0], [0.0, 1.0]]), torch.tensor([[0.3, 0.7], [0.6, 0.4]]))
+    metric.update(*batches.take())
     assert metric.compute()[1] == 0.5
+
+
+def test_the_first_step_with_a_broken_loss_is_found() -> None:
+    batches = RecentBatches()
+    assert batches.first_broken() is None
+    for step, loss in ((7, 1.0), (8, float("inf")), (9, float("nan"))):
+        batches.add(step, torch.tensor(loss), torch.zeros(1, 2), torch.tensor([0]))
+    assert batches.first_broken() == 8
 
 
 def test_uint8_and_float_pixels_give_the_same_logits() -> None:

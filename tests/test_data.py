@@ -15,6 +15,7 @@ import torch
 import torchvision.datasets as tv
 from PIL import Image
 
+from cifar_lit.data.augment import HorizontalFlip
 from cifar_lit.data.batches import Batch
 from cifar_lit.data.cifar import CIFAR10, CIFAR100
 from cifar_lit.data.digits import Digits
@@ -83,6 +84,12 @@ def test_training_on_everything_leaves_no_validation() -> None:
 def test_settings_that_make_no_sense_are_refused(settings: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=r"data\.\w+ must be"):
         Digits(**settings)
+
+
+@pytest.mark.parametrize(("route", "kinds"), [("batched", (1, 0)), ("per_sample", (0, 1)), ("both", (1, 1))])
+def test_the_route_chooses_between_two_kinds_of_augmentation(route: Any, kinds: tuple[int, int]) -> None:
+    data = Digits(augment=[HorizontalFlip()], albumentations=[{"HorizontalFlip": {}}], route=route)
+    assert (len(data.augment), int(data.train_set.pipeline is not None)) == kinds
 
 
 @pytest.mark.parametrize(("mixup", "cutmix"), [(0.2, 0.0), (0.0, 1.0), (0.2, 1.0)])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from tests.conftest import ROOT, TINY, Outcome
+from tests.conftest import QUIET, ROOT, TINY, Outcome
 from tests.test_diagnosis import EXACT, PICTURES, pictures, texts
 
 
@@ -48,3 +48,34 @@ def test_two_processes_judge_and_draw_as_one_does(program: Callable[..., Outcome
         again = pictures(run, f"val/{tag}")
         assert list(again) == list(drawn[tag]) == [10]
         assert np.array_equal(again[10], drawn[tag][10]), tag
+
+
+def test_two_processes_learn_as_one_does_with_the_same_global_batch(program: Callable[..., Outcome]) -> None:
+    config = ROOT / "configs" / "quickstart.yaml"
+    # Batch norm would see half of each batch in each process; in float32, a sum in another order is soon another curve
+    net = ["--model.net.norm", "group", "--model.net.width", "8", "--trainer.precision", "64-true"]
+    short = [
+        "--trainer.max_epochs",
+        "1",
+        "--trainer.limit_train_batches",
+        "15",
+        "--trainer.log_every_n_steps",
+        "1",
+        "--trainer.callbacks",
+        "[]",
+        *QUIET,
+    ]
+    common = ["--config", str(config), *net, *short, "--trainer.accelerator", "cpu"]
+    two = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--data.batch_size", "32"]
+    command = [sys.executable, ROOT / "main.py", "fit", *common, *two, "--trainer.logger.name", "two"]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert program("fit", *common, "--data.batch_size", 64, "--trainer.logger.name", "one").status == 0
+    curves = []
+    for name in ("one", "two"):
+        accumulator = EventAccumulator(f"runs/{name}/version_0/train").Reload()
+        [tag] = [tag for tag in accumulator.Tags()["scalars"] if "loss_step" in tag]
+        curves.append([point.value for point in accumulator.Scalars(tag)])
+    assert len(curves[0]) == 15
+    assert len(set(curves[0])) == 15
+    assert curves[1] == pytest.approx(curves[0], rel=1e-6)  # TensorBoard keeps float32

@@ -52,6 +52,17 @@ def test_systems_pipelines_move_flip_and_cut_as_they_say(name: str) -> None:
     }
 
 
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_systems_augment_whole_batches_in_the_same_way(name: str) -> None:
+    move, square, share = SYSTEMS[name]
+    settings = yaml.safe_load((ROOT / "configs" / f"{name}.yaml").read_text())["data"]["init_args"]
+    crop, flip, cutout = settings["augment"]
+    assert settings["route"] == "batched"
+    assert crop == {"class_path": "RandomCrop", "init_args": {"padding": move, "mode": "mean"}}
+    assert flip == "HorizontalFlip"
+    assert cutout == {"class_path": "Cutout", "init_args": {"size": square, "p": share}}
+
+
 def test_the_seed_decides_everything() -> None:
     pixels = torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8)
     transforms = system_pipeline("resnet9_s4")
