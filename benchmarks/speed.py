@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Callable, Sequence
 
+from benchmarks.ablation import ablation
 from benchmarks.arms import Arm, FitArm, Measured, alternate
 from benchmarks.augmentation import augmentation
 from benchmarks.convolutions import convolution_limit
@@ -85,7 +86,7 @@ def fit_against_bare_loop(quick: bool) -> list[Result]:
 
 def fit_against_systems_way(quick: bool) -> list[Result]:
     """``fit`` of S4's ResNet-9 against the way in which the five systems train it."""
-    batch, batches, epochs, rounds = (128, 4, 2, 1) if quick else (512, 8, 3, 3)
+    batch, batches, epochs, rounds = (128, 4, 2, 1) if quick else (512, 5, 2, 3)
     fit = FitArm(
         *_FAST_S4,
         *("--data.batch_size", batch, "--data.val_fraction", 0),
@@ -174,4 +175,5 @@ MEASUREMENTS: Sequence[Callable[[bool], list[Result]]] = (
     two_processes,
     price_of_albumentations,
     scale,
+    ablation,
 )

@@ -10,6 +10,7 @@ from torch import nn
 from cifar_lit import models
 from cifar_lit.errors import InputError
 from cifar_lit.models import AirbenchNet, PixelNormalization, ResNet9, ResNet18, TinyNet, WideResNet
+from cifar_lit.models.dropout import Dropout
 from cifar_lit.models.recipe import build_network
 from cifar_lit.models.whitening import WhiteningConv, fit_whitening, whitening_layers
 from tests.conftest import ROOT
@@ -44,6 +45,32 @@ def test_every_public_network_has_a_pinned_count() -> None:
 @pytest.mark.parametrize("size", [(32, 32), (48, 40)])
 def test_logits_have_one_column_a_class_for_any_image_size(network: type[nn.Module], size: tuple[int, int]) -> None:
     assert network(num_classes=7)(torch.randn(2, 3, *size)).shape == (2, 7)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_dropout_drops_its_share_keeps_the_mean_and_lets_gradients_through_what_it_kept(
+    layout: torch.memory_format,
+) -> None:
+    torch.manual_seed(0)
+    features = torch.ones(50, 7, 9, 11).to(memory_format=layout).requires_grad_()  # 34,650: no multiple of 8
+    layer = Dropout(0.25)
+    dropped = layer(features)
+    share = float((dropped == 0).float().mean())
+    assert share == pytest.approx(0.25, abs=0.01)
+    torch.testing.assert_close(dropped[dropped != 0].detach(), torch.full((int((dropped != 0).sum()),), 4 / 3))
+    for axes in ((1, 2, 3), (0, 2, 3), (0, 1, 2)):  # no image, channel or column is spared
+        assert float((dropped == 0).float().mean(axes).min()) > 0.1
+    dropped.sum().backward()
+    assert torch.equal(features.grad, dropped.detach())
+    assert not torch.equal(layer(features), dropped)
+    torch.manual_seed(0)
+    assert torch.equal(layer(features), dropped)
+    assert layer.eval()(features) is features
+
+
+def test_dropout_refuses_to_drop_everything() -> None:
+    with pytest.raises(InputError, match="below 1"):
+        Dropout(1.0)
 
 
 def smooth_images(count: int) -> torch.Tensor:
@@ -108,7 +135,7 @@ def test_conv_stage_pools_before_its_norm() -> None:
         nn.MaxPool2d,
         nn.BatchNorm2d,
         nn.ReLU,
-        nn.Dropout,
+        Dropout,
     ]
 
 

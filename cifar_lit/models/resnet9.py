@@ -6,6 +6,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from cifar_lit.errors import InputError
+from cifar_lit.models.dropout import Dropout
 
 Norm = Literal["batch", "group", "layer"]
 
@@ -99,7 +100,7 @@ def conv_block(inputs: int, outputs: int, pool: bool, *, bias: bool, dropout: fl
         layers.append(nn.MaxPool2d(2))
     layers += [norm_layer(norm, outputs), nn.ReLU()]
     if dropout:
-        layers.append(nn.Dropout(dropout))
+        layers.append(Dropout(dropout))
     return nn.Sequential(*layers)
 
 
