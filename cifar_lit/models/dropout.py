@@ -36,6 +36,7 @@ class Dropout(nn.Module):
         bytes_ = numbers.view(torch.uint8)[: features.numel()]
         # in the order in which the activations lie in memory, which need not be that of their dimensions
         kept = torch.empty_like(features, dtype=torch.uint8)
-        in_memory = sorted(range(features.ndim), key=lambda axis: -kept.stride(axis))
+        strides = kept.stride()
+        in_memory = sorted(range(features.ndim), key=lambda axis: -strides[axis])
         kept.permute(in_memory).copy_(bytes_.view([features.shape[axis] for axis in in_memory]) >= dropped)
         return features * kept.to(features.dtype).mul_(256 / (256 - dropped))
