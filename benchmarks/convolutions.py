@@ -18,7 +18,7 @@ _BATCH = 500  # small enough for activations to stay in pages that were touched
 
 def convolution_limit(quick: bool) -> list[Result]:
     """Images per second of ``fit`` with the airbench network, against its convolutions' best times alone."""
-    batches, rounds = (4, 1) if quick else (20, 5)
+    batches, rounds = (4, 1) if quick else (20, 3)
     fit = FitArm(
         *("--config", "configs/airbench94.yaml", "--data", "benchmarks.random_images.RandomImages"),
         *("--data.augment", "[AlternatingFlip, {class_path: RandomCrop, init_args: {padding: 2}}]"),

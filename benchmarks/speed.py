@@ -47,7 +47,7 @@ def epoch_seconds(measured: Measured, images: int) -> float:
 
 def fit_against_bare_loop(quick: bool) -> list[Result]:
     """``fit`` with all callbacks, TensorBoard and checkpoints against a bare loop with the same network."""
-    batch, batches, held_out, epochs, rounds = (128, 6, 500, 3, 1) if quick else (512, 10, 5000, 3, 5)
+    batch, batches, held_out, epochs, rounds = (128, 6, 500, 3, 1) if quick else (512, 6, 5000, 3, 3)
     fit = FitArm(
         *_FAST_S4,
         *("--data.batch_size", batch, "--data.val_fraction", held_out / 50_000),
@@ -116,7 +116,7 @@ def fit_against_systems_way(quick: bool) -> list[Result]:
 
 def two_processes(quick: bool) -> list[Result]:
     """Two processes of one thread each against one: what of the second core is not lost to the exchange."""
-    batch, batches, rounds = (64, 4, 1) if quick else (256, 12, 3)
+    batch, batches, rounds = (64, 4, 1) if quick else (256, 6, 3)
     options = [*_FAST_S4, "--data.val_fraction", 0, "--trainer.accelerator", "cpu", "--trainer.max_epochs", 2]
     options += ["--trainer.limit_train_batches", batches, "--data.batch_size", batch]
     one_thread = {"OMP_NUM_THREADS": "1"}
@@ -140,7 +140,7 @@ def two_processes(quick: bool) -> list[Result]:
 
 def price_of_albumentations(quick: bool) -> list[Result]:
     """S4's own pipeline, sample by sample, against the same of whole batches, in ``fit`` of its ResNet-9."""
-    batch, batches, rounds = (128, 4, 1) if quick else (512, 8, 3)
+    batch, batches, rounds = (128, 4, 1) if quick else (512, 5, 3)
     options = ["--config", "configs/resnet9_s4.yaml", *_DATA, "--data.val_fraction", 0, "--trainer.max_epochs", 2]
     options += ["--data.batch_size", batch, "--trainer.limit_train_batches", batches]
     arms = {
