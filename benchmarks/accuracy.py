@@ -3,18 +3,21 @@
 import json
 import math
 import re
+import shlex
 import statistics
 import tempfile
 import time
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from benchmarks.arms import ROOT, Arm, run_python
-from benchmarks.results import FOLDER, machine
-from benchmarks.timing import print_table
+from benchmarks.results import FOLDER, machine, put, table
 from cifar_lit.data.folders import ClassFolders
+from cifar_lit.history import read_history
 
 _RUNS = FOLDER / "runs.jsonl"
 _SCRIPT = ROOT / "benchmarks" / "scripts" / "airbench94.py"
@@ -22,14 +25,17 @@ _SCRIPT = ROOT / "benchmarks" / "scripts" / "airbench94.py"
 _KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**62), "MALLOC_TOP_PAD_": str(2**28)}
 
 
-def accuracy(data: str, seeds: list[int] | None = None, arms: list[str] | None = None) -> None:
+def accuracy(data: str, seeds: list[int] | None = None, arms: list[str] | None = None, curves: bool = False) -> None:
     """Trains recipes to their end on class folders, in turn, seed by seed; adds each run to benchmarks/runs.jsonl.
 
     Args:
         data: The folder that holds ``train`` and ``test`` (of CIFAR-10).
         seeds: Of the runs; 0 to 4 by default.
-        arms: Names of configurations; ``script`` for the bare script of airbench94, and ``script, memory kept`` for the
-            same with the allocator's settings that main.py makes. By default, these three with airbench94.
+        arms: Names of configurations, each with options of ``fit`` if need be; ``script`` for the bare script of
+            airbench94, and ``script, memory kept`` for the same with the allocator's settings that main.py makes. By
+            default, these three with airbench94.
+        curves: Judge by the test images after every epoch, outside of the time that is told. A measurement only: no
+            checkpoint is chosen by it.
     """
     with tempfile.TemporaryDirectory() as folder:
         for split in ("train", "test"):
@@ -39,50 +45,72 @@ def accuracy(data: str, seeds: list[int] | None = None, arms: list[str] | None =
             torch.save(as_files, f"{folder}/{split}.pt")
         for seed in seeds if seeds is not None else range(5):
             for arm in arms or ["script", "script, memory kept", "airbench94"]:
-                found = _script(folder, seed, arm) if arm.startswith("script") else _fit(arm, data, seed)
+                found = _script(folder, seed, arm) if arm.startswith("script") else _fit(arm, data, seed, curves)
                 run = {"arm": arm, "seed": seed, **found, "machine": machine(), "day": time.strftime("%Y-%m-%d")}
                 with _RUNS.open("a") as file:
                     file.write(json.dumps(run) + "\n")
                 print(run, flush=True)
-    print_runs()
+    show_runs()
 
 
-def _script(folder: str, seed: int, arm: str) -> dict[str, float]:
+def _script(folder: str, seed: int, arm: str) -> dict[str, Any]:
     start = time.perf_counter()
     measured = Arm(_SCRIPT, folder, seed, environment=_KEPT if arm != "script" else {}).measure()
     whole = time.perf_counter() - start
-    return {"accuracy": measured["accuracy"], "training": round(measured["training"], 1), "command": round(whole, 1)}
+    seconds = {"training": round(measured["training"], 1), "command": round(whole, 1)}
+    return {"accuracy": measured["accuracy"], **seconds, "curve": measured["epochs"]}
 
 
-def _fit(name: str, data: str, seed: int) -> dict[str, float]:
+def _fit(arm: str, data: str, seed: int, curves: bool) -> dict[str, Any]:
+    name, *more = shlex.split(arm)
     with tempfile.TemporaryDirectory() as folder:
-        config = ROOT / "configs" / f"{name}.yaml"
         clock = {"class_path": "benchmarks.clock.EpochClock", "init_args": {"file": f"{folder}/clock.json"}}
-        options = ["--data", "ClassFolders", "--data.root", data, "--seed_everything", str(seed)]
-        options += ["--trainer.logger.save_dir", folder, "--trainer.callbacks+", json.dumps(clock)]
+        options = ["--config", str(ROOT / "configs" / f"{name}.yaml"), "--data", "ClassFolders", "--data.root", data]
+        options += ["--seed_everything", str(seed), "--trainer.logger.save_dir", folder]
+        options += ["--trainer.callbacks+", json.dumps(clock), *more]
+        if curves:
+            options += ["--data.root", _with_test_as_val(data, Path(folder, "images"))]
+            options += ["--trainer.check_val_every_n_epoch", "1"]
         start = time.perf_counter()
-        run_python([str(ROOT / "main.py"), "fit", "--config", str(config), *options])
-        checkpoint = f"{folder}/{name}/version_0/checkpoints/last.ckpt"
+        run_python([str(ROOT / "main.py"), "fit", *options])
+        run = Path(folder, name, "version_0")
+        checkpoint = str(run / "checkpoints" / "last.ckpt")
         told = run_python([str(ROOT / "main.py"), "test", "--ckpt_path", checkpoint, "--trainer.callbacks", "[]"])
         whole = time.perf_counter() - start  # of both commands, as the script does both
         [found] = re.findall(r"accuracy\D*([\d.]+)", told)
         measured = json.loads(Path(folder, "clock.json").read_text())
-    training = sum(measured["training"]) + sum(measured["evaluation"])
-    return {"accuracy": float(found), "training": round(training, 1), "command": round(whole, 1)}
+        accuracies = [value for _, value in read_history(run)["val/accuracy"]] if curves else []
+        curve = list(zip(accumulate(measured["training"]), accuracies, strict=False))
+    training = sum(measured["training"]) + (0 if curves else sum(measured["evaluation"]))
+    seconds = {"training": round(training, 1), "command": round(whole, 1)}
+    return {"accuracy": float(found), **seconds, "curve": curve}
 
 
-def print_runs() -> None:
-    """Prints a table of all runs in benchmarks/runs.jsonl: for each recipe, the means and their standard errors."""
+def _with_test_as_val(data: str, folder: Path) -> str:
+    folder.mkdir()
+    for name, target in (("train", "train"), ("val", "test"), ("test", "test")):
+        (folder / name).symlink_to(Path(data, target).resolve())
+    return str(folder)
+
+
+def show_runs() -> None:
+    """Prints all runs in benchmarks/runs.jsonl, for each recipe the mean and its standard error, and puts that and the
+    curves of accuracy into RESULTS.md."""
     runs = [json.loads(line) for line in _RUNS.read_text().splitlines()]
+    by_arm = {arm: [run for run in runs if run["arm"] == arm] for arm in dict.fromkeys(run["arm"] for run in runs)}
     rows = []
-    for arm in dict.fromkeys(run["arm"] for run in runs):
-        of_arm = [run for run in runs if run["arm"] == arm]
-        seconds = [statistics.median(run[name] for run in of_arm) for name in ("training", "command")]
-        rows.append(
-            [arm, str(len(of_arm)), mean_and_error([run["accuracy"] for run in of_arm]), *map("{:.0f}".format, seconds)]
-        )
-    header = ["recipe", "runs", "test accuracy, mean ± standard error", "training, s (median)", "whole command, s"]
-    print_table(header, rows)
+    for arm, of_arm in by_arm.items():
+        seconds = [f"{statistics.median(run[name] for run in of_arm):.0f}" for name in ("training", "command")]
+        accuracies = [run["accuracy"] for run in of_arm]
+        rows.append([arm, str(len(of_arm)), mean_and_error(accuracies), *seconds, of_arm[-1]["machine"]])
+    header = ["recipe", "runs", "test accuracy, mean ± standard error", "training, s", "whole command, s", "machine"]
+    lines = table(header, rows)
+    for arm, of_arm in by_arm.items():
+        if of_arm[-1]["curve"]:
+            points = ", ".join(f"{accuracy:.4f} ({seconds:.0f} s)" for seconds, accuracy in of_arm[-1]["curve"])
+            lines += ["", f"{arm}, seed {of_arm[-1]['seed']}, after each epoch: {points}"]
+    print("\n".join(lines))
+    put("runs", lines)
 
 
 def mean_and_error(values: Sequence[float]) -> str:

@@ -13,7 +13,6 @@ import torch
 
 FOLDER = Path(__file__).parent
 _JSON, _MARKDOWN = FOLDER / "results.json", FOLDER / "RESULTS.md"
-_START, _END = "<!-- table -->", "<!-- end of table -->"  # around the part of RESULTS.md that is written here
 
 
 @dataclass(frozen=True)
@@ -77,10 +76,15 @@ def keep(results: Sequence[Result]) -> None:
     kept = {one["name"]: one for one in json.loads(_JSON.read_text())} if _JSON.exists() else {}
     kept |= {one.name: asdict(one) for one in results}
     _JSON.write_text(json.dumps(list(kept.values()), indent=1, ensure_ascii=False) + "\n")
-    rows = [Result(**one).row() for one in kept.values()]
-    before, _, rest = _MARKDOWN.read_text().partition(_START)
-    _, _, after = rest.partition(_END)
-    _MARKDOWN.write_text("\n".join([before + _START, *table(HEADER, rows), _END + after]))
+    put("ratios", table(HEADER, [Result(**one).row() for one in kept.values()]))
+
+
+def put(place: str, lines: Sequence[str]) -> None:
+    """Writes lines to a place in RESULTS.md, between the comments of that name."""
+    start, end = f"<!-- {place} -->", f"<!-- end of {place} -->"
+    before, _, rest = _MARKDOWN.read_text().partition(start)
+    _, _, after = rest.partition(end)
+    _MARKDOWN.write_text("\n".join([before + start, *lines, end + after]))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

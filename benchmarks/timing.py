@@ -5,6 +5,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from benchmarks.results import table
+
 
 def side_by_side(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
     """Milliseconds of each call, all of them once in every round, so that a slow moment hits all alike.
@@ -36,5 +38,4 @@ def summary(times: list[float]) -> str:
 
 def print_table(header: list[str], rows: list[list[str]]) -> None:
     """Prints a table in Markdown."""
-    for line in (header, ["---"] * len(header), *rows):
-        print("| " + " | ".join(line) + " |")
+    print("\n".join(table(header, rows)))
