@@ -46,7 +46,13 @@ def accuracy(data: str, seeds: list[int] | None = None, arms: list[str] | None =
         for seed in seeds if seeds is not None else range(5):
             for arm in arms or ["script", "script, memory kept", "airbench94"]:
                 found = _script(folder, seed, arm) if arm.startswith("script") else _fit(arm, data, seed, curves)
-                run = {"arm": arm, "seed": seed, **found, "machine": machine(), "day": time.strftime("%Y-%m-%d")}
+                run = {
+                    "arm": f"{arm} (curve)" if curves else arm,
+                    "seed": seed,
+                    **found,
+                    "machine": machine(),
+                    "day": time.strftime("%Y-%m-%d"),
+                }
                 with _RUNS.open("a") as file:
                     file.write(json.dumps(run) + "\n")
                 print(run, flush=True)

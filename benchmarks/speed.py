@@ -57,8 +57,8 @@ def fit_against_bare_loop(quick: bool) -> list[Result]:
     found = alternate({"fit": fit, "bare loop": bare}, rounds)
     images = _BATCHES * 512
     ratios = [
-        epoch_seconds(ours, images) / epoch_seconds(theirs, images)
-        for theirs, ours in zip(found["fit"], found["bare loop"], strict=True)
+        epoch_seconds(theirs, images) / epoch_seconds(ours, images)
+        for ours, theirs in zip(found["fit"], found["bare loop"], strict=True)
     ]
     speeds = {name: statistics.median(map(images_per_second, many)) for name, many in found.items()}
     memory = [

@@ -26,6 +26,8 @@ class OneLineProgressBar(RichProgressBar):
     ) -> None:
         """Draws, if it is time; Lightning's collects what to draw after every batch, drawn or not."""
         done = batch_idx + 1
+        if not self.is_enabled:
+            return
         if done % self.refresh_rate == 0 or done == trainer.num_training_batches:
             super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
 

@@ -14,7 +14,7 @@ def keep_freed_memory() -> bool:
     """Makes this process keep freed memory for its next allocations.
 
     glibc gives each large block, such as a layer's activations, back to the system when it is freed, and the system
-    hands it out again page by page, zeroed: a third of a training step on a CPU.
+    hands it out again page by page, zeroed: a fifth of a training step on a CPU, or more.
 
     Returns:
         Whether it was done: on Linux with glibc's own allocator, unless ``CIFAR_LIT_ALLOCATOR=system`` is set.

@@ -18,6 +18,7 @@ from cifar_lit.metrics import LossAndAccuracy, RecentBatches
 from cifar_lit.models import PixelNormalization
 from cifar_lit.models.evaluated import judged_logits
 from cifar_lit.models.whitening import fit_whitening, whitening_layers
+from cifar_lit.optimization.by_kind import OptimizerByKind
 from cifar_lit.optimization.fused import fused_optimizer
 from cifar_lit.randomness import reseed, run_seed
 
@@ -69,8 +70,11 @@ class Classifier(LightningModule):
         super().__init__()
         if not 0 <= label_smoothing < 1:
             raise InputError(f"model.label_smoothing must be at least 0 and below 1, got {label_smoothing}")
-        if translate_tta < 0:
-            raise InputError(f"model.translate_tta must be at least 0, got {translate_tta}")
+        if not 0 <= translate_tta < min(image_size):
+            side = min(image_size)
+            raise InputError(
+                f"model.translate_tta must be at least 0 and below the images' {side}, got {translate_tta}"
+            )
         self.save_hyperparameters()
         self.net = net
         self.normalize = PixelNormalization(mean, std)
@@ -145,10 +149,11 @@ class Classifier(LightningModule):
             )
 
     def on_fit_start(self) -> None:
-        """Fits the filters that are computed from the data, unless a checkpoint has them."""
+        """Fits the filters that are computed from the data, unless a checkpoint has them; forgets an earlier search."""
+        self._batches, self._broken_at = RecentBatches(), None
         if whitening_layers(self.net) and self.trainer.ckpt_path is None:
             pixels = self.trainer.datamodule.train_set.sample(_WHITENING_IMAGES)
-            fit_whitening(self.net, self.inputs_of(pixels.to(self.device)))
+            fit_whitening(self.net, [self.inputs_of(block.to(self.device)) for block in pixels.split(256)])
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """The loss of a batch; every ``log_every_n_steps`` steps the mean loss since the last time is logged."""
@@ -176,7 +181,6 @@ class Classifier(LightningModule):
     def on_train_start(self) -> None:
         """Starts counting on the network's device, after checking that a resumed schedule is long enough."""
         self._reset_tallies("train", "recent")
-        self._batches, self._broken_at = RecentBatches(), None
         steps = self.trainer.estimated_stepping_batches
         for config in self.trainer.lr_scheduler_configs:
             planned = getattr(config.scheduler, "total_steps", steps)
@@ -260,6 +264,8 @@ class Classifier(LightningModule):
         optimizer = self._fresh_optimizer()
         if self.lr is not None:
             first = optimizer.param_groups[0]["lr"]
+            if first == 0:
+                raise InputError("model.lr scales the optimizer's rates, of which the first is 0; set that one")
             for group in optimizer.param_groups:
                 group["lr"] = self.lr if group["lr"] == first else self.lr * group["lr"] / first
         if self.lr_scheduler is None:
@@ -277,6 +283,8 @@ class Classifier(LightningModule):
             scheduler = lr_scheduler(optimizer)
             monitor = getattr(scheduler, "monitor", "val/loss")
             return {"scheduler": scheduler, "interval": "epoch", "monitor": monitor}
+        if _takes(lr_scheduler, "max_lr") and isinstance(optimizer, OptimizerByKind):
+            raise InputError("this schedule has one peak for all weights; with OptimizerByKind take TriangularLR")
         steps = self.trainer.estimated_stepping_batches
         if steps == float("inf"):
             raise InputError("a schedule with total_steps needs an end: set trainer.max_epochs or trainer.max_steps")

@@ -203,7 +203,8 @@ class CommandLine(LightningCLI):
         epochs = f"{trainer.current_epoch} epoch{'s' * (trainer.current_epoch != 1)}"
         title = f"{epochs}, {trainer.global_step} steps, {seconds:.0f} s{self._ended_early()}"
         print_metrics(title, {heading: metrics for heading, metrics in columns.items() if metrics})
-        saved = [file for one in trainer.checkpoint_callbacks if (file := getattr(one, "best_model_path", ""))]
+        kept = [one.best_model_path for one in trainer.checkpoint_callbacks if isinstance(one, ModelCheckpoint)]
+        saved = [file for file in kept if file]
         if saved and self._run_folder is not None:  # the best first; the last, where none was validated
             print_next_steps(saved[0], self._run_folder)
 

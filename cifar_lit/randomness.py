@@ -51,8 +51,6 @@ def reseed(*parts: int | str) -> None:
 class SampleRandom:
     """Random numbers for the samples of a batch, each a function of (seed, epoch, sample's index, draw) alone.
 
-    epoch: The epoch, from 0.
-
     Args:
         seed: The run's seed.
         epoch: The epoch, from 0.

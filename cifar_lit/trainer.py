@@ -107,7 +107,8 @@ class Trainer(pl.Trainer):
             raise InputError(f"num_training must be at least 20 for a curve that tells anything, got {num_training}")
         if not 0 < min_lr < max_lr:
             raise InputError(f"min_lr must be above 0 and below max_lr, got {min_lr} and {max_lr}")
-        rates = {group["lr"] for group in model.optimizer(model.parameters()).param_groups}
+        weights = [weight for weight in model.parameters() if weight.requires_grad]
+        rates = {group["lr"] for group in model.optimizer(weights).param_groups}
         if len(rates) > 1:
             raise InputError(
                 f"the optimizer has {len(rates)} learning rates ({', '.join(f'{rate:g}' for rate in rates)}), of which"

@@ -39,7 +39,7 @@ def test_freed_memory_is_used_again_without_asking_the_system_unless_told_not_to
     told_not_to, given_back = churn(CIFAR_LIT_ALLOCATOR="system")
     assert (done, told_not_to) == ("True", "False")
     assert kept < 100
-    assert given_back > 1000  # each of 10 times 64 MB, in pages of 4 KB or (where they are on) 2 MB
+    assert given_back > 200  # 10 times 64 MB, in pages of 4 KB or (where they are on) 2 MB
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the settings are those of glibc's allocator")

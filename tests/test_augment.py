@@ -72,6 +72,20 @@ def test_progressive_resizing_shrinks_the_epochs_of_its_list() -> None:
     torch.testing.assert_close(columns[2:-2], pixels[0, 0, 0].float().view(16, 2).mean(1)[2:-2], atol=1, rtol=0)
 
 
+def test_progressive_resizing_keeps_the_shape_of_images_that_are_no_squares() -> None:
+    pixels, random = pixels_and_random()  # 8x10
+    pixels = pixels.repeat_interleave(3, 2).repeat_interleave(3, 3)
+    assert ProgressiveResizing([12])(pixels, random, MEAN).shape == (64, 3, 12, 15)
+    with pytest.raises(InputError, match="above that of the images, 24x30"):
+        ProgressiveResizing([25])(pixels, random, MEAN)
+
+
+def test_crop_refuses_to_mirror_more_than_there_is() -> None:
+    pixels, random = pixels_and_random()
+    with pytest.raises(InputError, match="mirrors more than there is"):
+        RandomCrop(8)(pixels, random, MEAN)
+
+
 @pytest.mark.parametrize("sizes", [[], [4, 32]])
 def test_progressive_resizing_refuses_sizes_that_no_network_takes(sizes: list[int]) -> None:
     with pytest.raises(InputError, match="8 and more pixels"):

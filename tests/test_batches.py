@@ -24,6 +24,15 @@ def positions(
     return order
 
 
+def test_a_sample_is_taken_from_the_first_image_to_the_last() -> None:
+    assert dataset(100).sample(200)[:, 0, 0, 0].tolist() == list(range(100))
+    assert dataset(100).sample(34)[:, 0, 0, 0].tolist() == list(range(0, 100, 3))
+    assert dataset(101).sample(60)[[0, -1], 0, 0, 0].tolist() == [
+        0,
+        100,
+    ]  # not only the first classes, of sorted images
+
+
 def test_order_depends_on_seed_and_epoch_alone() -> None:
     data = dataset(100)
     assert sorted(positions(data)[0]) == list(range(100))

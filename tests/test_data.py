@@ -92,6 +92,15 @@ def test_the_route_chooses_between_two_kinds_of_augmentation(route: Any, kinds: 
     assert (len(data.augment), int(data.train_set.pipeline is not None)) == kinds
 
 
+@pytest.mark.parametrize(
+    ("route", "given"),
+    [("batched", {"albumentations": [{"HorizontalFlip": {}}]}), ("per_sample", {"augment": [HorizontalFlip()]})],
+)
+def test_a_route_that_would_leave_out_all_augmentation_is_refused(route: Any, given: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match=f"route is {route}"):
+        Digits(route=route, **given)
+
+
 @pytest.mark.parametrize(("mixup", "cutmix"), [(0.2, 0.0), (0.0, 1.0), (0.2, 1.0)])
 def test_mixed_labels_are_the_shares_of_the_mixed_images(mixup: float, cutmix: float) -> None:
     pixels = torch.zeros(4, 3, 16, 16, dtype=torch.uint8)

@@ -82,7 +82,7 @@ def smooth_images(count: int) -> torch.Tensor:
 def test_whitening_makes_patches_uncorrelated_and_of_unit_variance() -> None:
     images = smooth_images(600)
     layer = WhiteningConv(eps=0.0)
-    layer.fit(images)
+    layer.fit(images.split(250))
     with torch.no_grad():
         outputs = nn.functional.conv2d(images, layer.weight).transpose(0, 1).flatten(1)  # (24, N * places)
     moments = outputs[:12] @ outputs[:12].T / outputs.shape[1]
@@ -100,7 +100,7 @@ def test_whitening_filters_equal_the_bare_scripts() -> None:
     script = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(script)
     net = AirbenchNet()
-    fit_whitening(net, smooth_images(300))
+    fit_whitening(net, [smooth_images(300)])
     [layer] = whitening_layers(net)
     signs = (layer.weight * script.whitening(smooth_images(300))).flatten(1).sum(1).sign()  # an eigenvector has no sign
     expected = script.whitening(smooth_images(300)) * signs.view(-1, 1, 1, 1)

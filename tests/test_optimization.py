@@ -148,8 +148,29 @@ def test_an_optimizer_is_fused_where_it_can_be(factory: Callable[..., torch.opti
     assert bool(made.defaults.get("fused")) is fused
 
 
-def test_an_optimizer_is_not_fused_where_the_user_says_so() -> None:
-    assert fused_optimizer(partial(Adam, fused=False), list(small_net().parameters())).defaults["fused"] is False
+@pytest.mark.parametrize("said", [{"fused": False}, {"foreach": True}, {"differentiable": True}])
+def test_an_optimizer_is_not_fused_where_the_user_says_so(said: dict[str, bool]) -> None:
+    made = fused_optimizer(partial(Adam, **said), list(small_net().parameters()))
+    assert not made.defaults["fused"]
+    assert {name: made.defaults[name] for name in said} == said
+
+
+def test_muon_leaves_filters_that_are_all_zero_finite() -> None:
+    weight = nn.Parameter(torch.zeros(4, 2, 3, 3))
+    assert bool(steps_of(ConvMuon([weight]), weight, torch.randn(2, 4, 2, 3, 3)).isfinite().all())
+
+
+@pytest.mark.parametrize("more", [[], ["--trainer.precision", "32-true"]])
+def test_gradients_are_clipped_with_any_optimizer(fit: Fit, more: list[str]) -> None:
+    fit("clipped", "--trainer.gradient_clip_val", 0.5, *more)
+
+
+def test_a_schedule_with_one_peak_is_refused_for_several_rates(program: Program) -> None:
+    Path("recipe.yaml").write_text(RECIPE.replace("TriangularLR", "{class_path: OneCycleLR, init_args: {max_lr: 0.1}}"))
+    config = ROOT / "configs" / "quickstart.yaml"
+    outcome = program("fit", "--config", config, "--config", "recipe.yaml", "--model.net", "TinyNet")
+    assert outcome.status == 2
+    assert "take TriangularLR" in outcome.err
 
 
 RECIPE = """
@@ -180,21 +201,22 @@ def test_a_run_with_muon_and_lookahead_goes_on_as_if_it_had_not_stopped(fit: Fit
     assert not equal(weights(without), whole)
 
 
-def test_lookahead_ends_with_the_average_that_its_recurrence_gives() -> None:
-    trainer = SimpleNamespace(current_epoch=0, global_step=0, estimated_stepping_batches=7)
+@pytest.mark.parametrize("last", [7, 8])
+def test_lookahead_ends_with_the_average_that_its_recurrence_gives(last: int) -> None:
+    trainer = SimpleNamespace(current_epoch=0, global_step=0, estimated_stepping_batches=last)
     module = nn.Sequential(nn.Linear(1, 1, bias=False))
     callback, slow = Lookahead(every_n_steps=2, decay=0.9, power=1.0), None
     fast = 0.0
-    for step in range(1, 8):
+    for step in range(1, last + 1):
         fast += step  # training
         nn.init.constant_(module[0].weight, fast)
         trainer.global_step = step
         callback.on_train_batch_end(trainer, module, None, None, step)  # type: ignore[arg-type]
         if step % 2 == 0:
-            share = 0.9**2 * step / 7
+            share = 0.9**2 * step / last
             slow = fast if slow is None else share * slow + (1 - share) * fast
             fast = slow
-        if step == 7:
+        if step == last:
             fast = slow
         assert module[0].weight.item() == pytest.approx(fast)
 

@@ -17,15 +17,11 @@ def dataset(count: int = 11) -> ImageDataset:
     return ImageDataset(LabelledImages(pixels, torch.arange(2 * count)), torch.arange(1, 2 * count, 2), seed=5)
 
 
-@pytest.fixture
-def room(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A device that two of the data sets would fill: half of that is for images."""
-    monkeypatch.setattr(residence, "free_memory", lambda device: 2 * 11 * 48)
+ALL = 2 * 11 * 48  # bytes that are free, of which half is for images: room for the whole data set
 
 
-@pytest.mark.usefixtures("room")
 def test_images_that_fit_are_held_whole_and_keep_their_names() -> None:
-    moved, shared = resident(dataset(), CPU, rank=0, processes=1)
+    moved, shared = resident(dataset(), CPU, ALL, rank=0, processes=1)
     assert not shared
     keys = [(0, place) for place in (3, 0, 10)]
     for ours, theirs in zip(moved.__getitems__(keys), dataset().__getitems__(keys), strict=True):
@@ -33,9 +29,8 @@ def test_images_that_fit_are_held_whole_and_keep_their_names() -> None:
     assert len(moved.images) == 11  # those left out of training are not moved
 
 
-def test_images_that_only_fit_in_parts_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(residence, "free_memory", lambda device: 2 * 6 * 48)
-    parts = [resident(dataset(), CPU, rank, 2) for rank in range(2)]
+def test_images_that_only_fit_in_parts_are_shared_out() -> None:
+    parts = [resident(dataset(), CPU, 2 * 6 * 48, rank, 2) for rank in range(2)]
     assert all(shared for _, shared in parts)
     names = [part.indices.tolist() for part, _ in parts]
     assert [len(of_rank) for of_rank in names] == [6, 6]  # as many steps for both, so one image twice
@@ -46,21 +41,21 @@ def test_images_that_only_fit_in_parts_are_shared_out(monkeypatch: pytest.Monkey
         assert torch.equal(batch.labels, batch.indices)
 
 
-def test_images_that_do_not_fit_stay_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_that_do_not_fit_stay_where_they_are() -> None:
     data = dataset()
-    assert resident(data, CPU, 0, 2) == (data, False)  # no memory of an accelerator at all
-    monkeypatch.setattr(residence, "free_memory", lambda device: 2 * 11 * 48)
+    assert resident(data, CPU, residence.free_memory(CPU), 0, 2) == (data, False)
     data.pipeline = lambda pixels, seed: pixels  # albumentations works on the host
-    assert resident(data, CPU, 0, 1) == (data, False)
+    assert resident(data, CPU, ALL, 0, 1) == (data, False)
 
 
 def test_processes_that_hold_a_share_each_train_on_all_images_in_as_many_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     data = Digits(batch_size=64)
     needed = len(data.train_set) * 3 * 32 * 32
-    monkeypatch.setattr(residence, "free_memory", lambda device: needed + 8 * 3 * 32 * 32)  # half of it is for images
+    half = needed + 8 * 3 * 32 * 32  # of which half is for images
+    monkeypatch.setattr("cifar_lit.data.datamodule.free_memory", lambda device: 9 * half)  # here; less elsewhere
     seen = []
     for rank in range(2):
-        strategy = SimpleNamespace(root_device=CPU)
+        strategy = SimpleNamespace(root_device=CPU, reduce=lambda free, reduce_op: torch.tensor(half))
         data.trainer = SimpleNamespace(world_size=2, global_rank=rank, strategy=strategy)  # type: ignore[assignment]
         seen.append([batch.indices for batch in data.train_dataloader()])
     assert len(seen[0]) == len(seen[1]) == 11

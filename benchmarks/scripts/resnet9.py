@@ -20,8 +20,8 @@ from cifar_lit.precision import fastest_precision
 def main(batch_size, batches, validation_images, epochs):
     device = "cuda" if torch.cuda.is_available() else "cpu"
     precision = torch.bfloat16 if fastest_precision("auto") == "bf16-mixed" else torch.float32
-    images = torch.randint(0, 256, (50_000, 3, 32, 32), dtype=torch.uint8)  # as many as `fit` holds
-    labels = torch.randint(0, 10, (50_000,))
+    images = torch.randint(0, 256, (50_000, 3, 32, 32), dtype=torch.uint8).to(device)  # as many as `fit` holds
+    labels = torch.randint(0, 10, (50_000,)).to(device)
     normalize = PixelNormalization([0.5] * 3, [0.25] * 3).to(device)
     net = ResNet9(bias=True, relu_before_add=True, dropout=0.05).to(device, memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-3, weight_decay=1e-4, fused=True)

@@ -62,6 +62,11 @@ class RandomCrop(Augmentation):
         return runs.index_select(0, starts.flatten()).view(pixels.shape)
 
     def _padded(self, pixels: Tensor, mean: Sequence[float]) -> Tensor:
+        if self.mode == "reflect" and self.padding >= min(pixels.shape[-2:]):
+            raise InputError(
+                f"RandomCrop: padding {self.padding} mirrors more than there is of images of"
+                f" {pixels.shape[-2]}x{pixels.shape[-1]}; make it smaller, or mode edge"
+            )
         sides = [self.padding] * 4
         if self.mode == "mean":
             height, width = pixels.shape[-2:]
@@ -136,7 +141,8 @@ class ProgressiveResizing(Augmentation):
     """Trains the first epochs on smaller images, which costs less, when what is learnt is coarse anyway.
 
     Args:
-        sizes: Side of the images in each epoch, from the first; after the last of the list, all have their full size.
+        sizes: The shorter side of the images in each epoch, from the first; after the last of the list, all have their
+            full size.
 
     Source: J. Howard, fast.ai's DAWNBench entry (2018), https://www.fast.ai/posts/2018-04-30-dawnbench-fastai.html
     """
@@ -147,14 +153,18 @@ class ProgressiveResizing(Augmentation):
         self.sizes = sizes
 
     def __call__(self, pixels: Tensor, random: SampleRandom, mean: Sequence[float]) -> Tensor:
-        """The images, uint8 (N, C, size, size), in the epochs of the list; after them, as they are."""
-        if random.epoch >= len(self.sizes) or self.sizes[random.epoch] == pixels.shape[-1]:
+        """The images, uint8 (N, C, h, w), smaller in the epochs of the list; after them, as they are."""
+        if random.epoch >= len(self.sizes) or self.sizes[random.epoch] == min(pixels.shape[-2:]):
             return pixels
-        size = self.sizes[random.epoch]
+        height, width = pixels.shape[-2:]
+        side = self.sizes[random.epoch]
+        if side > min(height, width):
+            raise InputError(f"ProgressiveResizing: size {side} is above that of the images, {height}x{width}")
+        size = round(height * side / min(height, width)), round(width * side / min(height, width))
         if pixels.device.type == "cpu":  # which has a kernel for bytes, 6 times faster, where the channels come last
             channels_last = pixels.contiguous(memory_format=torch.channels_last)
-            return F.interpolate(channels_last, (size, size), mode="bilinear", antialias=True)
-        small = F.interpolate(pixels.float(), (size, size), mode="bilinear", antialias=True)
+            return F.interpolate(channels_last, size, mode="bilinear", antialias=True)
+        small = F.interpolate(pixels.float(), size, mode="bilinear", antialias=True)
         return small.round().clamp(0, 255).to(torch.uint8)
 
 

@@ -73,8 +73,8 @@ class ImageDataset(Dataset[Batch]):
 
     def sample(self, count: int) -> Tensor:
         """Pixels uint8 (up to ``count``, 3, H, W), not augmented, taken evenly from all."""
-        step = max(1, len(self) // count)
-        return self.images.pixels[self.rows[::step][:count]]
+        places = torch.linspace(0, len(self) - 1, min(count, len(self))).long()
+        return self.images.pixels[self.rows[places]]
 
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Batch:
         """The batch of the samples at these (epoch, position) pairs."""

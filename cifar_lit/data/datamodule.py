@@ -13,7 +13,7 @@ from cifar_lit.data.augment import Augmentation
 from cifar_lit.data.batches import Batch, EpochSampler, ImageDataset, LabelledImages, Pipeline, as_is
 from cifar_lit.data.mixing import Mixing
 from cifar_lit.data.pipeline import AlbumentationsPipeline
-from cifar_lit.data.residence import resident
+from cifar_lit.data.residence import free_memory, resident
 from cifar_lit.data.splits import hold_out
 from cifar_lit.errors import InputError
 from cifar_lit.randomness import SampleRandom, key, run_seed
@@ -70,6 +70,10 @@ class ImageDataModule(LightningDataModule, ABC):
                 "data.num_workers, data.mixup and data.cutmix must be at least 0,"
                 f" got {num_workers}, {mixup} and {cutmix}"
             )
+        chosen, other = (augment, albumentations) if route == "batched" else (albumentations, augment)
+        if route != "both" and other and not chosen:
+            lacking, there = ("augment", "albumentations") if route == "batched" else ("albumentations", "augment")
+            raise InputError(f"data.route is {route}, but data.{lacking} is empty, and data.{there} would be left out")
         self.batch_size, self.num_workers = batch_size, num_workers
         self.augment = [] if augment is None or route == "per_sample" else augment
         self._albumentations = None if route == "batched" else albumentations
@@ -168,7 +172,10 @@ class ImageDataModule(LightningDataModule, ABC):
         resides = False
         if trainer:
             # validation counts each image once, so its images are not shared out, which may repeat some
-            dataset, shared = resident(dataset, trainer.strategy.root_device, rank, processes if training else 1)
+            device = trainer.strategy.root_device
+            free = torch.tensor(float(free_memory(device)), device=device)
+            least = int(trainer.strategy.reduce(free, reduce_op="min"))  # over the processes, which have to agree
+            dataset, shared = resident(dataset, device, least, rank, processes if training else 1)
             resides = dataset.images.pixels.device.type != "cpu"
             if shared:  # each process shuffles what it has
                 seed, processes, rank = key("share", seed, rank), 1, 0
@@ -187,7 +194,7 @@ class ImageDataModule(LightningDataModule, ABC):
         """The batch on the device; Lightning's own search through any kind of batch takes longer than a small step."""
         if not isinstance(batch, Batch):
             return super().transfer_batch_to_device(batch, device, dataloader_idx)
-        return Batch(*(tensor.to(device, non_blocking=True) for tensor in batch))
+        return Batch(*(tensor.to(device, non_blocking=device.type == "cuda") for tensor in batch))
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Augments and mixes a training batch on its device; leaves any other as it is."""

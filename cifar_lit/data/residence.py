@@ -10,12 +10,15 @@ from cifar_lit.data.batches import ImageDataset, LabelledImages
 _SHARE = 0.5  # of the device's free memory that images may take; the network needs the rest
 
 
-def resident(dataset: ImageDataset, device: torch.device, rank: int, processes: int) -> tuple[ImageDataset, bool]:
+def resident(
+    dataset: ImageDataset, device: torch.device, free: int, rank: int, processes: int
+) -> tuple[ImageDataset, bool]:
     """The data set with its images on the device, if there is room.
 
     Args:
         dataset: Whose images are in memory.
         device: Where they are needed.
+        free: Bytes that are free there, the same in all processes, so that all decide alike.
         rank: This process's number.
         processes: How many there are, each with a device.
 
@@ -24,7 +27,7 @@ def resident(dataset: ImageDataset, device: torch.device, rank: int, processes: 
     """
     pixels = dataset.images.pixels
     needed = len(dataset) * pixels[0].numel() * pixels.element_size()
-    where = placement(needed, free_memory(device), processes)
+    where = placement(needed, free, processes)
     if where == "host" or dataset.pipeline is not None:  # albumentations needs them in the loader
         return dataset, False
     rows = dataset.rows
@@ -54,7 +57,10 @@ def placement(needed: int, free: int, processes: int) -> Literal["whole", "shard
 
 def free_memory(device: torch.device) -> int:
     """Bytes that are free on an accelerator; 0 for the CPU, whose memory the images are in already."""
-    return torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else 0
+    if device.type != "cuda":
+        return 0
+    cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, for its next tensors
+    return torch.cuda.mem_get_info(device)[0] + cached
 
 
 def _moved(pixels: Tensor, rows: Tensor, device: torch.device) -> Tensor:

@@ -31,7 +31,7 @@ class Dropout(nn.Module):
             return features
         if features.device.type != "cpu":
             return F.dropout(features, self.p)
-        dropped = min(round(256 * self.p), 255)
+        dropped = min(max(round(256 * self.p), 1), 255)
         numbers = torch.empty(-(-features.numel() // 8), dtype=torch.int64).random_(-(2**63), None)  # all 64 bits
         bytes_ = numbers.view(torch.uint8)[: features.numel()]
         # in the order in which the activations lie in memory, which need not be that of their dimensions

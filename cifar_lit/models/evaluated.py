@@ -47,6 +47,8 @@ def judged_logits(logits_of: Callable[[Tensor], Tensor], pixels: Tensor, flip_tt
         flip_tta: Whether to average over the image and its mirror image.
         translate_tta: Pixels by which the image is moved for further views; 0 for none.
     """
+    if not (flip_tta or translate_tta):
+        return logits_of(pixels).float()
     return sum(
         (weight * logits_of(view).float() for weight, view in views(pixels, flip_tta, translate_tta)),
         start=torch.zeros((), device=pixels.device),

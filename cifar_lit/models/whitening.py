@@ -1,5 +1,7 @@
 """A first layer that is computed from the data instead of trained."""
 
+from collections.abc import Iterable, Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -26,16 +28,17 @@ class WhiteningConv(nn.Conv2d):
         self.weight.requires_grad_(False)
 
     @torch.no_grad()
-    def fit(self, images: Tensor) -> None:
+    def fit(self, blocks: Iterable[Tensor]) -> None:
         """Computes the filters.
 
         Args:
-            images: float (N, channels, H, W), normalised: some thousand training images.
+            blocks: float (N, channels, H, W), normalised: some thousand training images, in blocks, since the patches
+                of all at once would take 12 times their memory.
         """
         size = self.kernel_size[0]
-        covariance = torch.zeros(self.in_channels * size**2, self.in_channels * size**2, device=images.device)
+        covariance = torch.zeros(self.in_channels * size**2, self.in_channels * size**2, device=self.weight.device)
         count = 0
-        for block in images.split(256):  # all patches at once would take 12 times the images' memory
+        for block in blocks:
             patches = F.unfold(block.float(), size).transpose(1, 2).flatten(0, 1)  # (N * places, channels * size**2)
             covariance += patches.T @ patches
             count += len(patches)
@@ -44,10 +47,10 @@ class WhiteningConv(nn.Conv2d):
         self.weight.copy_(torch.cat([filters, -filters]))
 
 
-def fit_whitening(net: nn.Module, images: Tensor) -> None:
-    """Fits every WhiteningConv of a network to images, float (N, C, H, W), as the network's input is normalised."""
+def fit_whitening(net: nn.Module, blocks: Sequence[Tensor]) -> None:
+    """Fits every WhiteningConv of a network to blocks of images, float (N, C, H, W), normalised as its input is."""
     for layer in whitening_layers(net):
-        layer.fit(images)
+        layer.fit(blocks)
 
 
 def whitening_layers(net: nn.Module) -> list[WhiteningConv]:

@@ -19,7 +19,8 @@ def fused_optimizer(factory: Callable[..., Optimizer], weights: Sequence[nn.Para
     """
     given = getattr(factory, "keywords", {})
     can_be = "fused" in given or "fused" in inspect.signature(factory).parameters
-    if can_be and given.get("fused") is None and {weight.device.type for weight in weights} <= _DEVICES:
+    other_way = given.get("fused") is not None or given.get("foreach") or given.get("differentiable")
+    if can_be and not other_way and {weight.device.type for weight in weights} <= _DEVICES:
         settings: dict[str, Any] = {"fused": True}
         return factory(weights, **settings)
     return factory(weights)

@@ -41,10 +41,10 @@ class Lookahead(Callback):
         if trainer.current_epoch < self.start_epoch:
             return
         step, last = trainer.global_step, trainer.estimated_stepping_batches
-        if step % self.every_n_steps == 0 or step == last:
-            # after the last step, the average alone
-            share = 1.0 if step == last else self.decay**self.every_n_steps * (step / last) ** self.power
-            self._average(pl_module, share)
+        if step % self.every_n_steps == 0:
+            self._average(pl_module, self.decay**self.every_n_steps * (step / last) ** self.power)
+        elif step == last:
+            self._average(pl_module, 1.0)  # the slow weights are the result
 
     @torch.no_grad()
     def _average(self, pl_module: LightningModule, share: float) -> None:
@@ -65,6 +65,8 @@ class Lookahead(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes slow weights that were restored to the network's device."""
+        if trainer.estimated_stepping_batches == float("inf"):
+            raise InputError("Lookahead needs a run with an end: set trainer.max_epochs or trainer.max_steps")
         self._slow = [tensor.to(pl_module.device) for tensor in self._slow]
 
 

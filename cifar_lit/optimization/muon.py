@@ -17,8 +17,9 @@ _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 class ConvMuon(Optimizer):
     """Momentum, whose update is made orthogonal before it is taken; for weights of two and more dimensions.
 
-    torch.optim.Muon is the same for matrices; this one takes convolutions' filters, one row a filter, and keeps the
-    norm of each bank of them, which a norm layer makes meaningless, where the step size stays in proportion to it.
+    torch.optim.Muon does this for matrices (and scales the step of tall ones); this one takes convolutions' filters,
+    one row a filter, and keeps the norm of each bank of them, which a norm layer makes meaningless, so that the step
+    size stays in proportion to it.
 
     Args:
         params: The weights.
@@ -69,7 +70,7 @@ class ConvMuon(Optimizer):
                 average = state["momentum_buffer"].mul_(group["momentum"]).add_(weight.grad)
                 update = orthogonal(weight.grad.add(average, alpha=group["momentum"]).flatten(1), group["ns_steps"])
                 if group["keep_norm"]:
-                    weight.mul_(len(weight) ** 0.5 / weight.norm())
+                    weight.mul_(len(weight) ** 0.5 / weight.norm().clamp(min=1e-7))
                 weight.add_(update.view(weight.shape), alpha=-group["lr"])
         return loss
 
