@@ -42,21 +42,27 @@ def steps_of(optimizer: torch.optim.Optimizer, weight: nn.Parameter, gradients: 
     return weight.detach()
 
 
+def assert_same_steps(start: torch.Tensor, ours: torch.Tensor, theirs: torch.Tensor) -> None:
+    """Both round to bfloat16, of 8 bits, on the way."""
+    assert float((ours - theirs).norm()) < 0.02 * float((theirs - start).norm())
+
+
 def test_muon_equals_torchs_for_matrices() -> None:
+    torch.manual_seed(0)
     gradients, start = torch.randn(3, 20, 50), torch.randn(20, 50)
     ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
     found = steps_of(ConvMuon([ours], lr=0.1, momentum=0.6, ns_steps=5, keep_norm=False), ours, gradients)
     reference = torch.optim.Muon([theirs], lr=0.1, momentum=0.6, ns_steps=5, weight_decay=0.0)
-    # both round to bfloat16, of 8 bits, on the way
-    torch.testing.assert_close(found, steps_of(reference, theirs, gradients), atol=5e-3, rtol=0)
+    assert_same_steps(start, found, steps_of(reference, theirs, gradients))
 
 
 def test_muon_of_filters_equals_the_bare_scripts(script: ModuleType) -> None:
+    torch.manual_seed(0)
     gradients, start = torch.randn(3, 24, 8, 3, 3), torch.randn(24, 8, 3, 3)
     ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
     found = steps_of(ConvMuon([ours], lr=0.24, momentum=0.6), ours, gradients)
     reference = steps_of(script.Muon([theirs], lr=0.24, momentum=0.6), theirs, gradients)
-    torch.testing.assert_close(found, reference, atol=5e-3, rtol=0)
+    assert_same_steps(start, found, reference)
 
 
 @pytest.mark.parametrize("shape", [(10, 40), (40, 10)])
