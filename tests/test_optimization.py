@@ -1,10 +1,9 @@
-import importlib.util
 import itertools
 from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +11,7 @@ import torch
 from torch import nn
 from torch.optim import SGD, Adam
 
+from benchmarks.scripts import airbench94  # which shares no code with what is tested
 from cifar_lit.errors import InputError
 from cifar_lit.optimization.by_kind import OptimizerByKind
 from cifar_lit.optimization.fused import fused_optimizer
@@ -22,17 +22,6 @@ from tests.conftest import ROOT, Outcome, equal, weights
 
 Fit = Callable[..., Path]
 Program = Callable[..., Outcome]
-
-
-@pytest.fixture(scope="module")
-def script() -> ModuleType:
-    """The bare script, which shares no code with this project."""
-    spec = importlib.util.spec_from_file_location("airbench94", ROOT / "benchmarks" / "scripts" / "airbench94.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def steps_of(optimizer: torch.optim.Optimizer, weight: nn.Parameter, gradients: torch.Tensor) -> torch.Tensor:
@@ -56,12 +45,12 @@ def test_muon_equals_torchs_for_matrices() -> None:
     assert_same_steps(start, found, steps_of(reference, theirs, gradients))
 
 
-def test_muon_of_filters_equals_the_bare_scripts(script: ModuleType) -> None:
+def test_muon_of_filters_equals_the_bare_scripts() -> None:
     torch.manual_seed(0)
     gradients, start = torch.randn(3, 24, 8, 3, 3), torch.randn(24, 8, 3, 3)
     ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
     found = steps_of(ConvMuon([ours], lr=0.24, momentum=0.6), ours, gradients)
-    reference = steps_of(script.Muon([theirs], lr=0.24, momentum=0.6), theirs, gradients)
+    reference = steps_of(airbench94.Muon([theirs], lr=0.24, momentum=0.6), theirs, gradients)
     assert_same_steps(start, found, reference)
 
 
