@@ -22,6 +22,7 @@ NAMED_IN_YAML = (
     "cifar_lit.data.folders",
     "cifar_lit.logger",
     "cifar_lit.optimization.by_kind",
+    "cifar_lit.optimization.freeze",
     "cifar_lit.optimization.lookahead",
     "cifar_lit.optimization.muon",
     "cifar_lit.optimization.schedules",

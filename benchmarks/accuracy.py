@@ -21,7 +21,8 @@ from cifar_lit.history import read_history
 
 _RUNS = FOLDER / "runs.jsonl"
 _SCRIPT = ROOT / "benchmarks" / "scripts" / "airbench94.py"
-# What cifar_lit.allocator sets from within
+_PLAIN, _WITH_MEMORY = "script", "script, memory kept"
+# What cifar_lit.allocator sets from within, for a script that does not
 _KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**62), "MALLOC_TOP_PAD_": str(2**28)}
 
 
@@ -44,7 +45,7 @@ def accuracy(data: str, seeds: list[int] | None = None, arms: list[str] | None =
             as_files = {"images": images.pixels.permute(0, 2, 3, 1).contiguous(), "labels": images.labels}
             torch.save(as_files, f"{folder}/{split}.pt")
         for seed in seeds if seeds is not None else range(5):
-            for arm in arms or ["script", "script, memory kept", "airbench94"]:
+            for arm in arms or [_PLAIN, _WITH_MEMORY, "airbench94"]:
                 found = _script(folder, seed, arm) if arm.startswith("script") else _fit(arm, data, seed, curves)
                 run = {
                     "arm": f"{arm} (curve)" if curves else arm,
@@ -61,7 +62,7 @@ def accuracy(data: str, seeds: list[int] | None = None, arms: list[str] | None =
 
 def _script(folder: str, seed: int, arm: str) -> dict[str, Any]:
     start = time.perf_counter()
-    measured = Arm(_SCRIPT, folder, seed, environment=_KEPT if arm != "script" else {}).measure()
+    measured = Arm(_SCRIPT, folder, seed, environment=_KEPT if arm == _WITH_MEMORY else {}).measure()
     whole = time.perf_counter() - start
     seconds = {"training": round(measured["training"], 1), "command": round(whole, 1)}
     return {"accuracy": measured["accuracy"], **seconds, "curve": measured["epochs"]}
@@ -86,8 +87,10 @@ def _fit(arm: str, data: str, seed: int, curves: bool) -> dict[str, Any]:
         [found] = re.findall(r"accuracy\D*([\d.]+)", told)
         measured = json.loads(Path(folder, "clock.json").read_text())
         accuracies = [value for _, value in read_history(run)["val/accuracy"]] if curves else []
-        curve = list(zip(accumulate(measured["training"]), accuracies, strict=False))
-    training = sum(measured["training"]) + (0 if curves else sum(measured["evaluation"]))
+        ends = list(accumulate(measured["training"], initial=measured["preparation"]))[1:]
+        curve = list(zip(ends, accuracies, strict=False))
+    judging = 0 if curves else sum(measured["evaluation"])
+    training = measured["preparation"] + sum(measured["training"]) + judging
     seconds = {"training": round(training, 1), "command": round(whole, 1)}
     return {"accuracy": float(found), **seconds, "curve": curve}
 
@@ -108,8 +111,10 @@ def show_runs() -> None:
     for arm, of_arm in by_arm.items():
         seconds = [f"{statistics.median(run[name] for run in of_arm):.0f}" for name in ("training", "command")]
         accuracies = [run["accuracy"] for run in of_arm]
-        rows.append([arm, str(len(of_arm)), mean_and_error(accuracies), *seconds, of_arm[-1]["machine"]])
-    header = ["recipe", "runs", "test accuracy, mean ± standard error", "training, s", "whole command, s", "machine"]
+        shares = [time_share(of_arm, by_arm.get(script, [])) for script in (_PLAIN, _WITH_MEMORY)]
+        rows.append([arm, str(len(of_arm)), mean_and_error(accuracies), *seconds, *shares, of_arm[-1]["machine"]])
+    header = ["recipe", "runs", "test accuracy, mean ± standard error", "training, s", "whole command, s"]
+    header += [f"time of training over `{script}`'s" for script in (_PLAIN, _WITH_MEMORY)] + ["machine"]
     lines = table(header, rows)
     for arm, of_arm in by_arm.items():
         if of_arm[-1]["curve"]:
@@ -117,6 +122,19 @@ def show_runs() -> None:
             lines += ["", f"{arm}, seed {of_arm[-1]['seed']}, after each epoch: {points}"]
     print("\n".join(lines))
     put("runs", lines)
+
+
+def time_share(runs: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) -> str:
+    """The median, over the seeds that both have, of the time of training over that of the others; with its spread.
+
+    >>> time_share([{"seed": 0, "training": 8}, {"seed": 1, "training": 9}], [{"seed": 0, "training": 10}])
+    '0.80 (0.80 to 0.80, n=1)'
+    """
+    seconds = {run["seed"]: run["training"] for run in others}
+    shares = [run["training"] / seconds[run["seed"]] for run in runs if run["seed"] in seconds]
+    if not shares:
+        return ""
+    return f"{statistics.median(shares):.2f} ({min(shares):.2f} to {max(shares):.2f}, n={len(shares)})"
 
 
 def mean_and_error(values: Sequence[float]) -> str:

@@ -14,16 +14,22 @@ class EpochClock(Callback):
     """Writes the seconds of each epoch to a file of JSON when training ends.
 
     Args:
-        file: Where to write: ``training`` and ``evaluation`` (all that follows the last batch: validation, pictures,
+        file: Where to write: ``preparation``, the seconds before the first epoch once the images are there (whitening,
+            the sanity check); ``training`` and ``evaluation`` (all that follows the last batch: validation, pictures,
             checkpoints) in seconds, a number an epoch; ``images`` trained on in each, by all processes;
             ``peak_memory`` of the process in bytes, and ``own_memory``, what of it is not mapped from files at the end.
     """
 
     def __init__(self, file: str) -> None:
         self.file = Path(file)
+        self._fit_start = 0.0
         self._starts: list[float] = []
         self._trained: list[float] = []
         self._images: list[int] = []
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Notes the time: after the images were read, and before the network sees any."""
+        self._fit_start = _now()
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Notes the time."""
@@ -42,6 +48,7 @@ class EpochClock(Callback):
         """Writes what was noted; by now the last checkpoint is written too."""
         ends = [*self._starts[1:], _now()]
         found = {
+            "preparation": self._starts[0] - self._fit_start,
             "training": [after - before for before, after in zip(self._starts, self._trained, strict=True)],
             "evaluation": [after - before for before, after in zip(self._trained, ends, strict=True)],
             "images": [count * trainer.world_size for count in self._images],

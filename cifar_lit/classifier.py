@@ -1,8 +1,7 @@
 """What is trained: any network, between pixels and logits, with its loss, optimizer and schedule."""
 
-import inspect
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,16 +9,15 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from cifar_lit.data.batches import Batch
 from cifar_lit.errors import InputError
 from cifar_lit.metrics import LossAndAccuracy, RecentBatches
 from cifar_lit.models import PixelNormalization
 from cifar_lit.models.evaluated import judged_logits
+from cifar_lit.models.head import check_fit
 from cifar_lit.models.whitening import fit_whitening, whitening_layers
-from cifar_lit.optimization.by_kind import OptimizerByKind
-from cifar_lit.optimization.fused import fused_optimizer
+from cifar_lit.optimization.configured import check_long_enough, configured_optimizer, configured_schedule
 from cifar_lit.randomness import reseed, run_seed
 
 _MOST_BATCHES = 1000  # that are kept uncounted, where nothing is logged
@@ -121,37 +119,19 @@ class Classifier(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Prepares the network for its device, after checking that its head fits the data."""
-        self._check_head()
+        check_fit(self.net, self.inputs_of(self.example_input_array.to(self.device)), self.num_classes)
         self.net.to(memory_format=self._memory_format)
         if self._compile:
             self.net.compile()  # in place, so that the weights keep their names
-
-    def _check_head(self) -> None:
-        training = self.net.training
-        self.net.eval()
-        size = "x".join(map(str, self.example_input_array.shape[2:]))
-        try:
-            with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                logits = self(self.example_input_array.to(self.device))
-        except (RuntimeError, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise InputError(
-                f"the network {type(self.net).__name__} cannot take images of {size} ({reason})"
-            ) from error
-        finally:
-            self.net.train(training)
-        if logits.shape != (2, self.num_classes):
-            raise InputError(
-                f"the network {type(self.net).__name__} gives an output of shape {tuple(logits.shape)} for 2 images,"
-                f" but the data have {self.num_classes} classes: set its number of classes to {self.num_classes}"
-                " (an argument named num_classes is set by itself; a function that takes it as a keyword gets it"
-                f" with dict_kwargs: {{num_classes: {self.num_classes}}})"
-            )
 
     def on_fit_start(self) -> None:
         """Fits the filters that are computed from the data, unless a checkpoint has them; forgets an earlier search."""
         self._batches, self._broken_at = RecentBatches(), None
         if whitening_layers(self.net) and self.trainer.ckpt_path is None:
+            if self.trainer.datamodule is None:
+                raise InputError(
+                    "a whitening layer is fitted to the images of a data module: fit(model, datamodule=...)"
+                )
             pixels = self.trainer.datamodule.train_set.sample(_WHITENING_IMAGES)
             fit_whitening(self.net, [self.inputs_of(block.to(self.device)) for block in pixels.split(256)])
 
@@ -181,14 +161,7 @@ class Classifier(LightningModule):
     def on_train_start(self) -> None:
         """Starts counting on the network's device, after checking that a resumed schedule is long enough."""
         self._reset_tallies("train", "recent")
-        steps = self.trainer.estimated_stepping_batches
-        for config in self.trainer.lr_scheduler_configs:
-            planned = getattr(config.scheduler, "total_steps", steps)
-            if planned < steps:
-                raise InputError(
-                    f"the checkpoint's learning-rate schedule ends after {planned} steps, but this run has {steps:.0f};"
-                    " a schedule cannot be stretched: keep trainer.max_epochs, or train anew"
-                )
+        check_long_enough(self.trainer)
 
     def on_validation_epoch_start(self) -> None:
         """Starts counting on the network's device."""
@@ -261,39 +234,9 @@ class Classifier(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """The optimizer and, if there is one, its schedule, told the run's number of steps where it takes that."""
-        optimizer = self._fresh_optimizer()
-        if self.lr is not None:
-            first = optimizer.param_groups[0]["lr"]
-            if first == 0:
-                raise InputError("model.lr scales the optimizer's rates, of which the first is 0; set that one")
-            for group in optimizer.param_groups:
-                group["lr"] = self.lr if group["lr"] == first else self.lr * group["lr"] / first
+        weights = [weight for weight in self.parameters() if weight.requires_grad]
+        optimizer = configured_optimizer(self.optimizer, weights, self.lr, self.trainer)
         if self.lr_scheduler is None:
             return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": self._schedule(optimizer, self.lr_scheduler)}
-
-    def _fresh_optimizer(self) -> Optimizer:
-        weights = [weight for weight in self.parameters() if weight.requires_grad]
-        if self.trainer.gradient_clip_val:  # which Lightning cannot do with a fused one
-            return self.optimizer(weights)
-        return fused_optimizer(self.optimizer, weights)
-
-    def _schedule(self, optimizer: Optimizer, lr_scheduler: LRSchedulerCallable) -> dict[str, Any]:
-        if not _takes(lr_scheduler, "total_steps"):
-            scheduler = lr_scheduler(optimizer)
-            monitor = getattr(scheduler, "monitor", "val/loss")
-            return {"scheduler": scheduler, "interval": "epoch", "monitor": monitor}
-        if _takes(lr_scheduler, "max_lr") and isinstance(optimizer, OptimizerByKind):
-            raise InputError("this schedule has one peak for all weights; with OptimizerByKind take TriangularLR")
-        steps = self.trainer.estimated_stepping_batches
-        if steps == float("inf"):
-            raise InputError("a schedule with total_steps needs an end: set trainer.max_epochs or trainer.max_steps")
-        settings: dict[str, Any] = {"total_steps": int(steps)}
-        if self.lr is not None and _takes(lr_scheduler, "max_lr"):
-            settings["max_lr"] = self.lr
-        return {"scheduler": lr_scheduler(optimizer, **settings), "interval": "step"}
-
-
-def _takes(factory: Callable[..., Any], name: str) -> bool:
-    """Whether a class, or a partial one as the command line makes it, takes an argument of that name."""
-    return name in getattr(factory, "keywords", {}) or name in inspect.signature(factory).parameters
+        schedule = configured_schedule(self.lr_scheduler, optimizer, self.lr, self.trainer)
+        return {"optimizer": optimizer, "lr_scheduler": schedule}

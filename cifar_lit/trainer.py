@@ -1,20 +1,17 @@
 """Lightning's Trainer, with a subcommand that finds a learning rate and a ``fit`` that can use it."""
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
-import numpy as np
-import torch
 from lightning.pytorch.callbacks import Callback, Checkpoint, LearningRateMonitor, ProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.tuner import Tuner
-from lightning.pytorch.tuner.lr_finder import _LRFinder
 from lightning.pytorch.utilities import rank_zero_info
 
 from cifar_lit.classifier import Classifier
 from cifar_lit.errors import InputError
+from cifar_lit.lr_curve import tenth_of_minimum, unbiased, write_plot
 
 
 class Trainer(pl.Trainer):
@@ -25,6 +22,8 @@ class Trainer(pl.Trainer):
         logger: Where curves and pictures go; False for nowhere.
         enable_progress_bar: Whether to show the progress bar.
         enable_checkpointing: Whether to save checkpoints.
+        check_val_every_n_epoch: Judge by the validation images after every so many epochs, and after the last; null
+            for every ``val_check_interval`` batches, whatever the epoch.
         **kwargs: See Lightning's Trainer.
     """
 
@@ -35,6 +34,7 @@ class Trainer(pl.Trainer):
         logger: Logger | Iterable[Logger] | bool | None = None,
         enable_progress_bar: bool | None = None,
         enable_checkpointing: bool | None = None,
+        check_val_every_n_epoch: int | None = 1,
         **kwargs: Any,
     ) -> None:
         barebones = bool(kwargs.get("barebones"))
@@ -46,13 +46,18 @@ class Trainer(pl.Trainer):
         if logger is False or barebones or kwargs.get("fast_dev_run"):
             off.append(LearningRateMonitor)
         listed = callbacks if isinstance(callbacks, list) else [callbacks] if callbacks else []
-        super().__init__(
-            callbacks=[callback for callback in listed if not isinstance(callback, tuple(off))],
-            logger=None if barebones else logger,
-            enable_progress_bar=enable_progress_bar,
-            enable_checkpointing=enable_checkpointing,
-            **kwargs,
-        )
+        kept = [callback for callback in listed if not isinstance(callback, tuple(off))]
+        try:
+            super().__init__(
+                callbacks=[*kept, _LastEpochJudged()],
+                logger=None if barebones else logger,
+                enable_progress_bar=enable_progress_bar,
+                enable_checkpointing=enable_checkpointing,
+                check_val_every_n_epoch=check_val_every_n_epoch,
+                **kwargs,
+            )
+        except ValueError as error:  # settings that exclude each other, in Lightning's own words
+            raise InputError(f"trainer: {error}") from error
 
     def fit(
         self,
@@ -138,54 +143,14 @@ class Trainer(pl.Trainer):
         model.hparams["lr"] = suggestion
         rank_zero_info(f"Suggested learning rate: {suggestion:.3g} (model.lr; OneCycleLR's peak as well)")
         if self.is_global_zero and isinstance(self.logger, TensorBoardLogger):
-            _write_plot(finder, suggestion, self.logger)
+            write_plot(finder, suggestion, self.logger)
         return suggestion
 
 
-def unbiased(losses: list[float]) -> list[float]:
-    """Lightning's smoothed losses, with the start of the average rightly accounted for.
+class _LastEpochJudged(Callback):
+    """Has the last epoch validated, whose network is the result, even if only every tenth is."""
 
-    It divides the n-th exponential average by 1 - beta^(n+1) where 1 - beta^n is meant (Kingma & Ba 2014,
-    arXiv:1412.6980, section 3), so that its curve begins at half the loss.
-
-    >>> average = 0.02 * 3.0  # of one loss of 3.0
-    >>> round(unbiased([average / (1 - 0.98**2)])[0], 6)
-    3.0
-    """
-    beta = 0.98  # of lightning.pytorch.tuner.lr_finder._LRCallback
-    return [loss * (1 - beta ** (n + 1)) / (1 - beta**n) for n, loss in enumerate(losses, start=1)]
-
-
-def tenth_of_minimum(finder: _LRFinder) -> float:
-    """A tenth of the rate at which the smoothed loss is lowest: well below divergence, and still fast.
-
-    Lightning's own suggestion, the steepest descent per difference of rates, always favours the smallest rates of an
-    exponential scale: 1e-6 where training works best at 3e-3.
-
-    Source: the "minimum" rule of fastai's learning-rate finder (Howard & Gugger 2020, arXiv:2002.04688).
-    """
-    rates, losses = np.array(finder.results["lr"]), np.array(finder.results["loss"])
-    settled = slice(10, None)  # Lightning's margin: of the first losses, the mean is of a few batches only
-    rates, losses = rates[settled], losses[settled]
-    if not np.isfinite(losses).any():
-        raise InputError("the loss diverged before a learning rate could be found; lower min_lr, or raise num_training")
-    return float(rates[np.nanargmin(np.where(np.isfinite(losses), losses, np.nan))]) / 10
-
-
-def _write_plot(finder: _LRFinder, suggestion: float, logger: TensorBoardLogger) -> None:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(6, 4), dpi=100, layout="constrained")
-    canvas, axes = FigureCanvasAgg(figure), figure.subplots()
-    finder.plot(ax=axes)
-    axes.axvline(suggestion, color="tab:red", linestyle="--", label=f"suggestion {suggestion:.3g}")
-    axes.set(xlabel="learning rate", ylabel="training loss, smoothed", title="Learning-rate finder")
-    axes.legend()
-    file = Path(logger.log_dir) / "lr_find.png"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(file)
-    canvas.draw()
-    picture = torch.from_numpy(np.asarray(canvas.buffer_rgba())[..., :3].copy())
-    logger.experiment.add_image("your run/learning-rate finder", picture, 0, dataformats="HWC")
-    rank_zero_info(f"Plot: {file}")
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        every, last = trainer.check_val_every_n_epoch, trainer.max_epochs
+        if every is not None and every > 1 and trainer.current_epoch + 1 == last:
+            trainer.check_val_every_n_epoch = last  # which Lightning sees divide the epoch's number

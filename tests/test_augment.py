@@ -142,3 +142,14 @@ def test_cutout_larger_than_the_image_is_refused() -> None:
     pixels, random = pixels_and_random()
     with pytest.raises(InputError, match="larger than the images"):
         Cutout(9)(pixels, random, MEAN)
+
+
+@pytest.mark.parametrize("crop", CROPS, ids=lambda crop: crop.mode)
+def test_crop_gives_the_same_however_the_images_lie_in_memory(crop: RandomCrop) -> None:
+    pixels, random = pixels_and_random()
+    cropped = crop(pixels, random, MEAN)
+    channels_last = pixels.contiguous(memory_format=torch.channels_last)
+    every_second = pixels.repeat_interleave(2, 0)[::2]
+    part_of_wider = torch.cat([pixels, pixels], 3)[..., :10]
+    for same in (channels_last, every_second, part_of_wider):
+        assert torch.equal(crop(same, pixels_and_random()[1], MEAN), cropped)

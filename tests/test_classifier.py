@@ -8,6 +8,7 @@ from torch import nn
 from torchmetrics.classification import MulticlassAccuracy
 
 from cifar_lit.classifier import Classifier
+from cifar_lit.history import read_history
 from cifar_lit.metrics import LossAndAccuracy, RecentBatches
 from cifar_lit.models import TinyNet
 from cifar_lit.precision import fastest_precision
@@ -130,6 +131,16 @@ def test_early_stopping_stops_and_says_so(program: Callable[..., Outcome]) -> No
 def test_without_validation_the_last_checkpoint_is_the_only_one(fit: Fit) -> None:
     run = fit("all_images", "--data.val_fraction", 0)
     assert [file.name for file in (run / "checkpoints").iterdir()] == ["last.ckpt"]
+
+
+@pytest.mark.parametrize(("every", "judged"), [(1, [1, 2, 3]), (2, [2, 3]), (3, [3]), (9, [3])])
+def test_the_last_epoch_is_validated_however_seldom_the_others_are(fit: Fit, every: int, judged: list[int]) -> None:
+    steps = 2  # an epoch
+    options = ["--trainer.limit_train_batches", steps, "--trainer.max_epochs", 3]
+    run = fit("seldom", *options, "--trainer.check_val_every_n_epoch", every)
+    assert [step for step, _ in read_history(run)["val/accuracy"]] == [steps * epoch for epoch in judged]
+    best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
+    assert best["epoch"] + 1 in judged
 
 
 def test_scheduler_without_total_steps_moves_every_epoch(fit: Fit) -> None:

@@ -303,6 +303,8 @@ _WRONG_MONITOR = '{"class_path": "EarlyStopping", "init_args": {"monitor": "val/
         (["fit", "Q", "--trainer.max_epochs", "-1"], "set trainer.max_epochs"),
         (["fit", "Q", "--trainer.max_epochs", "1", "--trainer.callbacks+", "WRONG_MONITOR"], "val/los"),
         (["fit", "Q", "--trainer.accelerator", "cpu", "--trainer.devices", "0"], "devices"),
+        (["fit", "Q", "--trainer.accelerator", "cpu", "--trainer.strategy", "fsdp"], "requires a GPU accelerator"),
+        (["fit", "Q", "--trainer.strategy", "dpp"], "trainer: You selected an invalid strategy name: `strategy='dpp'`"),
         (["fit", "Q", "--ckpt_path", "broken.yaml", "--lr_find", "true"], "is not a whole checkpoint"),
         (["lr_find", "Q", "--num_training", "5"], "num_training must be at least 20"),
         (["predict"], "images, ckpt_path missing"),

@@ -13,7 +13,9 @@ from torch.optim import SGD, Adam
 
 from benchmarks.scripts import airbench94  # which shares no code with what is tested
 from cifar_lit.errors import InputError
+from cifar_lit.models import AirbenchNet
 from cifar_lit.optimization.by_kind import OptimizerByKind
+from cifar_lit.optimization.freeze import FreezeWhitening
 from cifar_lit.optimization.fused import fused_optimizer
 from cifar_lit.optimization.lookahead import Lookahead
 from cifar_lit.optimization.muon import ConvMuon, orthogonal
@@ -214,6 +216,42 @@ def test_lookahead_ends_with_the_average_that_its_recurrence_gives(last: int) ->
         if step == last:
             fast = slow
         assert module[0].weight.item() == pytest.approx(fast)
+
+
+WHITENED = ["--model.net", "{class_path: AirbenchNet, init_args: {widths: [8, 8]}}", "--trainer.limit_train_batches", 2]
+
+
+FREEZE = ["--trainer.callbacks+", "{class_path: FreezeWhitening, init_args: {after_epochs: 2}}"]
+EACH_EPOCH = [
+    "--trainer.callbacks+",
+    "{class_path: ModelCheckpoint, init_args: {filename: 'after-{epoch}', save_top_k: -1, mode: max}}",
+]
+
+
+def test_whitening_is_frozen_after_the_first_epochs_also_in_a_run_that_goes_on(fit: Fit, program: Program) -> None:
+    run = fit("run", *WHITENED, *FREEZE, *EACH_EPOCH, "--trainer.max_epochs", 4)
+    found = [weights(run, f"after-epoch={epoch}") for epoch in range(4)]
+    biases = [state["net.whiten.bias"] for state in found]
+    assert not torch.equal(biases[0], biases[1])
+    assert torch.equal(biases[1], biases[2])
+    assert torch.equal(biases[2], biases[3])
+    assert not torch.equal(found[2]["net.head.weight"], found[3]["net.head.weight"])
+    for epoch in (0, 2):
+        outcome = program("fit", "--ckpt_path", run / "checkpoints" / f"after-epoch={epoch}.ckpt")
+        assert outcome.status == 0, outcome.err
+        assert equal(weights(run), found[3])
+
+
+def test_several_processes_freeze_whitening_without_withholding_its_gradient() -> None:
+    net, callback = AirbenchNet(widths=[8, 8]), FreezeWhitening(after_epochs=1)
+    for epoch in (0, 1):
+        trainer = SimpleNamespace(current_epoch=epoch, world_size=2)
+        callback.on_train_epoch_start(trainer, net)  # type: ignore[arg-type]
+        net(torch.randn(2, 3, 16, 16)).sum().backward()
+        assert net.whiten.bias is not None
+        assert net.whiten.bias.grad is not None  # DDP waits for it
+        callback.on_before_optimizer_step(trainer, net, None)  # type: ignore[arg-type]
+        assert (net.whiten.bias.grad is None) == (epoch == 1)
 
 
 def test_lr_find_refuses_an_optimizer_of_several_rates(program: Program) -> None:

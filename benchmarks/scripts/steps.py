@@ -1,4 +1,4 @@
-"""Steps of the airbench network in a bare loop, with or without each part that makes them fast.
+"""Steps of a network, by default airbench's, in a bare loop, with or without each part that makes them fast.
 
 python -m benchmarks.scripts.steps '{"channels_last": false}'
 Prints one line of JSON: images_per_second, the median of its steps.
@@ -13,16 +13,18 @@ from contextlib import nullcontext
 import torch
 import torch.nn.functional as F
 
+from cifar_lit import models
 from cifar_lit.allocator import keep_freed_memory
-from cifar_lit.models import AirbenchNet, PixelNormalization
 from cifar_lit.optimization.muon import ConvMuon
 
 ALL = {
+    "net": "AirbenchNet",
     "memory_kept": True,  # see cifar_lit/allocator.py
     "channels_last": True,
     "bfloat16": True,
-    "fused": True,  # the optimizer of biases and head
+    "fused": True,  # the optimizer of biases and head, or Adam
     "muon": True,  # else SGD for the filters too
+    "adam": False,  # for all weights, in place of both
     "whitening_bias": True,  # trained, so that the backward pass goes down to the first layer
     "compiled": False,
     "size": 32,
@@ -36,14 +38,12 @@ def main(changes):
     if chosen["memory_kept"]:
         keep_freed_memory()
     layout = torch.channels_last if chosen["channels_last"] else torch.contiguous_format
-    net = AirbenchNet().to(memory_format=layout)
-    net.whiten.bias.requires_grad_(chosen["whitening_bias"])
-    normalize = PixelNormalization([0.5] * 3, [0.25] * 3)
+    net = getattr(models, chosen["net"])().to(memory_format=layout)
+    if not chosen["whitening_bias"]:
+        net.whiten.bias.requires_grad_(False)
+    normalize = models.PixelNormalization([0.5] * 3, [0.25] * 3)
     weights = [weight for weight in net.parameters() if weight.requires_grad]
-    filters = [weight for weight in weights if weight.ndim == 4 and chosen["muon"]]
-    others = [weight for weight in weights if weight.ndim != 4 or not chosen["muon"]]
-    optimizers = [torch.optim.SGD(others, lr=1e-3, momentum=0.85, nesterov=True, fused=chosen["fused"])]
-    optimizers += [ConvMuon(filters)] if filters else []
+    optimizers = optimizers_of(weights, chosen)
     forward = torch.compile(net) if chosen["compiled"] else net
     pixels = torch.randint(0, 256, (chosen["batch"], 3, chosen["size"], chosen["size"]), dtype=torch.uint8)
     labels = torch.randint(0, 10, (chosen["batch"],))
@@ -58,6 +58,15 @@ def main(changes):
             optimizer.zero_grad(set_to_none=True)
         seconds.append(time.perf_counter() - start)
     print(json.dumps({"images_per_second": chosen["batch"] / statistics.median(seconds[2:])}))
+
+
+def optimizers_of(weights, chosen):
+    if chosen["adam"]:
+        return [torch.optim.Adam(weights, fused=chosen["fused"])]
+    filters = [weight for weight in weights if weight.ndim == 4 and chosen["muon"]]
+    others = [weight for weight in weights if weight.ndim != 4 or not chosen["muon"]]
+    optimizers = [torch.optim.SGD(others, lr=1e-3, momentum=0.85, nesterov=True, fused=chosen["fused"])]
+    return [*optimizers, ConvMuon(filters)] if filters else optimizers
 
 
 if __name__ == "__main__":

@@ -71,6 +71,6 @@ class Lookahead(Callback):
 
 
 def _averaged(pl_module: LightningModule) -> Iterator[Tensor]:
-    """Weights that are trained, and running statistics."""
-    yield from (weight for weight in pl_module.parameters() if weight.requires_grad)
+    """Weights, also those that may be frozen later, whose average is what they are; and running statistics."""
+    yield from pl_module.parameters()
     yield from (buffer for buffer in pl_module.buffers() if buffer.is_floating_point())

@@ -1,0 +1,51 @@
+"""Whitening layers that are trained no further after the first epochs, which spares the costliest backward pass."""
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch.optim import Optimizer
+
+from cifar_lit.errors import InputError
+from cifar_lit.models.whitening import whitening_layers
+
+
+class FreezeWhitening(Callback):
+    """Trains the biases of whitening layers in the first epochs only.
+
+    Then nothing before the first trained convolution needs a gradient, and so neither does that convolution's input,
+    the largest of the network.
+
+    Args:
+        after_epochs: How many epochs they are trained.
+
+    Source: K. Jordan 2024, arXiv:2404.00498, section 3.1.
+    """
+
+    def __init__(self, after_epochs: int = 3) -> None:
+        if after_epochs < 0:
+            raise InputError(f"FreezeWhitening: after_epochs must be at least 0, got {after_epochs}")
+        self.after_epochs = after_epochs
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Freezes them if training goes on after that many epochs."""
+        self.on_train_epoch_start(trainer, pl_module)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Freezes them when it is time."""
+        if trainer.current_epoch >= self.after_epochs and trainer.world_size == 1:
+            _train_biases(pl_module, False)
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        """With several processes, which exchange the gradient of every weight, keeps the biases as they are."""
+        if trainer.current_epoch >= self.after_epochs and trainer.world_size > 1:
+            for layer in whitening_layers(pl_module):
+                if layer.bias is not None:
+                    layer.bias.grad = None
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leaves the network as it was given."""
+        _train_biases(pl_module, True)
+
+
+def _train_biases(pl_module: LightningModule, trained: bool) -> None:
+    for layer in whitening_layers(pl_module):
+        if layer.bias is not None:
+            layer.bias.requires_grad_(trained)
