@@ -56,10 +56,10 @@ class Trainer(pl.Trainer):
                 check_val_every_n_epoch=check_val_every_n_epoch,
                 **kwargs,
             )
-            for callback in self.callbacks:
-                _drop_idle_hooks(callback)
         except ValueError as error:  # settings that exclude each other, in Lightning's own words
             raise InputError(f"trainer: {error}") from error
+        for callback in self.callbacks:
+            _drop_idle_hooks(callback)
 
     def fit(
         self,
@@ -164,7 +164,8 @@ def _drop_idle_hooks(callback: Callback) -> None:
     """Spares the calls of hooks that a callback does not have: a dozen callbacks have few, and Lightning calls them all
     in every step, each within a profiler's context, but passes over what is None."""
     for name in _STEP_HOOKS:
-        if getattr(type(callback), name) is getattr(Callback, name):
+        own = name in vars(callback)  # as LambdaCallback has its hooks
+        if not own and getattr(type(callback), name) is getattr(Callback, name):
             setattr(callback, name, None)
 
 
