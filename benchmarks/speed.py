@@ -24,13 +24,14 @@ def speed(quick: bool = False, only: list[str] | None = None) -> None:
             kept.
         only: The names of what to measure; all by default.
     """
-    results = []
+    results: list[Result] = []
     for measurement in QUICK if quick and only is None else MEASUREMENTS:
         if only is None or measurement.__name__ in only:
-            results += measurement(quick)
+            found = measurement(quick)
+            results += found
+            if not quick:
+                keep(found)  # at once, since all of it takes more than an hour
     print("\n".join(table(HEADER, [one.row() for one in results])))
-    if not quick:
-        keep(results)
 
 
 def images_per_second(measured: Measured) -> float:
