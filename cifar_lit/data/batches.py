@@ -11,6 +11,7 @@ from torch.utils.data import Dataset, DistributedSampler
 from cifar_lit.randomness import key
 
 Pipeline = Callable[[Tensor, int], Tensor]
+_BLOCK = 10_000  # positions that are Python's numbers at a time, which take five times the memory of a tensor's
 
 
 class Batch(NamedTuple):
@@ -116,6 +117,8 @@ class EpochSampler(DistributedSampler[Batch]):
         if self.shuffle:
             generator = torch.Generator().manual_seed(key("order", self.seed, self.epoch))
             order = torch.randperm(count, generator=generator)
-        order = order.repeat(-(-self.total_size // max(count, 1)))[: self.total_size]
-        for position in order[self.rank :: self.num_replicas].tolist():
-            yield self.epoch, position
+        if self.total_size > count:
+            order = order.repeat(-(-self.total_size // max(count, 1)))[: self.total_size]
+        for positions in order[self.rank :: self.num_replicas].split(_BLOCK):
+            for position in positions.tolist():
+                yield self.epoch, position
