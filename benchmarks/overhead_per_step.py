@@ -57,7 +57,7 @@ def overhead_per_step(quick: bool) -> list[Result]:
     ratios = [ours / theirs for ours, theirs in zip(extra["fit"], extra["typical"], strict=True)]
     return [
         result(
-            "overhead per step over that of Lightning's typical settings (tiny network)",
+            "overhead per step (bar, curves, schedule) over that of Lightning's typical settings (tiny network)",
             ratios,
             "≤ 0.33",
             figures,

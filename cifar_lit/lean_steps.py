@@ -20,8 +20,8 @@ _NOTHING: AbstractContextManager = nullcontext()
 
 
 def drop_idle_hooks(callback: Callback) -> None:
-    """Spares the calls of hooks that a callback does not have: a dozen callbacks have few, and Lightning calls them all
-    in every step, each within a profiler's context, but passes over what is None."""
+    """Sets the hooks that a callback does not have to None, which Lightning passes over: of a dozen callbacks with few
+    hooks it would call all in every step, each within a profiler's context."""
     for name in _STEP_HOOKS:
         own = name in vars(callback)  # as LambdaCallback has its hooks
         if not own and getattr(type(callback), name) is getattr(Callback, name):
@@ -29,7 +29,7 @@ def drop_idle_hooks(callback: Callback) -> None:
 
 
 class NoProfiler(PassThroughProfiler):
-    """Profiles nothing, at no cost: Lightning's own runs a generator around each of the thirty calls of a step."""
+    """Profiles nothing, at next to no cost: Lightning's own runs a generator around each of a step's thirty calls."""
 
     def profile(self, action_name: str) -> Any:
         """Does nothing."""

@@ -60,7 +60,7 @@ class Trainer(pl.Trainer):
             )
         except ValueError as error:  # settings that exclude each other, in Lightning's own words
             raise InputError(f"trainer: {error}") from error
-        if type(self.profiler) is PassThroughProfiler:
+        if type(self.profiler) is PassThroughProfiler:  # and not one that was asked for
             self.profiler = NoProfiler()
         for callback in self.callbacks:
             drop_idle_hooks(callback)
