@@ -6,13 +6,12 @@ from typing import Any
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import Callback, Checkpoint, LearningRateMonitor, ProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
-from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.tuner import Tuner
 from lightning.pytorch.utilities import rank_zero_info
 
 from cifar_lit.classifier import Classifier
 from cifar_lit.errors import InputError
-from cifar_lit.lean_steps import NoProfiler, drop_idle_hooks
+from cifar_lit.lean_steps import drop_idle_hooks, spare_profiling
 from cifar_lit.lr_curve import tenth_of_minimum, unbiased, write_plot
 
 
@@ -60,8 +59,7 @@ class Trainer(pl.Trainer):
             )
         except ValueError as error:  # settings that exclude each other, in Lightning's own words
             raise InputError(f"trainer: {error}") from error
-        if type(self.profiler) is PassThroughProfiler:  # and not one that was asked for
-            self.profiler = NoProfiler()
+        spare_profiling(self.profiler)
         for callback in self.callbacks:
             drop_idle_hooks(callback)
 
