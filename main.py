@@ -4,12 +4,13 @@ python main.py fit --config configs/quickstart.yaml
 """
 
 import importlib
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from cifar_lit.allocator import keep_freed_memory
-from cifar_lit.errors import InputError
+from cifar_lit.errors import InputError, Stopped
 
 HERE = Path(__file__).parent
 
@@ -45,10 +46,22 @@ def main(args: Sequence[str] | None = None) -> int:
         args: What follows the program's name; by default, what was typed.
 
     Returns:
-        The exit status: 0, or 2 after an error of the user's, which is told in one line.
+        The exit status: 0; 2 after an error of the user's, which is told in one line; 128 and the signal's number
+        after a signal.
     """
     try:
         run(sys.argv[1:] if args is None else args)
+    except Stopped as stopped:
+        if stopped.rank == 0:
+            print(stopped, file=sys.stderr)
+        return stopped.status
+    except KeyboardInterrupt:
+        print("Stopped", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except SystemExit as end:
+        if isinstance(end.__context__, KeyboardInterrupt):  # which Lightning makes a 1 of
+            return 128 + signal.SIGINT
+        raise
     except Exception as error:
         message = user_message(error)
         if message is None:

@@ -55,6 +55,18 @@ def option_values(args: Sequence[str], *names: str) -> list[str]:
     return values
 
 
+def flag(args: Sequence[str], name: str) -> list[str]:
+    """The arguments, with ``true`` after an option that stands without a value.
+
+    >>> flag(["fit", "--resume", "--config", "a.yaml"], "--resume")
+    ['fit', '--resume', 'true', '--config', 'a.yaml']
+    """
+    full = []
+    for argument, following in zip(args, [*args[1:], "--"], strict=True):
+        full += [argument, "true"] if argument == name and following.startswith("-") else [argument]
+    return full
+
+
 def check_yaml(file: Path) -> None:
     """Raises InputError, naming the file and the line, if it is not a YAML mapping."""
     try:

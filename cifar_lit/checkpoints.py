@@ -3,6 +3,7 @@
 import glob
 import os
 import pickle
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,9 @@ from jsonargparse import Namespace
 
 from cifar_lit.bundle import Recipe, TrainedClassifier
 from cifar_lit.errors import InputError
+from cifar_lit.whole_file import damage
 
+LAST = "last.ckpt"
 _PRETRAINED = {"weights", "weights_backbone", "pretrained", "pretrained_backbone"}
 # What the data decide, so not a choice that could differ
 _LINKED = {"num_classes", "class_names", "image_size", "mean", "std"}
@@ -45,23 +48,55 @@ def find_checkpoint(wanted: str, runs: str) -> CheckpointRun:
     """The checkpoint that the user means.
 
     Args:
-        wanted: A file, or ``last`` or ``best``: the newest such file of the runs.
+        wanted: A file; or ``last`` or ``best``, the newest such file of the runs; where the last one is damaged, the
+            newest of its run that is whole.
         runs: The folders of the runs to choose from, for example ``runs/quickstart/*``.
 
     Raises:
-        InputError: if there is none.
+        InputError: if there is none, or it is damaged.
     """
-    if wanted in ("last", "best"):
-        found = sorted(map(Path, glob.glob(f"{runs}/checkpoints/{wanted}.ckpt")), key=os.path.getmtime)
-        if not found:
-            raise InputError(
-                f"--ckpt_path {wanted}: no {wanted}.ckpt in {runs}/checkpoints; name the file (`fit` without the option"
-                " trains from scratch)"
-            )
-        return CheckpointRun(found[-1])
-    if not Path(wanted).is_file():
-        raise InputError(f"--ckpt_path: there is no file {wanted}")
-    return CheckpointRun(Path(wanted))
+    if wanted not in ("last", "best"):
+        if not Path(wanted).is_file():
+            raise InputError(f"--ckpt_path: there is no file {wanted}")
+        return CheckpointRun(Path(wanted))
+    found = sorted(map(Path, glob.glob(f"{runs}/checkpoints/{wanted}.ckpt")), key=os.path.getmtime)
+    if not found:
+        raise InputError(
+            f"--ckpt_path {wanted}: no {wanted}.ckpt in {runs}/checkpoints; name the file (`fit` without the option"
+            " trains from scratch)"
+        )
+    file = found[-1]
+    wrong = damage(file)
+    if wrong is None:
+        return CheckpointRun(file)
+    whole = _newest_whole(file.parent)
+    if whole is None or wanted == "best":
+        other = "no other checkpoint of its run is whole" if whole is None else f"--ckpt_path {whole} is whole"
+        raise InputError(f"{file} {wrong}; {other}")
+    print(f"warning: {file} {wrong}; {whole} is taken instead", file=sys.stderr)
+    return CheckpointRun(whole)
+
+
+def newest_run(runs: str) -> CheckpointRun | None:
+    """The newest whole checkpoint of the newest run that has one; None if none has.
+
+    Args:
+        runs: The folders of the runs to choose from.
+    """
+    for folder in sorted(map(Path, glob.glob(f"{runs}/checkpoints")), key=os.path.getmtime, reverse=True):
+        if (folder / LAST).exists() and damage(folder / LAST) is None:
+            return CheckpointRun(folder / LAST)
+        if whole := _newest_whole(folder):
+            print(f"warning: {folder / LAST} is not whole; {whole} is taken instead", file=sys.stderr)
+            return CheckpointRun(whole)
+    return None
+
+
+def _newest_whole(folder: Path) -> Path | None:
+    for file in sorted(folder.glob("*.ckpt"), key=os.path.getmtime, reverse=True):
+        if damage(file) is None:
+            return file
+    return None
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:
@@ -71,6 +106,8 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
         InputError: if the file is not a whole checkpoint, or would run code when read.
     """
     try:
+        if wrong := damage(file):
+            raise InputError(f"{file} {wrong}, or is not a checkpoint of this program; take another one")
         checkpoint = torch.load(file, weights_only=True, map_location="cpu", mmap=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0]

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from cifar_lit.data.batches import Batch
 from cifar_lit.errors import InputError
-from cifar_lit.metrics import LossAndAccuracy, RecentBatches
+from cifar_lit.metrics import LossAndAccuracy, RecentBatches, of_each_process
 from cifar_lit.models import PixelNormalization
 from cifar_lit.models.evaluated import judged_logits
 from cifar_lit.models.head import check_fit
@@ -21,6 +21,7 @@ from cifar_lit.optimization.configured import check_long_enough, configured_opti
 from cifar_lit.randomness import reseed, run_seed
 
 _MOST_BATCHES = 1000  # that are kept uncounted, where nothing is logged
+_TRAINING = ("train", "recent")  # counters that go on from step to step
 _WHITENING_IMAGES = 5000  # as in airbench: 4.8 million patches, whose covariance a few numbers describe
 
 
@@ -88,6 +89,7 @@ class Classifier(LightningModule):
         self._tallies = {name: LossAndAccuracy() for name in ("train", "recent", "evaluated")}
         self._batches = RecentBatches()  # of training, not yet in the counters
         self._loaded_step = self._loaded_epoch = 0
+        self._loaded_counts: list[dict[str, Any]] | None = None  # of each process, of the epoch so far
         self.temperature = 1.0  # that logits are divided by for a calibrated confidence; kept in the checkpoint
         self.judges_loss = True  # whether a loss that is not finite ends training
         self._broken_at: int | None = None
@@ -107,6 +109,7 @@ class Classifier(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remembers how long the checkpoint was trained; Lightning does not when it only validates or tests."""
         self._loaded_step, self._loaded_epoch = checkpoint["global_step"], checkpoint["epoch"] + 1
+        self._loaded_counts = checkpoint.get("counts")
         self.temperature = checkpoint.get("temperature", 1.0)
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -141,9 +144,11 @@ class Classifier(LightningModule):
         loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
         self._batches.add(self.global_step, loss, logits, batch.labels)
         if (self.global_step + 1) % (self.trainer.log_every_n_steps or sys.maxsize) == 0:
+            self._count_batches()
             self._check_unbroken()
             recent_loss, _ = self._tallies["recent"].compute()
             self.log("train/loss_step", recent_loss, prog_bar=True)
+            self.log("step", float(self.global_step + 1))
             self._tallies["recent"].reset()
         elif len(self._batches) == _MOST_BATCHES:
             self._count_batches()
@@ -159,8 +164,15 @@ class Classifier(LightningModule):
             self._tallies["recent"].update(*counts)
 
     def on_train_start(self) -> None:
-        """Starts counting on the network's device, after checking that a resumed schedule is long enough."""
-        self._reset_tallies("train", "recent")
+        """Starts counting on the network's device, or goes on; checks that a resumed schedule is long enough."""
+        self._reset_tallies(*_TRAINING)
+        counts = self._loaded_counts
+        if counts is not None and len(counts) == self.trainer.world_size:
+            own = counts[self.global_rank]
+            self._batches.load_state_dict(own["batches"], self.device)
+            for name in _TRAINING:
+                self._tallies[name].load(own[name])
+        self._loaded_counts = None
         check_long_enough(self.trainer)
 
     def on_validation_epoch_start(self) -> None:
@@ -181,6 +193,7 @@ class Classifier(LightningModule):
 
     def on_train_epoch_end(self) -> None:
         """Logs the epoch's training loss and accuracy, of the network as it was at each step."""
+        self._count_batches()
         self._check_unbroken()
         self._log_epoch("train", "train")
 
@@ -219,7 +232,8 @@ class Classifier(LightningModule):
         self._tallies[name].reset()
 
     def _check_unbroken(self) -> None:
-        self._count_batches()
+        if self._broken_at is None:
+            self._broken_at = self._batches.first_broken()
         if self.judges_loss and self._broken_at is not None:
             raise InputError(
                 f"the loss became NaN or infinite at step {self._broken_at}; training stops, and the checkpoints"
@@ -228,9 +242,12 @@ class Classifier(LightningModule):
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps a broken network from replacing a good one on disk."""
+        """Adds what is counted so far; keeps a broken network from replacing a good one on disk."""
         self._check_unbroken()
         checkpoint["temperature"] = self.temperature
+        if self.trainer.state.fn == "fit":  # uncounted, since float sums in other groups would round otherwise
+            own = {name: self._tallies[name].sums() for name in _TRAINING} | {"batches": self._batches.state_dict()}
+            checkpoint["counts"] = of_each_process(own)
 
     def configure_optimizers(self) -> Any:
         """The optimizer and, if there is one, its schedule, told the run's number of steps where it takes that."""

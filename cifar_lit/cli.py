@@ -13,11 +13,12 @@ from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
-from cifar_lit.arguments import Parser, check_yaml, option_values
+from cifar_lit.arguments import Parser, check_yaml, flag, option_values
 from cifar_lit.checkpoints import (
     CheckpointRun,
     check_same_model,
     find_checkpoint,
+    newest_run,
     read_checkpoint,
     read_hyperparameters,
 )
@@ -26,6 +27,7 @@ from cifar_lit.data.datamodule import ImageDataModule
 from cifar_lit.errors import InputError
 from cifar_lit.precision import fastest_precision
 from cifar_lit.result import metrics_of, print_metrics, print_next_steps
+from cifar_lit.resuming.last_checkpoint import LastCheckpoint
 from cifar_lit.schema import config_schema
 from cifar_lit.trainer import Trainer
 
@@ -44,7 +46,7 @@ class SaveRunConfig(SaveConfigCallback):
         if stage != "fit":
             return
         self.config = self.config.clone()
-        for own_option in ("ckpt_path", "lr_find", "min_lr", "max_lr", "num_training"):
+        for own_option in ("ckpt_path", "resume", "lr_find", "min_lr", "max_lr", "num_training"):
             self.config.pop(own_option, None)
         self.config.model.lr = pl_module.lr
         self.already_saved = False
@@ -90,25 +92,36 @@ class CommandLine(LightningCLI):
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the settings of the best and the last checkpoint, and tells the model what the data know."""
         parser.add_lightning_class_args(ModelCheckpoint, "best_checkpoint")
-        parser.add_lightning_class_args(ModelCheckpoint, "last_checkpoint")
+        parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
         for name in ("num_classes", "class_names", "image_size", "mean", "std"):
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
         parser.link_arguments("data.num_classes", "model.net.init_args.num_classes", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses the arguments; finds the checkpoint that they name and refuses it if it is of another network."""
-        args = self._with_run_config(args)
+        args = self._with_run_config(flag(args, "--resume"))
         for file in option_values(args, "-c", "--config"):
             check_yaml(Path(file))
         self.config = parser.parse_args(args)
         config = self.config[self.config.subcommand]
         self._name_run(config)
-        if config.get("ckpt_path") is None:
+        if config.get("resume"):
+            self._run = self._newest_run(config)
+        elif config.get("ckpt_path") is not None:
+            self._run = find_checkpoint(config.ckpt_path, self._runs_of(config))
+        if self._run is None:
             return
-        self._run = find_checkpoint(config.ckpt_path, self._runs_of(config))
         config.ckpt_path = str(self._run.file)
         for note in check_same_model(self._run.file, config.model.as_dict()):
             print(f"warning: {note}", file=sys.stderr)
+
+    def _newest_run(self, config: Namespace) -> CheckpointRun | None:
+        if config.get("ckpt_path") is not None:
+            raise InputError("--resume finds the checkpoint by itself: leave out --ckpt_path")
+        runs = self._runs_of(config)
+        found = newest_run(runs)
+        print(f"Going on with {found.file}" if found else f"No run to go on with in {runs}: a new one begins")
+        return found
 
     @staticmethod
     def _with_run_config(args: list[str]) -> list[str]:
@@ -147,6 +160,8 @@ class CommandLine(LightningCLI):
             folder = self._run.folder
             runs = folder.parent
             settings.save_dir, settings.name, settings.version = str(runs.parent), runs.name, folder.name
+            if self.subcommand == "fit" and "purge_step" in settings:
+                settings.purge_step = read_checkpoint(self._run.file)["global_step"] + 1
 
     def after_instantiate_classes(self) -> None:
         """Fits the checkpoint to the data."""
@@ -203,8 +218,11 @@ class CommandLine(LightningCLI):
         epochs = f"{trainer.current_epoch} epoch{'s' * (trainer.current_epoch != 1)}"
         title = f"{epochs}, {trainer.global_step} steps, {seconds:.0f} s{self._ended_early()}"
         print_metrics(title, {heading: metrics for heading, metrics in columns.items() if metrics})
-        kept = [one.best_model_path for one in trainer.checkpoint_callbacks if isinstance(one, ModelCheckpoint)]
-        saved = [file for file in kept if file]
+        kept = [
+            one.file if isinstance(one, LastCheckpoint) else getattr(one, "best_model_path", None)
+            for one in trainer.checkpoint_callbacks
+        ]
+        saved = [str(file) for file in kept if file]
         if saved and self._run_folder is not None:  # the best first; the last, where none was validated
             print_next_steps(saved[0], self._run_folder)
 

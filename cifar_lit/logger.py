@@ -26,16 +26,27 @@ class RunLogger(TensorBoardLogger):
         save_dir: Folder of all runs.
         name: Folder of the runs of one configuration; by default, the name of its file.
         version: Folder of this run; by default ``version_0``, ``version_1``, and so on.
+        purge_step: The first step that is written anew, where a run goes on: TensorBoard forgets what the files hold of
+            it and of later ones.
     """
 
-    def __init__(self, save_dir: str = "runs", name: str | None = None, version: int | str | None = None) -> None:
-        super().__init__(save_dir, name or "run", version, default_hp_metric=False)
+    def __init__(
+        self,
+        save_dir: str = "runs",
+        name: str | None = None,
+        version: int | str | None = None,
+        purge_step: int | None = None,
+    ) -> None:
+        super().__init__(save_dir, name or "run", version, default_hp_metric=False, purge_step=purge_step)
         self._writers: dict[str, SummaryWriter] = {}
+        self._purge_step = purge_step
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:  # type: ignore[override]
         """Writes each metric to the sub-run that its name begins with, else to the run itself."""
         by_split: dict[str, dict[str, float]] = defaultdict(dict)
+        if step is not None and all(name.startswith("lr-") for name in metrics):
+            step += 1  # LearningRateMonitor counts the steps before this one; every other curve here counts it too
         for name, value in metrics.items():
             split, slash, rest = name.partition("/")
             if slash and split in SPLITS:
@@ -52,7 +63,7 @@ class RunLogger(TensorBoardLogger):
         if split not in self._writers:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writers[split] = SummaryWriter(str(Path(self.log_dir) / split))
+            self._writers[split] = SummaryWriter(str(Path(self.log_dir) / split), purge_step=self._purge_step)
         return self._writers[split]
 
     @rank_zero_only
@@ -73,6 +84,12 @@ class RunLogger(TensorBoardLogger):
         plugin_data.content = content.SerializeToString()
         for part in (experiment, session_start):
             self.experiment.file_writer.add_summary(part)
+
+    @rank_zero_only
+    def flush(self) -> None:
+        """Hands what is still in memory to the system, so that it outlives this process."""
+        for writer in (self.experiment, *self._writers.values()):
+            writer.flush()
 
     @rank_zero_only
     def finalize(self, status: str) -> None:

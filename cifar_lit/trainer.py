@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import lightning.pytorch as pl
+from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.callbacks import Callback, Checkpoint, LearningRateMonitor, ProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.tuner import Tuner
@@ -11,7 +12,9 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from cifar_lit.classifier import Classifier
 from cifar_lit.errors import InputError
+from cifar_lit.logger import RunLogger
 from cifar_lit.lr_curve import tenth_of_minimum, unbiased, write_plot
+from cifar_lit.resuming.checkpoint_io import WholeCheckpointIO
 
 
 class Trainer(pl.Trainer):
@@ -56,6 +59,9 @@ class Trainer(pl.Trainer):
                 check_val_every_n_epoch=check_val_every_n_epoch,
                 **kwargs,
             )
+            plugins = kwargs.get("plugins") or []
+            if not any(isinstance(one, CheckpointIO) for one in (plugins if isinstance(plugins, list) else [plugins])):
+                self.strategy.checkpoint_io = WholeCheckpointIO()
         except ValueError as error:  # settings that exclude each other, in Lightning's own words
             raise InputError(f"trainer: {error}") from error
 
@@ -68,6 +74,7 @@ class Trainer(pl.Trainer):
         ckpt_path: str | None = None,
         weights_only: bool | None = None,
         lr_find: bool = False,
+        resume: bool = False,
     ) -> None:
         """Trains the network.
 
@@ -79,6 +86,8 @@ class Trainer(pl.Trainer):
             ckpt_path: Go on from this checkpoint: a file, or ``last`` for the newest of this configuration.
             weights_only: Read from the checkpoint nothing but tensors and plain values, so that it can run no code.
             lr_find: First find a learning rate, and train with it as the peak.
+            resume: Go on with the newest run of this configuration, if there is one: the command to give again and
+                again, whatever happens to it.
         """
         if lr_find:
             assert isinstance(model, Classifier)
@@ -86,6 +95,19 @@ class Trainer(pl.Trainer):
                 raise InputError("--lr_find begins a run and --ckpt_path goes on with one: give one of the two")
             self.lr_find(model, datamodule)
         super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)
+
+    def save_checkpoint(self, filepath: Any, weights_only: bool | None = None, storage_options: Any = None) -> None:
+        """Saves a checkpoint, after all curves up to it: a run that goes on writes those that follow.
+
+        Args:
+            filepath: Where to.
+            weights_only: Leave out what only training needs.
+            storage_options: Of the checkpoint plugin.
+        """
+        for logger in self.loggers:
+            if isinstance(logger, RunLogger):
+                logger.flush()
+        super().save_checkpoint(filepath, weights_only, storage_options)
 
     def lr_find(
         self,

@@ -1,16 +1,18 @@
 """What every data source shares: honest splits, augmentation, loaders whose batches do not depend on who makes them."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cifar_lit.data.augment import Augmentation
-from cifar_lit.data.batches import Batch, EpochSampler, ImageDataset, LabelledImages, Pipeline, as_is
+from cifar_lit.data.batches import Batch, BatchLoader, EpochSampler, ImageDataset, LabelledImages, Pipeline, as_is
 from cifar_lit.data.mixing import Mixing
 from cifar_lit.data.pipeline import AlbumentationsPipeline
 from cifar_lit.data.residence import free_memory, resident
@@ -80,6 +82,7 @@ class ImageDataModule(LightningDataModule, ABC):
         self._mixup, self._cutmix = mixup, cutmix
         self._val_fraction, self._split_seed = val_fraction, split_seed
         self._mean, self._std = mean, std
+        self._then: dict[str, Any] | None = None  # what the checkpoint that the run goes on from was made with
 
     @property
     @abstractmethod
@@ -148,8 +151,49 @@ class ImageDataModule(LightningDataModule, ABC):
         return self._train_and_val[1]
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Training batches, shuffled by (seed, epoch)."""
-        return self._loader(self.train_set, training=True)
+        """Training batches, shuffled by (seed, epoch); from where a checkpoint goes on.
+
+        Raises:
+            InputError: if that is in the middle of an epoch, and was made with other batches or processes.
+        """
+        return self._loader(self.train_set, training=True, resumed=self._resumed())
+
+    def _resumed(self) -> tuple[int, int]:
+        """The epoch to go on in, and how many samples of this process were trained on in it."""
+        if self.trainer is None:
+            return 0, 0
+        loop = self.trainer.fit_loop
+        epochs, batches = loop.epoch_progress.current, loop.epoch_loop.batch_progress
+        if not loop.restarting or epochs.processed == epochs.ready:
+            return epochs.processed, 0
+        if batches.is_last_batch:
+            return epochs.processed + 1, 0
+        then = {name: self._then[name] for name in self._step()} if self._then else None
+        if then is not None and then != self._step():
+            told = " and ".join(f"{name} {value}" for name, value in then.items())
+            raise InputError(
+                f"the checkpoint was made in the middle of an epoch, with {told}; go on with the same, or from a"
+                " checkpoint of an epoch's end"
+            )
+        return epochs.processed, batches.current.processed * self.batch_size
+
+    def _step(self) -> dict[str, int]:
+        """What decides which samples a step takes."""
+        return {"data.batch_size": self.batch_size, "processes": self.trainer.world_size if self.trainer else 1}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a run that goes on has to find as it was: the steps' sizes and the images."""
+        return {**self._step(), "images": len(self.train_set), "labels": _digest(self.train_set.labels)}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes over what a checkpoint says; tells if the images are others."""
+        self._then = state_dict
+        now = self.state_dict()
+        if any(state_dict[name] != now[name] for name in ("images", "labels")):
+            rank_zero_warn(
+                f"the training images are not those of the checkpoint ({state_dict['images']} then,"
+                f" {now['images']} now): the run goes on with those of now"
+            )
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
         """Validation batches in the source's order; an empty list if all images are trained on."""
@@ -165,7 +209,7 @@ class ImageDataModule(LightningDataModule, ABC):
             )
         return self._loader(ImageDataset(test, torch.arange(len(test))), training=False)
 
-    def _loader(self, dataset: ImageDataset, *, training: bool) -> DataLoader[Batch]:
+    def _loader(self, dataset: ImageDataset, *, training: bool, resumed: tuple[int, int] = (0, 0)) -> DataLoader[Batch]:
         trainer = self.trainer
         processes, rank = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
         seed = run_seed()
@@ -180,10 +224,11 @@ class ImageDataModule(LightningDataModule, ABC):
             if shared:  # each process shuffles what it has
                 seed, processes, rank = key("share", seed, rank), 1, 0
         workers = 0 if resides else self.num_workers
-        return DataLoader(
+        order = {"shuffle": training, "seed": seed, "pad": training, "resumed": resumed}
+        return BatchLoader(
             dataset,
             batch_size=self.batch_size,
-            sampler=EpochSampler(dataset, shuffle=training, seed=seed, processes=processes, rank=rank, pad=training),
+            sampler=EpochSampler(dataset, processes=processes, rank=rank, **order),
             collate_fn=as_is,
             num_workers=workers,
             pin_memory=torch.cuda.is_available() and not resides,
@@ -211,3 +256,8 @@ class ImageDataModule(LightningDataModule, ABC):
             place = self.trainer.fit_loop.batch_idx
             batch = self._mixing(batch, key("mixing", seed, epoch, place, self.trainer.global_rank))
         return batch
+
+
+def _digest(labels: Tensor) -> str:
+    """A name of the labels in their order: other images have, all but surely, another."""
+    return hashlib.blake2b(labels.to("cpu").numpy().tobytes(), digest_size=8).hexdigest()
