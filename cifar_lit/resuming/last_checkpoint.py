@@ -55,10 +55,7 @@ class LastCheckpoint(Checkpoint):
         done, batches, together = batch_idx + 1, trainer.num_training_batches, trainer.accumulate_grad_batches
         if done == batches or done % together:
             return  # the end of the epoch is near; gradients that wait for others are in no checkpoint
-        wished, due = (
-            self._agreed(trainer, self._signals.received is not None),
-            self._agreed(trainer, self._is_due(trainer)),
-        )
+        wished, due = self._stop_wished(trainer), self._agreed(trainer, self._is_due(trainer))
         if wished or due:
             self._save(trainer)
         if wished:
@@ -66,8 +63,6 @@ class LastCheckpoint(Checkpoint):
         if batches != float("inf") and done == (int(batches) - 1) // together * together:
             state = trainer._checkpoint_connector.dump_checkpoint(False)
             self._before_last_step = apply_to_collection(state, Tensor, _copied)
-                state, Tensor, lambda tensor: tensor.detach().to("cpu", copy=True)
-            )
 
     def on_validation_batch_end(
         self,
@@ -87,12 +82,10 @@ class LastCheckpoint(Checkpoint):
         self._stop_in_validation(trainer)
 
     def _stop_in_validation(self, trainer: Trainer) -> None:
-        if (
-            trainer.sanity_checking
-            or trainer.state.fn != "fit"
-            or not self._agreed(trainer, self._signals.received is not None)
-        ):
+        if trainer.sanity_checking or trainer.state.fn != "fit":
             return
+        if not trainer.fit_loop.epoch_loop.batch_progress.is_last_batch or not self._stop_wished(trainer):
+            return  # the next step's end will do, if there is one in this epoch
         if self._before_last_step is not None:
             self._save(trainer, self._before_last_step)
         self._stop(trainer)
