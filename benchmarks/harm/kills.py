@@ -1,0 +1,163 @@
+"""Training that is killed at random moments, goes on, and has to end as if it had not been."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback
+
+from benchmarks.arms import ROOT
+from tests.events import written
+
+_MOST_IN_A_ROW = 4  # kills of one run, before it is let go on to its end
+_BASE = [
+    *("fit", "--config", str(ROOT / "configs" / "quickstart.yaml"), "--trainer.accelerator", "cpu"),
+    *("--model.net", "TinyNet", "--model.net.dropout", "0.2", "--trainer.max_epochs", "3"),
+    *("--trainer.log_every_n_steps", "2", "--last_checkpoint.every_n_steps", "3"),
+    *("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"),
+    *("--trainer.callbacks+", "benchmarks.harm.kills.Moment"),
+]
+_MIXED = ["--data.augment", "[RandomCrop, HorizontalFlip, Cutout]", "--data.mixup", "0.2", "--data.cutmix", "1"]
+_PIPELINE = ["--data.albumentations", "[{HorizontalFlip: {p: 0.5}}, {RandomBrightnessContrast: {p: 1}}]"]
+_EMA = ["--trainer.callbacks+", "{class_path: EMAWeightAveraging, init_args: {decay: 0.9}}"]
+_TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
+_KINDS = {
+    "whole batches, mixed": _MIXED,
+    "albumentations, two workers": [*_PIPELINE, "--data.num_workers", "2"],
+    "averaged weights (EMA)": _EMA,
+    "two processes (DDP)": _TWO,
+}
+
+
+class Moment(Callback):
+    """Writes to a file what the run is doing, so that a kill can be told by what it hit."""
+
+    file = Path("moment")
+
+    def on_fit_start(self, *_: Any) -> None:
+        """Before the first step."""
+        self.file.write_text("preparation")
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        """A step begins."""
+        self.file.write_text("step")
+
+    def on_validation_epoch_start(self, *_: Any) -> None:
+        """Validation begins."""
+        self.file.write_text("validation")
+
+    def on_validation_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """After the last batch, pictures are drawn."""
+        if batch_idx + 1 == sum(trainer.num_val_batches):
+            self.file.write_text("pictures")
+
+    def on_save_checkpoint(self, *_: Any) -> None:
+        """A checkpoint is written."""
+        self.file.write_text("checkpoint")
+
+
+@dataclass(frozen=True)
+class Killed:
+    """What a series of kills found: how many runs were equal to the bit, of how many, and what the kills hit."""
+
+    kind: str
+    kills: int
+    runs: int
+    equal: int
+    hit: Counter[str]
+    failures: list[str]
+
+
+def kills(count: int, seed: int = 0) -> list[Killed]:
+    """Kills training until so many kills are done, shared among four ways to train.
+
+    Args:
+        count: Of the kills.
+        seed: Of the moments.
+    """
+    return [_kill(kind, options, count // len(_KINDS), seed) for kind, options in _KINDS.items()]
+
+
+def _kill(kind: str, options: Sequence[str], count: int, seed: int) -> Killed:
+    chance = random.Random(f"{seed} {kind}")
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder, "whole")
+        seconds = _run(whole, options)
+        found = Killed(kind, 0, 0, 0, Counter(), [])
+        kills_done = runs = equal = 0
+        while kills_done < count:
+            runs += 1
+            place = Path(folder, f"run{runs}")
+            moments = []
+            for _ in range(min(_MOST_IN_A_ROW, count - kills_done)):
+                moment = chance.uniform(0, seconds)
+                moments.append(moment)
+                if _run(place, options, kill_after=moment) is not None:
+                    break  # it came to its end before
+                kills_done += 1
+                found.hit[(place / "moment").read_text() if (place / "moment").exists() else "preparation"] += 1
+            _run(place, options)
+            if differences := _differences(whole, place):
+                found.failures.append(f"{kind}, seed {seed}, run {runs}, kills after {moments}: {differences}")
+            else:
+                equal += 1
+            shutil.rmtree(place)
+    return Killed(kind, kills_done, runs, equal, found.hit, found.failures)
+
+
+def _run(place: Path, options: Sequence[str], kill_after: float | None = None) -> float | None:
+    """Starts the program, or goes on; gives the seconds it took, or None if it was killed."""
+    place.mkdir(exist_ok=True)
+    command = [sys.executable, str(ROOT / "main.py"), *_BASE, *options, "--resume"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    start = time.perf_counter()
+    with (place / "output").open("w") as output:
+        process = subprocess.Popen(
+            command, cwd=place, env=environment, stdout=output, stderr=output, start_new_session=True
+        )
+        try:
+            process.wait(kill_after)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return None
+    if process.returncode:
+        raise RuntimeError((place / "output").read_text()[-2000:])
+    return time.perf_counter() - start
+
+
+def _differences(whole: Path, place: Path) -> list[str]:
+    [first], [second] = ([*Path(one, "runs").glob("*/*")] for one in (whole, place))
+    states = [torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in (first, second)]
+    found = [
+        name
+        for name in ("state_dict", "optimizer_states", "lr_schedulers", "current_model_state", "counts")
+        if not same(states[0].get(name), states[1].get(name))
+    ]
+    if written(first) != written(second):
+        found.append("curves, pictures or texts")
+    if (first / "misclassified.csv").read_text() != (second / "misclassified.csv").read_text():
+        found.append("misclassified.csv")
+    return found
+
+
+def same(first: Any, second: Any) -> bool:
+    """Whether two values, with all that is in them, are equal, tensors to the bit."""
+    if isinstance(first, torch.Tensor):
+        return torch.equal(first, second)
+    if isinstance(first, dict):
+        return first.keys() == second.keys() and all(same(first[name], second[name]) for name in first)
+    if isinstance(first, list | tuple):
+        return len(first) == len(second) and all(map(same, first, second))
+    return bool(first == second)
