@@ -8,12 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from lightning.pytorch import Callback
 
+from benchmarks.harm.comparison import differences
 from main import main
 from tests.conftest import ROOT, TINY, Outcome
-from tests.events import written
 
 Program = Callable[..., Outcome]
 QUICKSTART = ["fit", "--config", str(ROOT / "configs" / "quickstart.yaml"), *TINY, "--trainer.max_epochs", "3"]
@@ -69,25 +68,6 @@ def dying(moment: str, step: int) -> list[str]:
     ]
 
 
-def assert_same_runs(first: Path, second: Path) -> None:
-    """Weights, optimizer, schedule, averages and counts equal to the bit; the same curves, pictures and tables."""
-    states = [torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True) for folder in (first, second)]
-    for name in ("state_dict", "optimizer_states", "lr_schedulers", "counts", "current_model_state", "loops"):
-        assert same(states[0].get(name), states[1].get(name)), name
-    assert written(first) == written(second)
-    assert (first / "misclassified.csv").read_text() == (second / "misclassified.csv").read_text()
-
-
-def same(first: Any, second: Any) -> bool:
-    if isinstance(first, torch.Tensor):
-        return torch.equal(first, second)
-    if isinstance(first, dict):
-        return first.keys() == second.keys() and all(same(first[name], second[name]) for name in first)
-    if isinstance(first, list | tuple):
-        return len(first) == len(second) and all(map(same, first, second))
-    return bool(first == second)
-
-
 @pytest.mark.parametrize(
     "options", [MIXED, [*PER_SAMPLE, "--data.num_workers", "2"], EMA], ids=["batched", "workers", "ema"]
 )
@@ -108,4 +88,4 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(moment: str, step: int, opti
     assert run(*command, "--trainer.logger.name", "killed", "--resume") == 0  # it dies once only
     assert run(*command, "--trainer.logger.name", "whole") == 0
     assert [folder.name for folder in Path("runs/killed").iterdir()] == ["version_0"]
-    assert_same_runs(Path("runs/killed/version_0"), Path("runs/whole/version_0"))
+    assert differences(Path("runs/killed/version_0"), Path("runs/whole/version_0")) == []

@@ -14,11 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback
 
 from benchmarks.arms import ROOT
-from tests.events import written
+from benchmarks.harm.comparison import differences
 
 _MOST_IN_A_ROW = 4  # kills of one run, before it is let go on to its end
 _BASE = [
@@ -106,10 +105,10 @@ def _kill(kind: str, options: Sequence[str], count: int, seed: int) -> Killed:
                 if _run(place, options, kill_after=moment) is not None:
                     break  # it came to its end before
                 kills_done += 1
-                found.hit[(place / "moment").read_text() if (place / "moment").exists() else "preparation"] += 1
+                found.hit[(place / Moment.file).read_text()] += 1
             _run(place, options)
-            if differences := _differences(whole, place):
-                found.failures.append(f"{kind}, seed {seed}, run {runs}, kills after {moments}: {differences}")
+            if unequal := differences(_run_folder(whole), _run_folder(place)):
+                found.failures.append(f"{kind}, seed {seed}, run {runs}, kills after {moments}: {unequal}")
             else:
                 equal += 1
             shutil.rmtree(place)
@@ -117,15 +116,19 @@ def _kill(kind: str, options: Sequence[str], count: int, seed: int) -> Killed:
 
 
 def _run(place: Path, options: Sequence[str], kill_after: float | None = None) -> float | None:
-    """Starts the program, or goes on; gives the seconds it took, or None if it was killed."""
+    """Starts the program, or goes on; gives the seconds of training, or None if it was killed in that time."""
     place.mkdir(exist_ok=True)
+    moment = place / Moment.file
+    moment.unlink(missing_ok=True)
     command = [sys.executable, str(ROOT / "main.py"), *_BASE, *options, "--resume"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    start = time.perf_counter()
     with (place / "output").open("w") as output:
         process = subprocess.Popen(
             command, cwd=place, env=environment, stdout=output, stderr=output, start_new_session=True
         )
+        while not moment.exists() and process.poll() is None:
+            time.sleep(0.005)
+        start = time.perf_counter()
         try:
             process.wait(kill_after)
         except subprocess.TimeoutExpired:
@@ -137,27 +140,6 @@ def _run(place: Path, options: Sequence[str], kill_after: float | None = None) -
     return time.perf_counter() - start
 
 
-def _differences(whole: Path, place: Path) -> list[str]:
-    [first], [second] = ([*Path(one, "runs").glob("*/*")] for one in (whole, place))
-    states = [torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in (first, second)]
-    found = [
-        name
-        for name in ("state_dict", "optimizer_states", "lr_schedulers", "current_model_state", "counts")
-        if not same(states[0].get(name), states[1].get(name))
-    ]
-    if written(first) != written(second):
-        found.append("curves, pictures or texts")
-    if (first / "misclassified.csv").read_text() != (second / "misclassified.csv").read_text():
-        found.append("misclassified.csv")
-    return found
-
-
-def same(first: Any, second: Any) -> bool:
-    """Whether two values, with all that is in them, are equal, tensors to the bit."""
-    if isinstance(first, torch.Tensor):
-        return torch.equal(first, second)
-    if isinstance(first, dict):
-        return first.keys() == second.keys() and all(same(first[name], second[name]) for name in first)
-    if isinstance(first, list | tuple):
-        return len(first) == len(second) and all(map(same, first, second))
-    return bool(first == second)
+def _run_folder(place: Path) -> Path:
+    [folder] = Path(place, "runs").glob("*/*")
+    return folder
