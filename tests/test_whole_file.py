@@ -131,8 +131,6 @@ def test_the_newest_whole_checkpoint_is_taken_in_place_of_a_damaged_one(harm: st
     [warning] = [line for line in outcome.err.splitlines() if "is taken instead" in line]
     assert "last.ckpt" in warning
     assert "previous.ckpt" in warning or "best.ckpt" in warning
-    named = program("test", "--ckpt_path", file)
-    assert named.status == 0  # written anew, whole, when the run went on
 
 
 def test_a_damaged_checkpoint_that_was_asked_for_by_name_is_refused(fit: Fit, program: Program) -> None:

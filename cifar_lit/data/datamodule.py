@@ -159,34 +159,43 @@ class ImageDataModule(LightningDataModule, ABC):
         return self._loader(self.train_set, training=True, resumed=self._resumed())
 
     def _resumed(self) -> tuple[int, int]:
-        """The epoch to go on in, and how many samples of this process were trained on in it."""
-        if self.trainer is None:
+        """The epoch to go on in, and how many samples of this process were trained on in it.
+
+        From the checkpoint, since Lightning asks for the loader before it has restored its own loops.
+        """
+        if self._then is None:
             return 0, 0
-        loop = self.trainer.fit_loop
-        epochs, batches = loop.epoch_progress.current, loop.epoch_loop.batch_progress
-        if not loop.restarting or epochs.processed == epochs.ready:
-            return epochs.processed, 0
-        if batches.is_last_batch:
-            return epochs.processed + 1, 0
-        then = {name: self._then[name] for name in self._step()} if self._then else None
-        if then is not None and then != self._step():
+        then = {name: self._then[name] for name in self._step()}
+        if self._then["batches"] and then != self._step():
             told = " and ".join(f"{name} {value}" for name, value in then.items())
             raise InputError(
                 f"the checkpoint was made in the middle of an epoch, with {told}; go on with the same, or from a"
                 " checkpoint of an epoch's end"
             )
-        return epochs.processed, batches.current.processed * self.batch_size
+        return self._then["epoch"], self._then["batches"] * self.batch_size
 
     def _step(self) -> dict[str, int]:
         """What decides which samples a step takes."""
         return {"data.batch_size": self.batch_size, "processes": self.trainer.world_size if self.trainer else 1}
 
     def state_dict(self) -> dict[str, Any]:
-        """What a run that goes on has to find as it was: the steps' sizes and the images."""
-        return {**self._step(), "images": len(self.train_set), "labels": _digest(self.train_set.labels)}
+        """Where to go on (the epoch, and batches of it that are done), and what has to be as it is now."""
+        if self.trainer is None or self.trainer.state.fn != "fit":
+            return {}
+        loop = self.trainer.fit_loop
+        epochs, batches = loop.epoch_progress.current, loop.epoch_loop.batch_progress
+        epoch, done = epochs.processed, batches.current.processed
+        if epochs.processed == epochs.ready:
+            done = 0
+        elif batches.is_last_batch:
+            epoch, done = epoch + 1, 0
+        images = {"images": len(self.train_set), "labels": _digest(self.train_set.labels)}
+        return {"epoch": epoch, "batches": done, **self._step(), **images}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes over what a checkpoint says; tells if the images are others."""
+        """Takes over where to go on; tells if the images are others than they were."""
+        if self.trainer is None or self.trainer.state.fn != "fit":
+            return
         self._then = state_dict
         now = self.state_dict()
         if any(state_dict[name] != now[name] for name in ("images", "labels")):
