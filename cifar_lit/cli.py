@@ -25,6 +25,7 @@ from cifar_lit.checkpoints import (
 from cifar_lit.classifier import Classifier
 from cifar_lit.data.datamodule import ImageDataModule
 from cifar_lit.errors import InputError
+from cifar_lit.memory import too_little_memory_told
 from cifar_lit.precision import fastest_precision
 from cifar_lit.result import metrics_of, print_metrics, print_next_steps
 from cifar_lit.resuming.last_checkpoint import LastCheckpoint
@@ -236,12 +237,14 @@ class CommandLine(LightningCLI):
 
     def validate(self, **kwargs: Any) -> None:
         """Judges a checkpoint by the validation images."""
-        self.trainer.validate(verbose=False, **kwargs)
+        with too_little_memory_told(self.datamodule, self.trainer.strategy.root_device):
+            self.trainer.validate(verbose=False, **kwargs)
         self._tell("val")
 
     def test(self, **kwargs: Any) -> None:
         """Judges a checkpoint by the test images."""
-        self.trainer.test(verbose=False, **kwargs)
+        with too_little_memory_told(self.datamodule, self.trainer.strategy.root_device):
+            self.trainer.test(verbose=False, **kwargs)
         self._tell("test")
 
     def _tell(self, split: str) -> None:

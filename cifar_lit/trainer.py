@@ -14,6 +14,7 @@ from cifar_lit.classifier import Classifier
 from cifar_lit.errors import InputError
 from cifar_lit.logger import RunLogger
 from cifar_lit.lr_curve import tenth_of_minimum, unbiased, write_plot
+from cifar_lit.memory import too_little_memory_told
 from cifar_lit.resuming.checkpoint_io import WholeCheckpointIO
 
 
@@ -94,7 +95,8 @@ class Trainer(pl.Trainer):
             if ckpt_path is not None:
                 raise InputError("--lr_find begins a run and --ckpt_path goes on with one: give one of the two")
             self.lr_find(model, datamodule)
-        super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)
+        with too_little_memory_told(datamodule, self.strategy.root_device):
+            super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)
 
     def save_checkpoint(self, filepath: Any, weights_only: bool | None = None, storage_options: Any = None) -> None:
         """Saves a checkpoint, after all curves up to it: a run that goes on writes those that follow.
