@@ -86,9 +86,11 @@ def user_message(error: BaseException | None) -> str | None:
 
 def run(args: Sequence[str]) -> None:
     """Runs a command; its errors are raised."""
+    from cifar_lit.imports import take_allowed
     from cifar_lit.noise import silence
 
     silence()
+    args = take_allowed(args)
     if args and args[0] in ("-c", "--config"):
         raise InputError("the command comes first: main.py fit --config FILE")
     if args[:1] == ["predict"]:

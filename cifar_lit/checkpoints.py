@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from jsonargparse import Namespace
 
-from cifar_lit.bundle import Recipe, TrainedClassifier
+from cifar_lit.bundle import Recipe, TrainedClassifier, class_paths
 from cifar_lit.errors import InputError
+from cifar_lit.imports import check_allowed
 from cifar_lit.whole_file import damage
 
 LAST = "last.ckpt"
@@ -137,6 +138,8 @@ def read_classifier(file: Path) -> TrainedClassifier:
     found["translate_tta"] = settings.get("translate_tta", 0)  # which older checkpoints do not know
     found |= {"net": without_downloads(found["net"]), "image_size": tuple(found["image_size"])}
     try:
+        for path in class_paths(found["net"]):
+            check_allowed(path)
         recipe = Recipe(**found, temperature=checkpoint.get("temperature", 1.0))
         return TrainedClassifier.of(recipe, checkpoint["state_dict"])
     except InputError as error:

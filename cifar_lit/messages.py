@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from cifar_lit import models
 from cifar_lit.data.augment import Augmentation
 from cifar_lit.data.datamodule import ImageDataModule
+from cifar_lit.imports import advice
 
 # The classes that a setting takes, by the end of its key
 _CLASSES: dict[str, type] = {
@@ -79,6 +80,10 @@ def _wrong_type(key: str, match: re.Match[str], text: str, options: list[str]) -
     return f"{key}: expected {kinds or 'another value'}{got}"
 
 
+def _not_allowed(key: str, match: re.Match[str], text: str, options: list[str]) -> str:
+    return f"{key}: {match.group(1)} {advice(match.group(1))}"
+
+
 def _wrong_command(key: str, match: re.Match[str], text: str, options: list[str]) -> str:
     commands = ", ".join(_COMMANDS)
     given = f"there is no command {match.group(1)!r}{_closest(match.group(1), _COMMANDS)}" if match.groups() else ""
@@ -92,6 +97,7 @@ _EXPLANATIONS = (
     (r"Subcommand '\w+' does not accept option '([^']+)'", _unknown_setting),
     (r"unrecognized arguments: (\S+)", _unknown_setting),
     (r"Option '([^']+)' is not accepted", _unknown_argument),
+    (r"Importing '([^']+)' is not allowed", _not_allowed),
     (r"following arguments are required: (\w+(?:\.\w+)*(?:, \w+(?:\.\w+)*)*)", _missing),
     (r"Expected a dot import path string: ([\w.]+)", _unknown_class),
     (r"Expected an? ", _wrong_type),
