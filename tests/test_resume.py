@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from lightning.pytorch import Callback
 
 from benchmarks.harm.comparison import differences
 from main import main
-from tests.conftest import ROOT, TINY, Outcome
+from tests.conftest import ROOT, TINY, Outcome, write_class_folders
 
 Program = Callable[..., Outcome]
 QUICKSTART = ["fit", "--config", str(ROOT / "configs" / "quickstart.yaml"), *TINY, "--trainer.max_epochs", "3"]
@@ -29,21 +30,22 @@ PER_SAMPLE = ["--data.albumentations", "[{HorizontalFlip: {p: 0.5}}, {RandomBrig
 MIXED = ["--data.augment", "[RandomCrop, Cutout]", "--data.mixup", "0.2", "--model.net.dropout", "0.3"]
 
 
-class Dies(Callback):
-    """Kills its process once, at a moment, as nothing in it can prevent."""
+class Signals(Callback):
+    """Sends its process a signal once, at a moment; SIGKILL, unless told otherwise."""
 
-    def __init__(self, moment: str, step: int) -> None:
-        self.moment, self.step = moment, step
+    def __init__(self, moment: str, step: int, number: int = signal.SIGKILL, times: int = 1) -> None:
+        self.moment, self.step, self.number, self.times = moment, step, number, times
 
     def __getattribute__(self, name: str) -> Any:
         if name.startswith("on_") and name == object.__getattribute__(self, "moment"):
-            return self._die
+            return self._send
         return object.__getattribute__(self, name)
 
-    def _die(self, trainer: Any, *args: Any) -> None:
-        if trainer.global_step == self.step and not trainer.sanity_checking and not Path("died").exists():
-            Path("died").touch()
-            os.kill(os.getpid(), signal.SIGKILL)
+    def _send(self, trainer: Any, *args: Any) -> None:
+        if trainer.global_step == self.step and not trainer.sanity_checking and not Path("sent").exists():
+            Path("sent").touch()
+            for _ in range(self.times):
+                os.kill(os.getpid(), self.number)
 
 
 def run(*args: object) -> int:
@@ -61,11 +63,10 @@ def run(*args: object) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
-def dying(moment: str, step: int) -> list[str]:
-    return [
-        "--trainer.callbacks+",
-        f"{{class_path: tests.test_resume.Dies, init_args: {{moment: {moment}, step: {step}}}}}",
-    ]
+def signalled(moment: str, step: int, number: int = signal.SIGKILL, times: int = 1) -> list[str]:
+    arguments = f"{{moment: {moment}, step: {step}, number: {int(number)}, times: {times}}}"
+    callback = f"{{class_path: tests.test_resume.Signals, init_args: {arguments}}}"
+    return ["--trainer.callbacks+", callback, "--allow_import", "tests"]
 
 
 @pytest.mark.parametrize(
@@ -83,9 +84,83 @@ def dying(moment: str, step: int) -> list[str]:
     ],
 )
 def test_a_killed_run_goes_on_as_if_it_had_not_been(moment: str, step: int, options: list[str]) -> None:
-    command = [*QUICKSTART, *SHORT, *options, *dying(moment, step)]
+    command = [*QUICKSTART, *SHORT, *options, *signalled(moment, step)]
     assert run(*command, "--trainer.logger.name", "killed", "--resume") == -signal.SIGKILL
-    assert run(*command, "--trainer.logger.name", "killed", "--resume") == 0  # it dies once only
+    assert run(*command, "--trainer.logger.name", "killed", "--resume") == 0  # it is killed once only
     assert run(*command, "--trainer.logger.name", "whole") == 0
     assert [folder.name for folder in Path("runs/killed").iterdir()] == ["version_0"]
     assert differences(Path("runs/killed/version_0"), Path("runs/whole/version_0")) == []
+
+
+MOMENTS = [
+    ("on_train_batch_start", 3),
+    ("on_train_batch_end", 7),
+    ("on_train_batch_end", 10),  # the last of an epoch
+    ("on_validation_batch_start", 10),
+    ("on_validation_end", 10),
+    ("on_train_epoch_end", 10),
+]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=lambda number: number.name)
+@pytest.mark.parametrize(("moment", "step"), MOMENTS)
+def test_a_stopped_run_is_saved_and_goes_on_as_if_it_had_not_been(
+    moment: str, step: int, number: signal.Signals, capfd: pytest.CaptureFixture[str]
+) -> None:
+    seldom = ["--last_checkpoint.every_n_steps", "100"]
+    command = [*QUICKSTART, *SHORT, *seldom, *MIXED, *signalled(moment, step, number)]
+    assert run(*command, "--trainer.logger.name", "stopped") == 128 + number
+    told = capfd.readouterr().err
+    assert "Traceback" not in told
+    file = "runs/stopped/version_0/checkpoints/last.ckpt"
+    assert f"Stopped by {number.name}. Go on: uv run main.py fit --ckpt_path {file}" in told
+    reached = torch.load(file, weights_only=True)["global_step"]
+    assert step - 1 <= reached <= step + 1
+    assert run("fit", "--ckpt_path", file, "--allow_import", "tests") == 0
+    assert run(*command, "--trainer.logger.name", "whole") == 0
+    assert differences(Path("runs/stopped/version_0"), Path("runs/whole/version_0")) == []
+
+
+def test_a_second_ctrl_c_ends_the_program_at_once(capfd: pytest.CaptureFixture[str]) -> None:
+    command = [*QUICKSTART, *SHORT, *signalled("on_train_batch_start", 3, signal.SIGINT, times=2)]
+    assert run(*command) == -signal.SIGINT
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_signal_before_anything_is_saved_says_so(capfd: pytest.CaptureFixture[str]) -> None:
+    one_step = ["--trainer.limit_train_batches", "1"]
+    assert run(*QUICKSTART, *one_step, *signalled("on_validation_batch_start", 1, signal.SIGTERM)) == 143
+    assert "nothing was saved yet: start again" in capfd.readouterr().err
+
+
+def test_resume_begins_a_run_where_there_is_none_and_last_refuses(program: Program) -> None:
+    begun = program(*QUICKSTART, *SHORT, "--resume")
+    assert begun.status == 0, begun.err
+    assert "No run to go on with in runs/quickstart/*: a new one begins" in begun.out
+    refused = program(*QUICKSTART, "--trainer.logger.name", "other", "--ckpt_path", "last")
+    assert refused.status == 2
+    assert "no last.ckpt in runs/other" in refused.err
+
+
+@pytest.mark.parametrize("change", [["--data.batch_size", "32"]])
+def test_other_batches_are_refused_in_the_middle_of_an_epoch(change: list[str], program: Program) -> None:
+    command = [*QUICKSTART, *SHORT, *signalled("on_train_batch_start", 3)]
+    assert run(*command) == -signal.SIGKILL
+    outcome = program(*command, *change, "--resume")
+    assert outcome.status == 2
+    assert "in the middle of an epoch, with data.batch_size 64 and processes 1" in outcome.err
+
+
+def test_changed_images_are_noticed_when_a_run_goes_on(program: Program) -> None:
+    write_class_folders(Path("images"))
+    data = ["--data", "ClassFolders", "--data.root", "images", "--data.batch_size", "4", "--trainer.max_epochs", "2"]
+    each = [
+        "--trainer.callbacks+",
+        "{class_path: ModelCheckpoint, init_args: {filename: 'e{epoch}', save_top_k: -1, mode: max}}",
+    ]
+    begun = program(*QUICKSTART, *data, *each)
+    assert begun.status == 0, begun.err
+    Path("images/train/cat/000.png").unlink()
+    [first] = Path("runs").glob("*/*/checkpoints/eepoch=0.ckpt")
+    outcome = program(*QUICKSTART, *data, "--ckpt_path", first)
+    assert "the training images are not those of the checkpoint (18 then, 17 now)" in outcome.err
