@@ -61,6 +61,8 @@ def main(args: Sequence[str] | None = None) -> int:
     except SystemExit as end:
         if isinstance(end.__context__, KeyboardInterrupt):  # which Lightning makes a 1 of
             return 128 + signal.SIGINT
+        if type(end).__name__ == "SIGTERMException":  # Lightning's, before training has begun
+            return 128 + signal.SIGTERM
         raise
     except Exception as error:
         message = user_message(error)

@@ -7,7 +7,7 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
 from callbacks.evaluation import Evaluation, EvaluationCallback
-from callbacks.tensorboard import summary_writer
+from callbacks.tensorboard import writer_at_start
 
 _TAG = "class_accuracy"
 
@@ -30,7 +30,7 @@ class ClassAccuracy(EvaluationCallback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Lays out the chart of all classes."""
-        writer = summary_writer(trainer)
+        writer = writer_at_start(trainer)
         if writer is not None:
             writer.add_custom_scalars({"accuracy": {"of each class": ["Multiline", [f"{_TAG}/.*"]]}})
 

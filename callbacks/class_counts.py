@@ -4,7 +4,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.rendering.charts import class_count_chart
-from callbacks.tensorboard import markdown_table, summary_writer
+from callbacks.tensorboard import markdown_table, writer_at_start
 
 
 class ClassCounts(Callback):
@@ -12,7 +12,7 @@ class ClassCounts(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the chart and the table once."""
-        writer = summary_writer(trainer)
+        writer = writer_at_start(trainer)
         data = trainer.datamodule  # type: ignore[attr-defined]
         if writer is None or data is None:
             return

@@ -3,7 +3,7 @@
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.model_summary import ModelSummary
 
-from callbacks.tensorboard import markdown_table, summary_writer
+from callbacks.tensorboard import markdown_table, writer_at_start
 
 
 class ModelSummaryText(Callback):
@@ -18,7 +18,7 @@ class ModelSummaryText(Callback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the table once, at the first step."""
-        writer = summary_writer(trainer)
+        writer = writer_at_start(trainer)
         if writer is not None:
             writer.add_text("model", summary_table(pl_module, self.max_depth), trainer.global_step)
 

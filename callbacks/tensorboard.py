@@ -18,6 +18,12 @@ def summary_writer(trainer: Trainer) -> "SummaryWriter | None":
     return None
 
 
+def writer_at_start(trainer: Trainer) -> "SummaryWriter | None":
+    """The same, for what is written once; None where the run goes on in its folder, which has it already."""
+    goes_on = any(getattr(logger, "purge_step", None) is not None for logger in trainer.loggers)
+    return None if goes_on else summary_writer(trainer)
+
+
 def markdown_table(header: list[str], rows: list[list[str]]) -> str:
     """A table as TensorBoard's text tab shows it.
 

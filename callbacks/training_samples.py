@@ -24,6 +24,14 @@ class TrainingSamples(Callback):
         self.count = count
         self._shown = False
 
+    def state_dict(self) -> dict[str, Any]:
+        """Whether they were shown."""
+        return {"shown": self._shown}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes that over."""
+        self._shown = state_dict["shown"]
+
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Draws the batch that is about to be trained on, once."""
         if self._shown or self.count == 0:

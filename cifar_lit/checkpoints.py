@@ -79,18 +79,30 @@ def find_checkpoint(wanted: str, runs: str) -> CheckpointRun:
 
 
 def newest_run(runs: str) -> CheckpointRun | None:
-    """The newest whole checkpoint of the newest run that has one; None if none has.
+    """The newest whole checkpoint of the newest run; None if there is no run, or nothing was trained in it yet.
 
     Args:
         runs: The folders of the runs to choose from.
+
+    Raises:
+        InputError: if that run has checkpoints, of which none is whole.
     """
-    for folder in sorted(map(Path, glob.glob(f"{runs}/checkpoints")), key=os.path.getmtime, reverse=True):
-        if (folder / LAST).exists() and damage(folder / LAST) is None:
-            return CheckpointRun(folder / LAST)
-        if whole := _newest_whole(folder):
-            print(f"warning: {folder / LAST} is not whole; {whole} is taken instead", file=sys.stderr)
-            return CheckpointRun(whole)
-    return None
+    begun = sorted(map(Path, glob.glob(f"{runs}/config.yaml")), key=os.path.getmtime)
+    if not begun:
+        return None
+    folder = begun[-1].parent / "checkpoints"
+    files = list(folder.glob("*.ckpt"))
+    if not files:
+        return None
+    last, whole = folder / LAST, _newest_whole(folder)
+    if last in files and damage(last) is None:
+        return CheckpointRun(last)
+    if whole is None:
+        raise InputError(f"no checkpoint in {folder} is whole; name another run's with --ckpt_path, or begin without")
+    print(
+        f"warning: {last} {damage(last) if last in files else 'is missing'}; {whole} is taken instead", file=sys.stderr
+    )
+    return CheckpointRun(whole)
 
 
 def _newest_whole(folder: Path) -> Path | None:

@@ -109,7 +109,7 @@ class Classifier(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remembers how long the checkpoint was trained; Lightning does not when it only validates or tests."""
         self._loaded_step, self._loaded_epoch = checkpoint["global_step"], checkpoint["epoch"] + 1
-        self._loaded_counts = checkpoint.get("counts")
+        self._loaded_counts = checkpoint.get("counts") if self.trainer.state.fn == "fit" else None
         self.temperature = checkpoint.get("temperature", 1.0)
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -143,16 +143,27 @@ class Classifier(LightningModule):
         logits = self(batch.pixels)
         loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
         self._batches.add(self.global_step, loss, logits, batch.labels)
-        if (self.global_step + 1) % (self.trainer.log_every_n_steps or sys.maxsize) == 0:
+        if self._steps_now(batch_idx) and (self.global_step + 1) % (self.trainer.log_every_n_steps or sys.maxsize) == 0:
             self._count_batches()
             self._check_unbroken()
             recent_loss, _ = self._tallies["recent"].compute()
-            self.log("train/loss_step", recent_loss, prog_bar=True)
-            self.log("step", float(self.global_step + 1))
+            self._log_training({"train/loss_step": recent_loss}, self.global_step + 1, prog_bar=True)
             self._tallies["recent"].reset()
         elif len(self._batches) == _MOST_BATCHES:
             self._count_batches()
         return loss
+
+    def _steps_now(self, batch_idx: int) -> bool:
+        """Whether the optimizer steps after this batch, and does not wait for the gradients of more."""
+        done = batch_idx + 1
+        return done % self.trainer.accumulate_grad_batches == 0 or done == self.trainer.num_training_batches
+
+    def _log_training(self, metrics: dict[str, Tensor], step: int, prog_bar: bool = False) -> None:
+        """Logs at once: Lightning would after the step's or the epoch's checkpoint, and a run that goes on from that
+        would lack it."""
+        self.log_dict(metrics, prog_bar=prog_bar, logger=False)
+        for logger in self.trainer.loggers:
+            logger.log_metrics({name: float(value) for name, value in metrics.items()}, step)
 
     def _count_batches(self) -> None:
         """Moves the batches that were trained on into the counters."""
@@ -195,7 +206,9 @@ class Classifier(LightningModule):
         """Logs the epoch's training loss and accuracy, of the network as it was at each step."""
         self._count_batches()
         self._check_unbroken()
-        self._log_epoch("train", "train")
+        loss, accuracy = self._tallies["train"].compute()
+        self._log_training({"train/loss": loss, "train/accuracy": accuracy}, self.trained_step)
+        self._tallies["train"].reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Logits, labels and data-set indices of a batch, for the callbacks that watch."""
@@ -227,7 +240,7 @@ class Classifier(LightningModule):
 
     def _log_epoch(self, split: str, name: str) -> None:
         loss, accuracy = self._tallies[name].compute()
-        self.log_dict({f"{split}/loss": loss, f"{split}/accuracy": accuracy}, prog_bar=split != "train")
+        self.log_dict({f"{split}/loss": loss, f"{split}/accuracy": accuracy}, prog_bar=True)
         self.log("step", float(self.trained_step))  # Lightning's x-axis, which would be 0 in validate and test
         self._tallies[name].reset()
 

@@ -28,6 +28,7 @@ from cifar_lit.errors import InputError
 from cifar_lit.memory import too_little_memory_told
 from cifar_lit.precision import fastest_precision
 from cifar_lit.result import metrics_of, print_metrics, print_next_steps
+from cifar_lit.resuming.best_checkpoint import BestCheckpoint
 from cifar_lit.resuming.last_checkpoint import LastCheckpoint
 from cifar_lit.schema import config_schema
 from cifar_lit.trainer import Trainer
@@ -50,6 +51,9 @@ class SaveRunConfig(SaveConfigCallback):
         for own_option in ("ckpt_path", "resume", "lr_find", "min_lr", "max_lr", "num_training"):
             self.config.pop(own_option, None)
         self.config.model.lr = pl_module.lr
+        settings = self.config.get("trainer.logger.init_args") or {}
+        if "purge_step" in settings:
+            settings["purge_step"] = None  # for this start of the run, not for what reads its configuration later
         self.already_saved = False
         super().setup(trainer, pl_module, stage)
 
@@ -65,6 +69,7 @@ class CommandLine(LightningCLI):
     def __init__(self, defaults: Path, args: Sequence[str]) -> None:
         self._started = time.monotonic()
         self._run: CheckpointRun | None = None
+        self._resumed_step = 0
         options: dict[str, Any] = {"allow_abbrev": False, "description": DESCRIPTION}
         for name in self.subcommands():
             options[name] = {"default_config_files": [str(defaults)], "allow_abbrev": False}
@@ -92,7 +97,7 @@ class CommandLine(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the settings of the best and the last checkpoint, and tells the model what the data know."""
-        parser.add_lightning_class_args(ModelCheckpoint, "best_checkpoint")
+        parser.add_lightning_class_args(BestCheckpoint, "best_checkpoint")
         parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
         for name in ("num_classes", "class_names", "image_size", "mean", "std"):
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
@@ -113,6 +118,7 @@ class CommandLine(LightningCLI):
         if self._run is None:
             return
         config.ckpt_path = str(self._run.file)
+        self._resumed_step = read_checkpoint(self._run.file)["global_step"]
         for note in check_same_model(self._run.file, config.model.as_dict()):
             print(f"warning: {note}", file=sys.stderr)
 
@@ -161,8 +167,8 @@ class CommandLine(LightningCLI):
             folder = self._run.folder
             runs = folder.parent
             settings.save_dir, settings.name, settings.version = str(runs.parent), runs.name, folder.name
-            if self.subcommand == "fit" and "purge_step" in settings:
-                settings.purge_step = read_checkpoint(self._run.file)["global_step"] + 1
+            if "purge_step" in settings:
+                settings.purge_step = self._resumed_step + 1 if self.subcommand == "fit" else None
 
     def after_instantiate_classes(self) -> None:
         """Fits the checkpoint to the data."""
@@ -229,7 +235,7 @@ class CommandLine(LightningCLI):
 
     def _ended_early(self) -> str:
         trainer = self.trainer
-        if self._run is not None and trainer.global_step == read_checkpoint(self._run.file)["global_step"]:
+        if self._run is not None and trainer.global_step == self._resumed_step:
             return " (nothing was left to train; a higher trainer.max_epochs would go on)"
         if any(isinstance(callback, EarlyStopping) and callback.stopped_epoch for callback in trainer.callbacks):
             return f" (stopped early, of {trainer.max_epochs} epochs)"

@@ -39,7 +39,7 @@ class RunLogger(TensorBoardLogger):
     ) -> None:
         super().__init__(save_dir, name or "run", version, default_hp_metric=False, purge_step=purge_step)
         self._writers: dict[str, SummaryWriter] = {}
-        self._purge_step = purge_step
+        self.purge_step = purge_step
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:  # type: ignore[override]
@@ -63,7 +63,7 @@ class RunLogger(TensorBoardLogger):
         if split not in self._writers:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writers[split] = SummaryWriter(str(Path(self.log_dir) / split), purge_step=self._purge_step)
+            self._writers[split] = SummaryWriter(str(Path(self.log_dir) / split), purge_step=self.purge_step)
         return self._writers[split]
 
     @rank_zero_only
@@ -71,6 +71,8 @@ class RunLogger(TensorBoardLogger):
         self, params: dict[str, Any] | Namespace, metrics: dict[str, Any] | None = None, step: int | None = None
     ) -> None:
         """Writes the hyperparameters for TensorBoard's tab; the metric beside them is the newest of the validation."""
+        if self.purge_step is not None:
+            return  # they are there
         super().log_hyperparams(params)
         from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
         from torch.utils.tensorboard.summary import hparams

@@ -7,6 +7,7 @@ import lightning.pytorch as pl
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.callbacks import Callback, Checkpoint, LearningRateMonitor, ProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.loops.loop import _Loop
 from lightning.pytorch.tuner import Tuner
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -90,7 +91,7 @@ class Trainer(pl.Trainer):
             resume: Go on with the newest run of this configuration, if there is one: the command to give again and
                 again, whatever happens to it.
         """
-        if lr_find:
+        if lr_find and not (resume and ckpt_path is not None):
             assert isinstance(model, Classifier)
             if ckpt_path is not None:
                 raise InputError("--lr_find begins a run and --ckpt_path goes on with one: give one of the two")
@@ -98,18 +99,54 @@ class Trainer(pl.Trainer):
         with too_little_memory_told(datamodule, self.strategy.root_device):
             super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)
 
+    def _run_stage(self) -> Any:
+        # With max_steps, Lightning takes a run that goes on from an epoch's end for one within the epoch
+        epochs = self.fit_loop.epoch_progress.current
+        if self.state.fn == "fit" and epochs.ready == epochs.processed:
+            _Loop.restarting.fset(self.fit_loop, False)
+        return super()._run_stage()
+
     def save_checkpoint(self, filepath: Any, weights_only: bool | None = None, storage_options: Any = None) -> None:
-        """Saves a checkpoint, after all curves up to it: a run that goes on writes those that follow.
+        """Saves a checkpoint; called in all processes.
 
         Args:
             filepath: Where to.
             weights_only: Leave out what only training needs.
             storage_options: Of the checkpoint plugin.
+
+        Raises:
+            InputError: in the first process, if it cannot be written; the others end.
+        """
+        if self.model is None:
+            raise AttributeError("there is nothing to save before fit, validate or test")
+        self.write_checkpoint(self._checkpoint_connector.dump_checkpoint(weights_only), filepath, storage_options)
+
+    def write_checkpoint(self, state: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
+        """Writes what a checkpoint holds, after all curves up to it: a run that goes on writes those that follow.
+
+        Args:
+            state: What it holds.
+            filepath: Where to.
+            storage_options: Of the checkpoint plugin.
+
+        Raises:
+            InputError: in the first process, if it cannot be written; the others end.
         """
         for logger in self.loggers:
             if isinstance(logger, RunLogger):
                 logger.flush()
-        super().save_checkpoint(filepath, weights_only, storage_options)
+        failure: InputError | None = None
+        try:
+            self.strategy.save_checkpoint(state, filepath, storage_options=storage_options)
+        except InputError as error:
+            failure = error
+        failed = failure is not None
+        if self.world_size > 1:
+            failed = self.strategy.reduce_boolean_decision(failed, all=False)
+        if failure is not None:
+            raise failure
+        if failed:
+            raise SystemExit(0)  # the first process tells
 
     def lr_find(
         self,
@@ -173,6 +210,9 @@ class Trainer(pl.Trainer):
 
 class _LastEpochJudged(Callback):
     """Has the last epoch validated, whose network is the result, even if only every tenth is."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.on_train_epoch_start(trainer, pl_module)  # which is not called where a run goes on within an epoch
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         every, last = trainer.check_val_every_n_epoch, trainer.max_epochs

@@ -6,6 +6,7 @@ files passes over it; torch itself notices no flipped bit.
 
 import contextlib
 import hashlib
+import io
 import mmap
 import os
 import shutil
@@ -19,16 +20,19 @@ _LABEL = b"blake2b "
 _COMMENT_LENGTH = len(_LABEL) + 64
 
 
-def seal(archive: bytearray) -> None:
+def seal(archive: io.BytesIO) -> None:
     """Adds the digest of a zip archive to it, as its comment.
 
     Raises:
         ValueError: if it is no zip archive, or has a comment already.
     """
-    if archive[-_END_LENGTH:-18] != _END or archive[-2:] != b"\0\0":
-        raise ValueError("a zip archive without a comment is expected")
-    archive[-2:] = _COMMENT_LENGTH.to_bytes(2, "little")
-    archive += _LABEL + _digest(archive)
+    with archive.getbuffer() as content:
+        if content[-_END_LENGTH:-18] != _END or content[-2:] != b"\0\0":
+            raise ValueError("a zip archive without a comment is expected")
+        content[-2:] = _COMMENT_LENGTH.to_bytes(2, "little")
+        digest = _digest(content)
+    archive.seek(0, io.SEEK_END)
+    archive.write(_LABEL + digest)
 
 
 def damage(file: Path) -> str | None:
@@ -40,6 +44,8 @@ def damage(file: Path) -> str | None:
         OSError: if it cannot be read.
     """
     stat = file.stat()
+    if file.is_dir():
+        return None  # of a sharded strategy, which checks its own
     return _damage(file.absolute(), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
@@ -62,7 +68,7 @@ def _damage(file: Path, size: int, modified: int, changed: int) -> str | None:
         return "is damaged"
 
 
-def _digest(content: bytearray | memoryview) -> bytes:
+def _digest(content: memoryview) -> bytes:
     return hashlib.blake2b(content, digest_size=32).hexdigest().encode()
 
 

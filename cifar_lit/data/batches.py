@@ -1,5 +1,6 @@
 """Whole batches read at once from images in memory, in an order that is a function of (seed, epoch)."""
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -93,7 +94,13 @@ def as_is(batch: Any) -> Any:
 
 
 class BatchLoader(DataLoader[Batch]):
-    """A DataLoader that Lightning takes for one that goes on in the middle of an epoch, as EpochSampler makes it do."""
+    """A DataLoader that Lightning takes for one that goes on in the middle of an epoch, as EpochSampler makes it do.
+
+    Its workers leave SIGTERM and Ctrl-C to the process that they load for, which saves before it ends.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **({"worker_init_fn": _ignore_signals} | kwargs))
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing: where to go on follows from the number of batches that Lightning keeps."""
@@ -101,6 +108,11 @@ class BatchLoader(DataLoader[Batch]):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Does nothing."""
+
+
+def _ignore_signals(worker: int) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class EpochSampler(DistributedSampler[Batch]):

@@ -165,18 +165,26 @@ class ImageDataModule(LightningDataModule, ABC):
         """
         if self._then is None:
             return 0, 0
-        then = {name: self._then[name] for name in self._step()}
-        if self._then["batches"] and then != self._step():
-            told = " and ".join(f"{name} {value}" for name, value in then.items())
+        now = self._step()
+        other = [f"{name} {self._then[name]}" for name in now if self._then[name] != now[name]]
+        if self._then["batches"] and other:
             raise InputError(
-                f"the checkpoint was made in the middle of an epoch, with {told}; go on with the same, or from a"
-                " checkpoint of an epoch's end"
+                f"the checkpoint was made in the middle of an epoch with {' and '.join(other)}; go on with the same, or"
+                " from a checkpoint of an epoch's end"
             )
+        if other:
+            rank_zero_warn(f"the checkpoint was made with {' and '.join(other)}: the run goes on, but not as it would")
         return self._then["epoch"], self._then["batches"] * self.batch_size
 
     def _step(self) -> dict[str, int]:
-        """What decides which samples a step takes."""
-        return {"data.batch_size": self.batch_size, "processes": self.trainer.world_size if self.trainer else 1}
+        """What decides which samples a step takes, and how they are augmented."""
+        trainer = self.trainer
+        return {
+            "data.batch_size": self.batch_size,
+            "trainer.accumulate_grad_batches": trainer.accumulate_grad_batches if trainer else 1,
+            "processes": trainer.world_size if trainer else 1,
+            "seed_everything": run_seed(),
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """Where to go on (the epoch, and batches of it that are done), and what has to be as it is now."""
@@ -196,6 +204,11 @@ class ImageDataModule(LightningDataModule, ABC):
         """Takes over where to go on; tells if the images are others than they were."""
         if self.trainer is None or self.trainer.state.fn != "fit":
             return
+        if state_dict["batches"] and self.trainer.strategy.restore_checkpoint_after_setup:
+            raise InputError(
+                f"{type(self.trainer.strategy).__name__} cannot go on in the middle of an epoch; take a checkpoint of an"
+                " epoch's end"
+            )
         self._then = state_dict
         now = self.state_dict()
         if any(state_dict[name] != now[name] for name in ("images", "labels")):
@@ -203,6 +216,10 @@ class ImageDataModule(LightningDataModule, ABC):
                 f"the training images are not those of the checkpoint ({state_dict['images']} then,"
                 f" {now['images']} now): the run goes on with those of now"
             )
+
+    def teardown(self, stage: str) -> None:
+        """Forgets the checkpoint; a later run begins anew."""
+        self._then = None
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
         """Validation batches in the source's order; an empty list if all images are trained on."""

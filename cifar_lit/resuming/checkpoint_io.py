@@ -36,11 +36,10 @@ class WholeCheckpointIO(TorchCheckpointIO):
         file = Path(path)
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
-        content = bytearray(buffer.getbuffer())
-        seal(content)
+        seal(buffer)
         for wait in (*_WAITS, None):
             try:
-                return write_whole(file, content, file.with_name(PREVIOUS) if file.name == LAST else None)
+                return write_whole(file, buffer.getbuffer(), file.with_name(PREVIOUS) if file.name == LAST else None)
             except OSError as error:
                 if wait is None:
                     kept = f"; {file} of before is whole" if file.exists() else ""

@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType
 from typing import Any
 
@@ -11,41 +12,58 @@ _NOTE = b"\nStopping after this step (Ctrl-C once more: at once)\n"
 
 
 class StopSignals:
-    """Notes the first SIGTERM or Ctrl-C, while it is in force; a second Ctrl-C ends the program at once.
+    """Notes SIGTERM and Ctrl-C, while it is in force; a second Ctrl-C ends the program at once.
 
     Attributes:
-        received: The signal that came; None so far.
+        received: The signal that came first; None so far.
     """
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
-        self._process = os.getpid()
-        self._before: dict[signal.Signals, Any] = {}
+        self._postponed: tuple[int, FrameType | None] | None = None
+        self._handler: Callable[..., Any] | None = None
+        self._interrupts = 0
+        self._before: dict[int, Any] = {}
 
-    def install(self, but_not: frozenset[signal.Signals] = frozenset()) -> None:
+    def install(self, postpone: int | None = None) -> None:
         """Puts this in force, in the main thread; elsewhere signals cannot be noted.
 
+        A signal that is ignored, as Ctrl-C of a job in the background is, stays so.
+
         Args:
-            but_not: Signals to leave as they are.
+            postpone: A further signal, whose own handler is to run when ``run_postponed`` is called.
         """
-        self.received, self._process = None, os.getpid()
-        if threading.current_thread() is threading.main_thread():
-            for number in set(_STOPPING) - but_not:
+        self.received, self._postponed, self._interrupts = None, None, 0
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in _STOPPING:
+            if signal.getsignal(number) is not signal.SIG_IGN:
                 self._before[number] = signal.signal(number, self._note)
+        handler = None if postpone is None else signal.getsignal(postpone)
+        if postpone is not None and callable(handler):
+            self._handler, self._before[postpone] = handler, handler
+            signal.signal(postpone, self._postpone)
 
     def restore(self) -> None:
         """Puts back what was in force before."""
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._before = {}
 
+    def run_postponed(self) -> None:
+        """Runs the handler of the signal that was postponed, if it came."""
+        if self._postponed is not None and self._handler is not None:
+            arguments, self._postponed = self._postponed, None
+            self._handler(*arguments)
+
     def _note(self, number: int, frame: FrameType | None) -> None:
-        worker = os.getpid() != self._process  # that loads batches; it ends with this process
-        if worker and number == signal.SIGINT:
-            return
-        if worker or (self.received is not None and number == signal.SIGINT):
+        self._interrupts += number == signal.SIGINT
+        if self._interrupts > 1:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
         elif self.received is None:
             self.received = signal.Signals(number)
             os.write(2, _NOTE)  # which, unlike print, may interrupt itself
+
+    def _postpone(self, number: int, frame: FrameType | None) -> None:
+        self._postponed = (number, frame)
