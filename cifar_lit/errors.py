@@ -17,11 +17,11 @@ class Stopped(Exception):  # noqa: N818  # a wish, and no error
 
     Args:
         number: The signal.
-        file: The checkpoint to go on from; None if nothing was trained yet.
+        file: The checkpoint to go on from.
         rank: The number of the process; the first alone speaks.
     """
 
-    def __init__(self, number: int, file: Path | None, rank: int) -> None:
+    def __init__(self, number: int, file: Path, rank: int) -> None:
         super().__init__(number, file, rank)
         self.number, self.file, self.rank = number, file, rank
 
@@ -33,6 +33,4 @@ class Stopped(Exception):  # noqa: N818  # a wish, and no error
 
     def __str__(self) -> str:
         name = signal.Signals(self.number).name
-        if self.file is None:
-            return f"Stopped by {name}; nothing was saved yet: start again"
         return f"Stopped by {name}. Go on: uv run main.py fit --ckpt_path {self.file}"

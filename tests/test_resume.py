@@ -127,10 +127,13 @@ def test_a_second_ctrl_c_ends_the_program_at_once(capfd: pytest.CaptureFixture[s
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_a_signal_before_anything_is_saved_says_so(capfd: pytest.CaptureFixture[str]) -> None:
-    one_step = ["--trainer.limit_train_batches", "1"]
-    assert run(*QUICKSTART, *one_step, *signalled("on_validation_batch_start", 1, signal.SIGTERM)) == 143
-    assert "nothing was saved yet: start again" in capfd.readouterr().err
+def test_a_run_that_is_stopped_in_its_first_step_begins_anew_in_its_folder() -> None:
+    command = [*QUICKSTART, "--trainer.limit_train_batches", "1"]
+    command += signalled("on_validation_batch_start", 1, signal.SIGTERM)
+    assert run(*command, "--trainer.logger.name", "stopped", "--resume") == 143
+    assert run(*command, "--trainer.logger.name", "stopped", "--resume") == 0
+    assert run(*command, "--trainer.logger.name", "whole") == 0
+    assert differences(Path("runs/stopped/version_0"), Path("runs/whole/version_0")) == []
 
 
 def test_resume_begins_a_run_where_there_is_none_and_last_refuses(program: Program) -> None:
@@ -154,11 +157,8 @@ def test_other_batches_are_refused_in_the_middle_of_an_epoch(change: list[str], 
 def test_changed_images_are_noticed_when_a_run_goes_on(program: Program) -> None:
     write_class_folders(Path("images"))
     data = ["--data", "ClassFolders", "--data.root", "images", "--data.batch_size", "4", "--trainer.max_epochs", "2"]
-    each = [
-        "--trainer.callbacks+",
-        "{class_path: ModelCheckpoint, init_args: {filename: 'e{epoch}', save_top_k: -1, mode: max}}",
-    ]
-    begun = program(*QUICKSTART, *data, *each)
+    each = "{class_path: ModelCheckpoint, init_args: {filename: 'e{epoch}', save_top_k: -1, mode: max}}"
+    begun = program(*QUICKSTART, *data, "--trainer.callbacks+", each)
     assert begun.status == 0, begun.err
     Path("images/train/cat/000.png").unlink()
     [first] = Path("runs").glob("*/*/checkpoints/eepoch=0.ckpt")

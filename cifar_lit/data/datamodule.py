@@ -205,10 +205,8 @@ class ImageDataModule(LightningDataModule, ABC):
         if self.trainer is None or self.trainer.state.fn != "fit":
             return
         if state_dict["batches"] and self.trainer.strategy.restore_checkpoint_after_setup:
-            raise InputError(
-                f"{type(self.trainer.strategy).__name__} cannot go on in the middle of an epoch; take a checkpoint of an"
-                " epoch's end"
-            )
+            strategy = type(self.trainer.strategy).__name__
+            raise InputError(f"{strategy} cannot go on in the middle of an epoch; take a checkpoint of an epoch's end")
         self._then = state_dict
         now = self.state_dict()
         if any(state_dict[name] != now[name] for name in ("images", "labels")):

@@ -9,8 +9,8 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 class BestCheckpoint(ModelCheckpoint):
     """Lightning's ModelCheckpoint, which knows its files again where their folder is written otherwise or was moved.
 
-    Lightning compares the folder's name, and forgets the best score where it differs (``runs`` and ``./runs``): then the
-    next epoch, however bad, takes the best one's place. See Lightning's ModelCheckpoint for the arguments.
+    Lightning compares the folder's name, and forgets the best score where it differs (``runs`` and ``./runs``): then
+    the next epoch, however bad, takes the best one's place. See Lightning's ModelCheckpoint for the arguments.
     """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

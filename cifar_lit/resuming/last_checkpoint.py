@@ -23,9 +23,9 @@ _DUE, _STOP = 1, 2  # what processes agree on
 class LastCheckpoint(Checkpoint):
     """Writes ``checkpoints/last.ckpt`` in the run's folder, from which the run goes on exactly, to the bit.
 
-    It is written when training begins, at the end of every epoch, as often in between as you like, and when the run gets
-    SIGTERM or Ctrl-C: then at the end of the step, and training ends. During validation no step ends; what is written
-    then is how things stood a step before it, of which a copy is kept in memory.
+    It is written when training begins, at the end of every epoch, as often in between as you like, and when the run
+    gets SIGTERM or Ctrl-C: then at the end of the step, and training ends. During validation no step ends; what is
+    written then is how things stood a step before it, of which a copy is kept in memory.
 
     Args:
         every_n_steps: Also after every so many steps.
