@@ -1,7 +1,7 @@
 """What of gradio's server a visitor may reach: what the page needs, and nothing else.
 
-gradio serves more than a page asks for: it fetches files from addresses that a visitor names, hands on requests to other
-apps, edits its own source where that is switched on, records runs. None of it is for this page.
+gradio serves more than a page asks for: it fetches files from addresses that a visitor names, hands requests on to
+other apps, edits its own source where that is switched on, records runs. None of it is for this page.
 """
 
 import json
