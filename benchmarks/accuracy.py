@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from benchmarks.arms import ROOT, Arm, run_python
-from benchmarks.results import FOLDER, machine, put, table
+from benchmarks.results import FOLDER, commit, machine, put, table
 from cifar_lit.data.folders import ClassFolders
 from cifar_lit.history import read_history
 
@@ -35,23 +35,26 @@ def accuracy(data: str, seeds: list[int] | None = None, arms: list[str] | None =
         arms: Names of configurations, each with options of ``fit`` if need be; ``script`` for the bare script of
             airbench94, and ``script, memory kept`` for the same with the allocator's settings that main.py makes. By
             default, these three with airbench94.
-        curves: Judge by the test images after every epoch, outside of the time that is told. A measurement only: no
-            checkpoint is chosen by it.
+        curves: Judge by the test images after every epoch, outside of the time that is told, and train on all others.
+            A measurement only: no checkpoint is chosen by it.
     """
     with tempfile.TemporaryDirectory() as folder:
         for split in ("train", "test"):
             images = ClassFolders(root=data).load(split)  # type: ignore[arg-type]
             assert images is not None
-            as_files = {"images": images.pixels.permute(0, 2, 3, 1).contiguous(), "labels": images.labels}
+            order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))  # not class by class
+            pixels = images.pixels.permute(0, 2, 3, 1)[order].contiguous()
+            as_files = {"images": pixels, "labels": images.labels[order]}
             torch.save(as_files, f"{folder}/{split}.pt")
         for seed in seeds if seeds is not None else range(5):
             for arm in arms or [_PLAIN, _WITH_MEMORY, "airbench94"]:
                 found = _script(folder, seed, arm) if arm.startswith("script") else _fit(arm, data, seed, curves)
                 run = {
-                    "arm": f"{arm} (curve)" if curves else arm,
+                    "arm": f"{arm} (all 50,000 images)" if curves else arm,
                     "seed": seed,
                     **found,
                     "machine": machine(),
+                    "commit": commit(),
                     "day": time.strftime("%Y-%m-%d"),
                 }
                 with _RUNS.open("a") as file:
@@ -106,35 +109,43 @@ def show_runs() -> None:
     """Prints all runs in benchmarks/runs.jsonl, for each recipe the mean and its standard error, and puts that and the
     curves of accuracy into RESULTS.md."""
     runs = [json.loads(line) for line in _RUNS.read_text().splitlines()]
-    by_arm = {arm: [run for run in runs if run["arm"] == arm] for arm in dict.fromkeys(run["arm"] for run in runs)}
-    rows = []
-    for arm, of_arm in by_arm.items():
-        seconds = [f"{statistics.median(run[name] for run in of_arm):.0f}" for name in ("training", "command")]
-        accuracies = [run["accuracy"] for run in of_arm]
-        shares = [time_share(of_arm, by_arm.get(script, [])) for script in (_PLAIN, _WITH_MEMORY)]
-        rows.append([arm, str(len(of_arm)), mean_and_error(accuracies), *seconds, *shares, of_arm[-1]["machine"]])
-    header = ["recipe", "runs", "test accuracy, mean ± standard error", "training, s", "whole command, s"]
-    header += [f"time of training over `{script}`'s" for script in (_PLAIN, _WITH_MEMORY)] + ["machine"]
-    lines = table(header, rows)
-    for arm, of_arm in by_arm.items():
-        if of_arm[-1]["curve"]:
-            points = ", ".join(f"{accuracy:.4f} ({seconds:.0f} s)" for seconds, accuracy in of_arm[-1]["curve"])
-            lines += ["", f"{arm}, seed {of_arm[-1]['seed']}, after each epoch: {points}"]
+    kinds = dict.fromkeys((run["arm"], run["commit"], run["machine"]) for run in runs)
+    groups = {kind: [run for run in runs if (run["arm"], run["commit"], run["machine"]) == kind] for kind in kinds}
+    rows, curves = [], []
+    for (arm, measured, machine_name), group in groups.items():
+        seconds = [f"{statistics.median(run[name] for run in group):.0f}" for name in ("training", "command")]
+        seeds = ", ".join(str(run["seed"]) for run in group)
+        scripts = [run for run in runs if run["arm"] == _WITH_MEMORY and run["machine"] == machine_name]
+        against = [] if arm == _WITH_MEMORY else compared(group, scripts)
+        accuracy_of = mean_and_error([run["accuracy"] for run in group])
+        rows.append([arm, seeds, accuracy_of, *seconds, *(against or ["", ""]), f"{measured}, {machine_name}"])
+        if group[-1]["curve"]:
+            points = ", ".join(f"{accuracy:.4f} ({seconds:.0f} s)" for seconds, accuracy in group[-1]["curve"])
+            views = "one view of each image" if arm.startswith("script") else "as configured"
+            curves += ["", f"{arm}, seed {group[-1]['seed']}, after each epoch, judged by {views}: {points}"]
+    header = ["recipe", "seeds", "test accuracy, mean ± standard error", "training, s", "whole command, s"]
+    header += [f"training, time over `{_WITH_MEMORY}`'s", "accuracy minus its"]
+    lines = [*table([*header, "commit, machine"], rows), *curves]
     print("\n".join(lines))
     put("runs", lines)
 
 
-def time_share(runs: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) -> str:
-    """The median, over the seeds that both have, of the time of training over that of the others; with its spread.
+def compared(runs: Sequence[dict[str, Any]], others: Sequence[dict[str, Any]]) -> list[str]:
+    """Runs over others of the same seeds: the median of the times' ratios with its spread, and by how much the accuracy
+    differs on average, with its standard error; nothing if they have no seed in common.
 
-    >>> time_share([{"seed": 0, "training": 8}, {"seed": 1, "training": 9}], [{"seed": 0, "training": 10}])
-    '0.80 (0.80 to 0.80, n=1)'
+    >>> slow, fast = {"seed": 0, "training": 10, "accuracy": 0.9}, {"seed": 0, "training": 8, "accuracy": 0.91}
+    >>> compared([fast], [slow])
+    ['0.80 (0.80 to 0.80, n=1)', '0.0100']
     """
-    seconds = {run["seed"]: run["training"] for run in others}
-    shares = [run["training"] / seconds[run["seed"]] for run in runs if run["seed"] in seconds]
-    if not shares:
-        return ""
-    return f"{statistics.median(shares):.2f} ({min(shares):.2f} to {max(shares):.2f}, n={len(shares)})"
+    of_seed = {run["seed"]: run for run in others}
+    pairs = [(run, of_seed[run["seed"]]) for run in runs if run["seed"] in of_seed]
+    if not pairs:
+        return []
+    times = [run["training"] / other["training"] for run, other in pairs]
+    spread = f"{min(times):.2f} to {max(times):.2f}, n={len(times)}"
+    gains = [run["accuracy"] - other["accuracy"] for run, other in pairs]
+    return [f"{statistics.median(times):.2f} ({spread})", mean_and_error(gains)]
 
 
 def mean_and_error(values: Sequence[float]) -> str:

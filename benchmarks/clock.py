@@ -17,7 +17,8 @@ class EpochClock(Callback):
         file: Where to write: ``preparation``, the seconds before the first epoch once the images are there (whitening,
             the sanity check); ``training`` and ``evaluation`` (all that follows the last batch: validation, pictures,
             checkpoints) in seconds, a number an epoch; ``images`` trained on in each, by all processes;
-            ``peak_memory`` of the process in bytes, and ``own_memory``, what of it is not mapped from files at the end.
+            ``peak_memory`` of the process in bytes, and ``own_memory``, the most of it that is not mapped from files,
+            as seen at the ends of epochs.
     """
 
     def __init__(self, file: str) -> None:
@@ -26,6 +27,7 @@ class EpochClock(Callback):
         self._starts: list[float] = []
         self._trained: list[float] = []
         self._images: list[int] = []
+        self._own_memory = 0
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Notes the time: after the images were read, and before the network sees any."""
@@ -43,17 +45,19 @@ class EpochClock(Callback):
         self._images[-1] += len(batch.labels)
         if batch_idx + 1 == trainer.num_training_batches:
             self._trained.append(_now())
+            self._own_memory = max(self._own_memory, memory()["own_memory"])
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes what was noted; by now the last checkpoint is written too."""
         ends = [*self._starts[1:], _now()]
-        found = {
+        found: dict[str, Any] = {
             "preparation": self._starts[0] - self._fit_start,
             "training": [after - before for before, after in zip(self._starts, self._trained, strict=True)],
             "evaluation": [after - before for before, after in zip(self._trained, ends, strict=True)],
             "images": [count * trainer.world_size for count in self._images],
             **memory(),
         }
+        found["own_memory"] = max(self._own_memory, found["own_memory"])
         if trainer.is_global_zero:
             self.file.write_text(json.dumps(found))
 

@@ -8,7 +8,7 @@ import time
 import torch
 from torch import nn
 
-from benchmarks.arms import Arm, FitArm, alternate
+from benchmarks.arms import ROOT, Arm, FitArm, alternate
 from benchmarks.results import Result, result
 from cifar_lit.allocator import keep_freed_memory
 from cifar_lit.models import AirbenchNet
@@ -20,7 +20,7 @@ def convolution_limit(quick: bool) -> list[Result]:
     """Images per second of ``fit`` with the airbench network, against its convolutions' best times alone."""
     batches, rounds = (4, 1) if quick else (20, 3)
     fit = FitArm(
-        *("--config", "configs/airbench94.yaml", "--data", "benchmarks.random_images.RandomImages"),
+        *("--config", ROOT / "configs" / "airbench94.yaml", "--data", "benchmarks.random_images.RandomImages"),
         *("--data.augment", "[AlternatingFlip, {class_path: RandomCrop, init_args: {padding: 2}}]"),
         *("--data.batch_size", _BATCH, "--data.val_fraction", 0),
         *("--trainer.limit_train_batches", batches, "--trainer.max_epochs", 3),
@@ -69,11 +69,12 @@ def _best_seconds(layer: nn.Conv2d, shape: torch.Size, first: bool, rounds: int)
             convolution.weight.requires_grad_(not first)  # the whitening filters are not trained
             inputs = torch.randn(_BATCH, *shape[1:]).to(dtype, memory_format=layout)
             inputs.requires_grad_(not first)
+            gradient = torch.ones_like(convolution(inputs))
             for _ in range(rounds + 1):
                 start = time.perf_counter()
                 outputs = convolution(inputs)
                 if not first:
-                    outputs.backward(torch.ones_like(outputs))
+                    outputs.backward(gradient)
                 best = min(best, time.perf_counter() - start)
                 convolution.weight.grad = inputs.grad = None
     return best

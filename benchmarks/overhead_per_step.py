@@ -75,11 +75,15 @@ class _StepClock(Callback):
         )
 
 
+def _network() -> nn.Module:
+    return nn.Sequential(PixelNormalization([0.5] * 3, [0.25] * 3), TinyNet()).to(memory_format=torch.channels_last)
+
+
 def _bare(steps: int) -> float:
     data = RandomImages(_BATCH * (steps + _StepClock.warm)).load("train")
     assert data is not None
     batches = list(zip(data.pixels.split(_BATCH), data.labels.split(_BATCH), strict=True))
-    net = nn.Sequential(PixelNormalization([0.5] * 3, [0.25] * 3), TinyNet()).to(memory_format=torch.channels_last)
+    net = _network()
     optimizer = torch.optim.SGD(net.parameters(), lr=1e-3, momentum=0.9, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=len(batches))
     start = 0.0
@@ -100,6 +104,7 @@ def _fit(steps: int) -> float:
             callbacks=[LearningRateMonitor("step"), OneLineProgressBar(), clock],
             logger=RunLogger(folder),
             max_epochs=1,
+            accelerator="cpu",
             precision="32-true",
             enable_model_summary=False,
             enable_checkpointing=False,
@@ -119,7 +124,7 @@ class _Typical(LightningModule):
 
     def __init__(self) -> None:
         super().__init__()
-        self.net = nn.Sequential(PixelNormalization([0.5] * 3, [0.25] * 3), TinyNet())
+        self.net = _network()
         self.accuracy = MulticlassAccuracy(10)
 
     def training_step(self, batch: Sequence[Tensor], batch_idx: int) -> Tensor:
@@ -132,7 +137,7 @@ class _Typical(LightningModule):
         return loss
 
     def configure_optimizers(self) -> Any:
-        optimizer = torch.optim.SGD(self.parameters(), lr=1e-3, momentum=0.9)
+        optimizer = torch.optim.SGD(self.parameters(), lr=1e-3, momentum=0.9, fused=True)
         steps = int(self.trainer.estimated_stepping_batches)
         schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-3, total_steps=steps)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
@@ -150,6 +155,7 @@ def _typical(steps: int) -> float:
             callbacks=[LearningRateMonitor("step"), clock],
             logger=TensorBoardLogger(folder),
             max_epochs=1,
+            accelerator="cpu",
             enable_model_summary=False,
             enable_checkpointing=False,
         )

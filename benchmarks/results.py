@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -54,13 +55,21 @@ def result(name: str, ratios: Sequence[float], goal: str, details: str, quick: b
     return Result(name, [round(ratio, 4) for ratio in ratios], goal, details, quick, machine(), str(date.today()))
 
 
+def commit() -> str:
+    """The commit that is measured, with a ``+`` where files differ from it."""
+    told = [
+        subprocess.run(["git", *words], cwd=FOLDER, capture_output=True, text=True, check=False).stdout.strip()
+        for words in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+    ]
+    return told[0] + "+" * bool(told[1])
+
+
 def machine() -> str:
     """What this machine computes with."""
-    if torch.cuda.is_available():
-        return torch.cuda.get_device_name()
     features = torch.cpu.get_capabilities()
     bfloat16 = "with" if features.get("avx512_bf16") or features.get("amx_bf16") else "without"
-    return f"{os.cpu_count()} cores {_processor()}, {bfloat16} bfloat16"
+    accelerator = f"{torch.cuda.get_device_name()}, " if torch.cuda.is_available() else ""
+    return f"{accelerator}{os.cpu_count()} cores {_processor()}, {bfloat16} bfloat16"
 
 
 def _processor() -> str:

@@ -2,64 +2,68 @@
 
 import statistics
 import tempfile
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
-from benchmarks.arms import FitArm, Measured, alternate
+from benchmarks.arms import ROOT, FitArm, Measured, alternate
 from benchmarks.random_images import write_images
 from benchmarks.results import Result, result
 
 
 def scale(quick: bool) -> list[Result]:
-    """Time and memory per image of ``fit`` with all callbacks, over images that are mapped from a file."""
-    few, many, rounds = (5_000, 50_000, 1) if quick else (5_000, 500_000, 3)
+    """What each further image costs in ``fit`` with all callbacks, over images that are mapped from a file.
+
+    An epoch has costs of its own (pictures, a checkpoint), which many images share: so what is compared is the cost of
+    the images that come on top, from the least number to ten times as many, and from there to ten times as many again.
+    """
+    counts, rounds = ((5_000, 20_000, 50_000), 1) if quick else ((5_000, 50_000, 500_000), 3)
     with tempfile.TemporaryDirectory() as folder:
         arms = {}
-        for count in (few, many):
+        for count in counts:
             file = Path(folder, f"{count}.npy")
             write_images(file, count)
             arms[f"{count:,}"] = FitArm(
-                *("--config", "configs/quickstart.yaml", "--data", "benchmarks.random_images.RandomImages"),
+                *("--config", ROOT / "configs" / "quickstart.yaml"),
+                *("--data", "benchmarks.random_images.RandomImages"),
                 *("--data.count", count, "--data.mapped", file, "--data.augment", "[RandomCrop, HorizontalFlip]"),
                 *("--data.batch_size", 500, "--model.net", "TinyNet"),
-                *("--trainer.max_epochs", 12 if count == few else 2, "--trainer.log_every_n_steps", 50),
+                *("--trainer.max_epochs", 2 if count == counts[-1] else 6, "--trainer.log_every_n_steps", 50),
             )
         found = alternate(arms, rounds)
-    small, large = found.values()
-    times = [_seconds(b, whole=False) / _seconds(a, whole=False) for a, b in zip(small, large, strict=True)]
-    whole = [_seconds(b, whole=True) / _seconds(a, whole=True) for a, b in zip(small, large, strict=True)]
-    memory = [b["own_memory"] / a["own_memory"] for a, b in zip(small, large, strict=True)]
-    micro, micro_whole = (
-        [1e6 * statistics.median(_seconds(one, whole) for one in arm) for arm in (small, large)]
-        for whole in (False, True)
-    )
-    gigabytes = [statistics.median(one["own_memory"] for one in arm) / 2**30 for arm in (small, large)]
-    names = f"{few:,} and {many:,} images"
+    measured = list(zip(*found.values(), strict=True))  # for each round, what each count gave
+    times = [_marginal(counts, [_epoch_seconds(one) for one in together]) for together in measured]
+    memory = [_marginal(counts, [one["own_memory"] for one in together]) for together in measured]
+    most = [max(one["own_memory"] for one in together) / together[0]["own_memory"] for together in measured]
+    micro = [1e6 * statistics.median(of_step) for of_step in zip(*times, strict=True)]
+    each = statistics.median(of_round[1] for of_round in memory)
+    names = f"from {counts[0]:,} to {counts[1]:,} and from there to {counts[2]:,} images"
     return [
         result(
-            f"time per image in training, {many // few} times as many images",
-            times,
+            "time of a further image, with validation, pictures and checkpoints: of many images over few",
+            [second / first for first, second in times],
             "≤ 1.1",
             f"{names}: {micro[0]:.0f} and {micro[1]:.0f} µs (tiny network)",
             quick,
         ),
         result(
-            f"the same with the validation of a tenth of them, pictures and checkpoints ({many // few} times as many)",
-            whole,
+            f"memory that is not mapped, at most, over that with {counts[0]:,} images",
+            most,
             "≤ 1.1",
-            f"{names}: {micro_whole[0]:.0f} and {micro_whole[1]:.0f} µs",
-            quick,
-        ),
-        result(
-            f"memory that is not mapped, {many // few} times as many images",
-            memory,
-            "≤ 1.1",
-            f"{names}: {gigabytes[0]:.2f} and {gigabytes[1]:.2f} GiB",
+            f"{each:.0f} bytes for each of the last {counts[2] - counts[1]:,} images, whose pixels have 3,072",
             quick,
         ),
     ]
 
 
-def _seconds(measured: Measured, whole: bool) -> float:
-    """Of training, or of whole epochs, an image, without the first epoch."""
-    seconds = sum(measured["training"][1:]) + (sum(measured["evaluation"][1:]) if whole else 0)
-    return seconds / sum(measured["images"][1:])
+def _marginal(counts: Sequence[int], values: Sequence[float]) -> list[float]:
+    """What each further image adds, between successive counts."""
+    return [
+        (after - before) / (more - few)
+        for (few, more), (before, after) in zip(pairwise(counts), pairwise(values), strict=True)
+    ]
+
+
+def _epoch_seconds(measured: Measured) -> float:
+    """Of a whole epoch after the first, which warms up."""
+    return statistics.median(map(sum, zip(measured["training"][1:], measured["evaluation"][1:], strict=True)))

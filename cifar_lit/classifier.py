@@ -11,6 +11,7 @@ from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from cifar_lit.data.batches import Batch
+from cifar_lit.data.datamodule import ImageDataModule
 from cifar_lit.errors import InputError
 from cifar_lit.metrics import LossAndAccuracy, RecentBatches, of_each_process
 from cifar_lit.models import PixelNormalization
@@ -122,7 +123,11 @@ class Classifier(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Prepares the network for its device, after checking that its head fits the data."""
-        check_fit(self.net, self.inputs_of(self.example_input_array.to(self.device)), self.num_classes)
+        example = self.example_input_array.to(self.device)
+        data = getattr(self._trainer, "datamodule", None)
+        sizes = data.sizes if stage == "fit" and isinstance(data, ImageDataModule) else [tuple(example.shape[2:])]
+        for height, width in sizes:
+            check_fit(self.net, self.inputs_of(example.new_zeros(2, 3, height, width)), self.num_classes)
         self.net.to(memory_format=self._memory_format)
         if self._compile:
             self.net.compile()  # in place, so that the weights keep their names

@@ -87,7 +87,7 @@ class RecentBatches:
     def take(self) -> tuple[Tensor, Tensor, Tensor]:
         """What LossAndAccuracy takes of all batches since the last time, of which there must be some."""
         losses, correct = torch.stack(self._losses).float(), torch.stack(self._correct)
-        samples = torch.tensor(self._samples, device=losses.device)
+        samples = torch.tensor(self._samples).to(losses.device, non_blocking=True)
         self._losses, self._correct, self._samples, self._steps = [], [], [], []
         return losses, correct, samples
 

@@ -54,7 +54,7 @@ class Trainer(pl.Trainer):
         kept = [callback for callback in listed if not isinstance(callback, tuple(off))]
         try:
             super().__init__(
-                callbacks=[*kept, _LastEpochJudged()],
+                callbacks=kept if check_val_every_n_epoch in (None, 1) else [*kept, _LastEpochJudged()],
                 logger=None if barebones else logger,
                 enable_progress_bar=enable_progress_bar,
                 enable_checkpointing=enable_checkpointing,
@@ -64,6 +64,8 @@ class Trainer(pl.Trainer):
             plugins = kwargs.get("plugins") or []
             if not any(isinstance(one, CheckpointIO) for one in (plugins if isinstance(plugins, list) else [plugins])):
                 self.strategy.checkpoint_io = WholeCheckpointIO()
+            for callback in self.callbacks:
+                _drop_idle_hooks(callback)
         except ValueError as error:  # settings that exclude each other, in Lightning's own words
             raise InputError(f"trainer: {error}") from error
 
@@ -208,13 +210,40 @@ class Trainer(pl.Trainer):
         return suggestion
 
 
+# That Lightning calls in every step
+_STEP_HOOKS = (
+    "on_train_batch_start",
+    "on_before_zero_grad",
+    "on_before_backward",
+    "on_after_backward",
+    "on_before_optimizer_step",
+    "on_train_batch_end",
+)
+
+
+def _drop_idle_hooks(callback: Callback) -> None:
+    """Spares the calls of hooks that a callback does not have: a dozen callbacks have few, and Lightning calls them all
+    in every step, each within a profiler's context, but passes over what is None."""
+    for name in _STEP_HOOKS:
+        if getattr(type(callback), name) is getattr(Callback, name):
+            setattr(callback, name, None)
+
+
 class _LastEpochJudged(Callback):
     """Has the last epoch validated, whose network is the result, even if only every tenth is."""
+
+    _every: int | None = None  # as it was before the last epoch
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.on_train_epoch_start(trainer, pl_module)  # which is not called where a run goes on within an epoch
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        every, last = trainer.check_val_every_n_epoch, trainer.max_epochs
-        if every is not None and every > 1 and trainer.current_epoch + 1 == last:
-            trainer.check_val_every_n_epoch = last  # which Lightning sees divide the epoch's number
+        every = trainer.check_val_every_n_epoch
+        steps = -(-trainer.num_training_batches // trainer.accumulate_grad_batches)
+        if every is not None and every > 1 and trainer.global_step + steps >= trainer.estimated_stepping_batches:
+            self._every = self._every or every
+            trainer.check_val_every_n_epoch = trainer.current_epoch + 1  # a divisor of the epoch's number
+
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._every is not None:
+            trainer.check_val_every_n_epoch, self._every = self._every, None

@@ -1,3 +1,5 @@
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -11,6 +13,7 @@ from cifar_lit.data.augment import (
 )
 from cifar_lit.errors import InputError
 from cifar_lit.randomness import SampleRandom
+from tests.conftest import ROOT, Outcome
 
 MEAN = (0.5, 0.25, 0.75)
 CROPS = [RandomCrop(2, mode) for mode in ("reflect", "edge", "black", "mean")]
@@ -153,3 +156,14 @@ def test_crop_gives_the_same_however_the_images_lie_in_memory(crop: RandomCrop) 
     part_of_wider = torch.cat([pixels, pixels], 3)[..., :10]
     for same in (channels_last, every_second, part_of_wider):
         assert torch.equal(crop(same, pixels_and_random()[1], MEAN), cropped)
+
+
+def test_a_network_that_cannot_take_the_smallest_images_is_refused_before_training(
+    program: Callable[..., Outcome],
+) -> None:
+    small = ["--data.augment", "[{class_path: ProgressiveResizing, init_args: {sizes: [8]}}]"]
+    deep = ["--model.net", "{class_path: AirbenchNet, init_args: {widths: [8, 8, 8, 8]}}"]
+    data = ["--data", "benchmarks.random_images.RandomImages", "--data.count", 200]
+    outcome = program("fit", "--config", ROOT / "configs" / "quickstart.yaml", *data, *small, *deep)
+    assert outcome.status == 2
+    assert "the network AirbenchNet cannot take images of 8x8" in outcome.err

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Callback
 from torch import nn
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -12,6 +13,7 @@ from cifar_lit.history import read_history
 from cifar_lit.metrics import LossAndAccuracy, RecentBatches
 from cifar_lit.models import TinyNet
 from cifar_lit.precision import fastest_precision
+from cifar_lit.trainer import Trainer
 from tests.conftest import ROOT, TINY, Outcome, equal, weights
 
 Fit = Callable[..., Path]
@@ -164,3 +166,29 @@ def test_compiled_network_keeps_the_names_of_its_weights(
     run = fit("compiled", "--model.compile", "true")
     assert [type(net) for net in compiled] == [TinyNet]
     assert "net.features.0.weight" in weights(run)
+
+
+class Counts(Callback):
+    def __init__(self) -> None:
+        self.batches = 0
+
+    def on_train_batch_end(self, *args: object) -> None:
+        self.batches += 1
+
+
+def test_hooks_that_a_callback_does_not_have_are_not_called_in_each_step() -> None:
+    callback = Counts()
+    trainer = Trainer(callbacks=[callback], logger=False, accelerator="cpu", enable_checkpointing=False)
+    assert callback.on_after_backward is None
+    assert callable(callback.on_train_batch_end)
+    assert all(one.on_train_epoch_end is not None for one in trainer.callbacks)
+
+
+def test_hooks_that_a_callback_has_are_called(fit: Fit) -> None:
+    run = fit("counted", "--trainer.callbacks+", "tests.test_classifier.Writes", "--trainer.limit_train_batches", 3)
+    assert (run.parents[1] / "batches").read_text() == "3"
+
+
+class Writes(Counts):
+    def on_fit_end(self, *args: object) -> None:
+        Path("runs/batches").write_text(str(self.batches))

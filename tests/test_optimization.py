@@ -1,4 +1,6 @@
 import itertools
+import subprocess
+import sys
 from collections.abc import Callable
 from copy import deepcopy
 from functools import partial
@@ -8,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
 from torch.optim import SGD, Adam
 
@@ -20,7 +23,7 @@ from cifar_lit.optimization.fused import fused_optimizer
 from cifar_lit.optimization.lookahead import Lookahead
 from cifar_lit.optimization.muon import ConvMuon, orthogonal
 from cifar_lit.optimization.schedules import TriangularLR
-from tests.conftest import ROOT, Outcome, equal, weights
+from tests.conftest import ROOT, TINY, Outcome, equal, weights
 
 Fit = Callable[..., Path]
 Program = Callable[..., Outcome]
@@ -157,9 +160,21 @@ def test_muon_leaves_filters_that_are_all_zero_finite() -> None:
     assert bool(steps_of(ConvMuon([weight]), weight, torch.randn(2, 4, 2, 3, 3)).isfinite().all())
 
 
-@pytest.mark.parametrize("more", [[], ["--trainer.precision", "32-true"]])
-def test_gradients_are_clipped_with_any_optimizer(fit: Fit, more: list[str]) -> None:
-    fit("clipped", "--trainer.gradient_clip_val", 0.5, *more)
+@pytest.mark.parametrize("precision", ["bf16-mixed", "32-true"])
+@pytest.mark.parametrize("recipe", ["model: {optimizer: SGD}", "RECIPE"])
+def test_gradients_are_clipped_with_any_optimizer(fit: Fit, recipe: str, precision: str) -> None:
+    Path("recipe.yaml").write_text(RECIPE if recipe == "RECIPE" else recipe)
+    options = ["--config", "recipe.yaml", "--model.lr_scheduler", "null", "--trainer.precision", precision]
+    options += ["--trainer.limit_train_batches", 3]
+
+    def head(clip: float, epochs: int) -> torch.Tensor:
+        clipped = ["--trainer.gradient_clip_val", clip, "--trainer.max_epochs", epochs]
+        return weights(fit(f"{clip}_{epochs}", *options, *clipped))["net.head.2.weight"]
+
+    assert not torch.allclose(head(10.0, 1), head(10.0, 2), rtol=1e-2)
+    assert torch.allclose(
+        head(1e-9, 1), head(1e-9, 2), rtol=1e-3
+    )  # clipped to nothing; only the weights' decay is left
 
 
 def test_a_schedule_with_one_peak_is_refused_for_several_rates(program: Program) -> None:
@@ -242,10 +257,23 @@ def test_whitening_is_frozen_after_the_first_epochs_also_in_a_run_that_goes_on(f
         assert equal(weights(run), found[3])
 
 
+def test_ddp_trains_on_after_whitening_is_frozen(fit: Fit) -> None:
+    options = [*WHITENED, *FREEZE, "--trainer.max_epochs", 3, "--trainer.precision", "32-true"]
+    alone = ["--trainer.devices", 1, "--trainer.strategy", "ddp"]  # one process, yet with all that several have
+    command = [sys.executable, ROOT / "main.py", "fit", "--config", ROOT / "configs" / "quickstart.yaml", *TINY, *alone]
+    command += ["--trainer.logger.name", "ddp", *options]
+    ended = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    by_ddp, plain = weights(Path("runs/ddp/version_0")), weights(fit("plain", *options))
+    assert torch.equal(by_ddp["net.whiten.bias"], plain["net.whiten.bias"])
+    for name, weight in plain.items():
+        torch.testing.assert_close(by_ddp[name], weight, atol=1e-3, rtol=1e-2)
+
+
 def test_several_processes_freeze_whitening_without_withholding_its_gradient() -> None:
     net, callback = AirbenchNet(widths=[8, 8]), FreezeWhitening(after_epochs=1)
     for epoch in (0, 1):
-        trainer = SimpleNamespace(current_epoch=epoch, world_size=2)
+        trainer = SimpleNamespace(current_epoch=epoch, strategy=DDPStrategy())
         callback.on_train_epoch_start(trainer, net)  # type: ignore[arg-type]
         net(torch.randn(2, 3, 16, 16)).sum().backward()
         assert net.whiten.bias is not None

@@ -2,7 +2,8 @@
 
 A port of airbench94_muon (K. Jordan, https://github.com/KellerJordan/cifar10-airbench: 94.01 % in 2.59 s on an A100)
 that also runs on a CPU: bfloat16 by autocast in place of half precision, and not compiled, which made it slower on
-CPUs. Every constant is the original's.
+CPUs. Every constant is the original's. Images are normalised before the time is taken, there after; the network is made
+after, there before.
 
 python benchmarks/scripts/airbench94.py FOLDER SEED
 FOLDER holds train.pt and test.pt, each a dict of images, uint8 (N, 32, 32, 3), and labels, int64 (N,).

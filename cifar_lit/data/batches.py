@@ -80,12 +80,13 @@ class ImageDataset(Dataset[Batch]):
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Batch:
         """The batch of the samples at these (epoch, position) pairs."""
         positions = torch.tensor([position for _, position in keys]).to(self.rows.device, non_blocking=True)
-        rows = self.rows[positions]
-        pixels = self.images.pixels.index_select(0, rows)  # whole images: 4 times faster than indexing on a CPU
+        rows = self.rows.index_select(0, positions)
+        pixels = self.images.pixels.index_select(0, rows)  # whole images: faster than indexing on a CPU
         if self.pipeline is not None:
             epoch, position = keys[0]
             pixels = self.pipeline(pixels, key(self.seed, epoch, position))
-        return Batch(pixels, self.images.labels[rows], self.indices[positions])
+        indices = rows if self.indices is self.rows else self.indices.index_select(0, positions)
+        return Batch(pixels, self.images.labels.index_select(0, rows), indices)
 
 
 def as_is(batch: Any) -> Any:

@@ -104,6 +104,12 @@ class ImageDataModule(LightningDataModule, ABC):
         """The images of that split; None where the source has no such split."""
 
     @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """Every height and width in which a network is given images: their own, and those that training shrinks to."""
+        shrunk = [augmentation.sizes_of(self.image_size) for augmentation in self.augment]
+        return sorted({self.image_size, *(size for sizes in shrunk for size in sizes)})
+
+    @property
     def num_classes(self) -> int:
         """The number of classes."""
         return len(self.class_names)
@@ -237,10 +243,11 @@ class ImageDataModule(LightningDataModule, ABC):
         trainer = self.trainer
         processes, rank = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
         seed = run_seed()
-        resides = False
+        resides = on_cuda = False
         if trainer:
             # validation counts each image once, so its images are not shared out, which may repeat some
             device = trainer.strategy.root_device
+            on_cuda = device.type == "cuda"
             free = torch.tensor(float(free_memory(device)), device=device)
             least = int(trainer.strategy.reduce(free, reduce_op="min"))  # over the processes, which have to agree
             dataset, shared = resident(dataset, device, least, rank, processes if training else 1)
@@ -255,7 +262,7 @@ class ImageDataModule(LightningDataModule, ABC):
             sampler=EpochSampler(dataset, processes=processes, rank=rank, **order),
             collate_fn=as_is,
             num_workers=workers,
-            pin_memory=torch.cuda.is_available() and not resides,
+            pin_memory=on_cuda and not resides,
             persistent_workers=workers > 0,
         )
 

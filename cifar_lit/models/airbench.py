@@ -17,10 +17,12 @@ class AirbenchNet(nn.Module):
         widths: Channels of the three groups.
         depth: Convolutions in a group: 2, or 3 with a shortcut around the last two.
         norm_momentum: Weight of the newest batch in the running statistics of the norms.
+        whitening_bias: Whether the whitening convolution has a bias, the one part of it that is trained.
+        head_std: Standard deviation of the head's initial weights.
 
     Source: K. Jordan, "94% on CIFAR-10 in 3.29 Seconds on a Single GPU" (2024), arXiv:2404.00498, and
-    https://github.com/KellerJordan/cifar10-airbench: the defaults are airbench94's; airbench96 has
-    widths 128, 512, 512, depth 3, and a norm_momentum of 0.1.
+    https://github.com/KellerJordan/cifar10-airbench: the defaults are airbench94's, configs/airbench96.yaml has those
+    of airbench96.
     """
 
     def __init__(
@@ -29,11 +31,13 @@ class AirbenchNet(nn.Module):
         widths: Sequence[int] = (64, 256, 256),
         depth: int = 2,
         norm_momentum: float = 0.4,
+        whitening_bias: bool = True,
+        head_std: float = 1.0,
     ) -> None:
         super().__init__()
         if depth not in (2, 3) or not widths:
             raise InputError(f"depth must be 2 or 3, and widths not empty, got {depth} and {list(widths)}")
-        self.whiten = WhiteningConv()
+        self.whiten = WhiteningConv(bias=whitening_bias)
         inputs = [self.whiten.out_channels, *widths[:-1]]
         self.activation = nn.GELU()
         self.groups = nn.Sequential(
@@ -42,7 +46,7 @@ class AirbenchNet(nn.Module):
         self.pool = nn.AdaptiveMaxPool2d(1)
         self.head = nn.Linear(widths[-1], num_classes, bias=False)
         with torch.no_grad():
-            self.head.weight /= self.head.weight.std()
+            self.head.weight *= head_std / self.head.weight.std()
 
     def forward(self, images: Tensor) -> Tensor:
         """Logits (N, num_classes) of normalised images (N, 3, H, W), for H and W of at least 9."""

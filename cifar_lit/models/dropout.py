@@ -14,7 +14,7 @@ class Dropout(nn.Module):
     each takes one of the eight bytes of a random number, which makes 256 steps of the probability.
 
     Args:
-        p: Probability of dropping an activation; rounded to a multiple of 1/256 on a CPU.
+        p: Probability of dropping an activation; on a CPU rounded to a multiple of 1/256, of at least 1/256.
 
     Source: Srivastava et al. 2014, JMLR 15, p. 1929.
     """

@@ -17,13 +17,14 @@ class WhiteningConv(nn.Conv2d):
         channels: Channels of the images.
         size: Side of the patches; there are ``2 * channels * size**2`` filters.
         eps: Added to the eigenvalues, so that directions of next to no variance (noise) are not blown up.
+        bias: Whether there is a bias, to be trained.
 
     Source: T. Tyler, https://github.com/tysam-code/hlb-CIFAR10 (2022), after D. Page, "How to train your ResNet 8"
     (2019); eps as in K. Jordan, arXiv:2404.00498.
     """
 
-    def __init__(self, channels: int = 3, size: int = 2, eps: float = 5e-4) -> None:
-        super().__init__(channels, 2 * channels * size**2, size)
+    def __init__(self, channels: int = 3, size: int = 2, eps: float = 5e-4, bias: bool = True) -> None:
+        super().__init__(channels, 2 * channels * size**2, size, bias=bias)
         self.eps = eps
         self.weight.requires_grad_(False)
 

@@ -1,6 +1,7 @@
 """Whitening layers that are trained no further after the first epochs, which spares the costliest backward pass."""
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import SingleDeviceStrategy
 from torch.optim import Optimizer
 
 from cifar_lit.errors import InputError
@@ -30,19 +31,23 @@ class FreezeWhitening(Callback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Freezes them when it is time."""
-        if trainer.current_epoch >= self.after_epochs and trainer.world_size == 1:
+        if trainer.current_epoch >= self.after_epochs and not _is_distributed(trainer):
             _train_biases(pl_module, False)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """With several processes, which exchange the gradient of every weight, keeps the biases as they are."""
-        if trainer.current_epoch >= self.after_epochs and trainer.world_size > 1:
+        """Keeps the biases as they are where every weight needs a gradient, which processes exchange (DDP)."""
+        if trainer.current_epoch >= self.after_epochs and _is_distributed(trainer):
             for layer in whitening_layers(pl_module):
                 if layer.bias is not None:
                     layer.bias.grad = None
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Leaves the network as it was given."""
+        """Lets the biases be trained again, by a later run."""
         _train_biases(pl_module, True)
+
+
+def _is_distributed(trainer: Trainer) -> bool:
+    return not isinstance(trainer.strategy, SingleDeviceStrategy)  # also with one process, by --trainer.strategy ddp
 
 
 def _train_biases(pl_module: LightningModule, trained: bool) -> None:
