@@ -48,6 +48,7 @@ def _of_folder(folder: Path) -> dict[str, list[tuple[int, Any]]]:
         found[tag] = [(event.step, event.value) for event in events.Scalars(tag)]
     for tag in events.Tags()["images"]:
         found[tag] = [(event.step, event.encoded_image_string) for event in events.Images(tag)]
-    for tag in events.Tags()["tensors"]:
-        found[tag] = [(event.step, event.tensor_proto.SerializeToString()) for event in events.Tensors(tag)]
+    for tag in events.Tags()["tensors"]:  # texts, of which this reader, unlike TensorBoard's own server, purges nothing
+        newest = {event.step: event.tensor_proto.SerializeToString() for event in events.Tensors(tag)}
+        found[tag] = sorted(newest.items())
     return found
