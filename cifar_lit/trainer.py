@@ -64,10 +64,10 @@ class Trainer(pl.Trainer):
             plugins = kwargs.get("plugins") or []
             if not any(isinstance(one, CheckpointIO) for one in (plugins if isinstance(plugins, list) else [plugins])):
                 self.strategy.checkpoint_io = WholeCheckpointIO()
-            for callback in self.callbacks:
-                _drop_idle_hooks(callback)
         except ValueError as error:  # settings that exclude each other, in Lightning's own words
             raise InputError(f"trainer: {error}") from error
+        for callback in self.callbacks:
+            _drop_idle_hooks(callback)
 
     def fit(
         self,
@@ -225,7 +225,8 @@ def _drop_idle_hooks(callback: Callback) -> None:
     """Spares the calls of hooks that a callback does not have: a dozen callbacks have few, and Lightning calls them all
     in every step, each within a profiler's context, but passes over what is None."""
     for name in _STEP_HOOKS:
-        if getattr(type(callback), name) is getattr(Callback, name):
+        own = name in vars(callback)  # as LambdaCallback has its hooks
+        if not own and getattr(type(callback), name) is getattr(Callback, name):
             setattr(callback, name, None)
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from lightning.pytorch import Callback
+from lightning.pytorch.callbacks import LambdaCallback
 from torch import nn
 from torchmetrics.classification import MulticlassAccuracy
 
@@ -177,10 +178,14 @@ class Counts(Callback):
 
 
 def test_hooks_that_a_callback_does_not_have_are_not_called_in_each_step() -> None:
-    callback = Counts()
-    trainer = Trainer(callbacks=[callback], logger=False, accelerator="cpu", enable_checkpointing=False)
+    callback, seen = Counts(), []
+    by_function = LambdaCallback(on_after_backward=lambda *args: seen.append(args))
+    trainer = Trainer(callbacks=[callback, by_function], logger=False, accelerator="cpu", enable_checkpointing=False)
     assert callback.on_after_backward is None
     assert callable(callback.on_train_batch_end)
+    by_function.on_after_backward(trainer, None)
+    assert len(seen) == 1
+    assert by_function.on_train_batch_end is None
     assert all(one.on_train_epoch_end is not None for one in trainer.callbacks)
 
 
