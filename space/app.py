@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from space.api import Api
 from space.controls import MOST_BYTES
+from space.gate import Gate
 from space.markdown import escaped
 from space.shown import Shown
 from space.style import CSS, theme
@@ -63,6 +65,8 @@ def serve(folder: Path, trusted: Sequence[str] = (), **options: Any) -> None:
         "allowed_paths": [],
         "strict_cors": True,
         "footer_links": ["api", "settings"],
+        "run_history": False,
+        "app_kwargs": {"middleware": [Middleware(Gate)]},
     }
     gc.freeze()  # what is there now stays
     gc.enable()

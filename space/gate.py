@@ -13,6 +13,9 @@ from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _MOST_JSON = 1_000_000  # bytes; the page's own requests have some thousand, since files are uploaded by themselves
+_UNTOLD = re.compile(rb'"error":\s*null')
+_FAILED = re.compile(rb'event: error|"success":\s*false')
+_NOT_UNDERSTOOD = b'"error": "The page cannot make anything of this request; /gradio_api/info tells what it takes."'
 _ADDRESS = re.compile(r"\s*(https?|ftps?|file|data|gopher|ws|wss):", re.IGNORECASE)
 _SERVED = re.compile(
     r"""/ | /config/? | /theme\.css | /favicon\.ico | /manifest\.json | /robots\.txt | /pwa_icon(/\d+)?
@@ -28,7 +31,8 @@ _SERVED = re.compile(
 
 
 class Gate:
-    """Middleware that answers 404 to what the page does not need, and refuses values that name another server.
+    """Middleware that answers 404 to what the page does not need, refuses values that name another server, and lets no
+    error go without a message.
 
     Args:
         app: What it stands before.
@@ -49,7 +53,19 @@ class Gate:
             if problem := _problem(body):
                 return await PlainTextResponse(problem, 400)(scope, receive, send)
             receive = _again(body, receive)
-        return await self._app(scope, receive, send)
+        return await self._app(scope, receive, _telling(send))
+
+
+def _telling(send: Send) -> Send:
+    """Adds a message to gradio's word of an error that has none, as of arguments that are of another kind."""
+
+    async def send_told(message: Message) -> None:
+        body = message.get("body", b"")
+        if _UNTOLD.search(body) and _FAILED.search(body):
+            message = {**message, "body": _UNTOLD.sub(_NOT_UNDERSTOOD, body)}
+        await send(message)
+
+    return send_told
 
 
 def _problem(body: bytes | None) -> str | None:

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from benchmarks.arms import ROOT
+from benchmarks.harm.outcome import Outcome
 from main import main
 
 _MOST_LINES = 3
@@ -53,15 +54,7 @@ class Case:
     named: tuple[str, ...]
 
 
-@dataclass(frozen=True)
-class Refused:
-    """How many faulty configurations there were, and what was wrong with the answers."""
-
-    cases: int
-    failures: list[str]
-
-
-def configurations(count: int, seed: int = 0) -> Refused:
+def configurations(count: int, seed: int = 0) -> Outcome:
     """Gives faulty configurations to ``fit``, in this process.
 
     Args:
@@ -74,7 +67,7 @@ def configurations(count: int, seed: int = 0) -> Refused:
             case = make(random.Random(f"{seed} {number}"))
             if problem := refuse(case):
                 failures.append(f"seed {seed}, case {number}, {case.fault}: {problem}")
-    return Refused(count, failures)
+    return Outcome("faulty configurations: refused in one line that names the fault", count, failures)
 
 
 def refuse(case: Case) -> str | None:

@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from lightning.pytorch import Callback
 
 from benchmarks.arms import ROOT
 from benchmarks.harm.comparison import differences
+from benchmarks.harm.outcome import Outcome
 
 _MOST_IN_A_ROW = 4  # kills of one run, before it is let go on to its end
 _BASE = [
@@ -66,19 +66,7 @@ class Moment(Callback):
         self.file.write_text("checkpoint")
 
 
-@dataclass(frozen=True)
-class Killed:
-    """What a series of kills found: how many runs were equal to the bit, of how many, and what the kills hit."""
-
-    kind: str
-    kills: int
-    runs: int
-    equal: int
-    hit: Counter[str]
-    failures: list[str]
-
-
-def kills(count: int, seed: int = 0) -> list[Killed]:
+def kills(count: int, seed: int = 0) -> list[Outcome]:
     """Kills training until so many kills are done, shared among four ways to train.
 
     Args:
@@ -88,13 +76,14 @@ def kills(count: int, seed: int = 0) -> list[Killed]:
     return [_kill(kind, options, count // len(_KINDS), seed) for kind, options in _KINDS.items()]
 
 
-def _kill(kind: str, options: Sequence[str], count: int, seed: int) -> Killed:
+def _kill(kind: str, options: Sequence[str], count: int, seed: int) -> Outcome:
     chance = random.Random(f"{seed} {kind}")
+    hit: Counter[str] = Counter()
+    failures = []
     with tempfile.TemporaryDirectory() as folder:
         whole = Path(folder, "whole")
         seconds = _run(whole, options)
-        found = Killed(kind, 0, 0, 0, Counter(), [])
-        kills_done = runs = equal = 0
+        kills_done = runs = 0
         while kills_done < count:
             runs += 1
             place = Path(folder, f"run{runs}")
@@ -105,14 +94,14 @@ def _kill(kind: str, options: Sequence[str], count: int, seed: int) -> Killed:
                 if _run(place, options, kill_after=moment) is not None:
                     break  # it came to its end before
                 kills_done += 1
-                found.hit[(place / Moment.file).read_text()] += 1
+                hit[(place / Moment.file).read_text()] += 1
             _run(place, options)
             if unequal := differences(_run_folder(whole), _run_folder(place)):
-                found.failures.append(f"{kind}, seed {seed}, run {runs}, kills after {moments}: {unequal}")
-            else:
-                equal += 1
+                failures.append(f"seed {seed}, run {runs}, kills after {moments}: {unequal}")
             shutil.rmtree(place)
-    return Killed(kind, kills_done, runs, equal, found.hit, found.failures)
+    moments_hit = ", ".join(f"{moment} {times}" for moment, times in hit.most_common())
+    what = f"runs equal to the bit after SIGKILLs at random moments: {kind}"
+    return Outcome(what, runs, failures, f"{kills_done} kills, of which in {moments_hit}")
 
 
 def _run(place: Path, options: Sequence[str], kill_after: float | None = None) -> float | None:
