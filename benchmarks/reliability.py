@@ -16,6 +16,7 @@ from benchmarks.harm.outcome import HEADER, Outcome
 from benchmarks.harm.page import Server
 from benchmarks.harm.processes import processes
 from benchmarks.harm.soak import soak
+from benchmarks.harm.uploads import truncations, uploads
 from benchmarks.harm.visitors import (
     decompression_bombs,
     every_route,
@@ -24,6 +25,7 @@ from benchmarks.harm.visitors import (
     in_turn,
     malformed_calls,
     malformed_uploads,
+    odd_forms,
     users,
 )
 from benchmarks.results import FOLDER, commit, machine, table
@@ -64,7 +66,9 @@ def _visitors(quick: bool, seed: int) -> list[Outcome]:
         folder = export(Path(place))
         with Server(folder, Path(place)) as server:
             found = in_turn(
-                malformed_uploads(server, 60 if quick else 5000, seed),
+                malformed_uploads(server, uploads(60 if quick else 4000, seed)),
+                *([] if quick else [malformed_uploads(server, truncations())]),
+                odd_forms(server),
                 malformed_calls(server, 60 if quick else 5000, seed),
                 decompression_bombs(server),
                 every_route(server, routes(), seed),

@@ -53,6 +53,8 @@ SHIPPED = (
     "space/api.py",
     "space/app.py",
     "space/controls.py",
+    "space/decoder.py",
+    "space/gate.py",
     "space/markdown.py",
     "space/network.py",
     "space/pictures.py",

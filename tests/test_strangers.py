@@ -8,6 +8,7 @@ import pytest
 from benchmarks.harm.configurations import configurations
 from benchmarks.harm.outcome import Outcome
 from benchmarks.harm.page import Server
+from benchmarks.harm.uploads import uploads
 from benchmarks.harm.visitors import (
     decompression_bombs,
     every_route,
@@ -16,6 +17,7 @@ from benchmarks.harm.visitors import (
     in_turn,
     malformed_calls,
     malformed_uploads,
+    odd_forms,
     users,
 )
 from benchmarks.reliability import routes
@@ -33,7 +35,11 @@ def withstood(outcome: Outcome) -> None:
 
 
 def test_malformed_uploads_are_answered(server: Server) -> None:
-    withstood(*in_turn(malformed_uploads(server, 52)))
+    withstood(*in_turn(malformed_uploads(server, uploads(52))))
+
+
+def test_uploads_whose_form_is_wrong_are_answered(server: Server) -> None:
+    withstood(*in_turn(odd_forms(server)))
 
 
 def test_malformed_calls_are_answered(server: Server) -> None:

@@ -1,6 +1,7 @@
 """A Space's server, and a client of it that may send anything."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
@@ -8,15 +9,17 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 
 _OPENS = 120.0  # seconds
 _ANSWERS = 60.0
 _LEAKS = re.compile(r"Traceback|File \"/|site-packages|/tmp/|root:x:0")
+_NO_BODY = "HEAD"
 _SHORTEST = 8  # letters of a message that tells anything
 
 
@@ -28,12 +31,16 @@ class Reply:
     text: Of the body.
     seconds: That it took.
     event: ``complete`` or ``error`` of a call that was accepted; else empty.
+    method: Of the request.
+    uploads: The folder of uploads, which a visitor is told.
     """
 
     status: int
     text: str
     seconds: float
     event: str = ""
+    method: str = "GET"
+    uploads: str = ""
 
     @property
     def content(self) -> Any:
@@ -52,10 +59,11 @@ class Reply:
         """What is wrong with the reply as an answer to a stranger; None if nothing is."""
         if self.status >= 500 and not self.busy:
             return f"HTTP {self.status}: {self.text[:200]!r}"
-        if leak := _LEAKS.search(self.text.replace("/tmp/gradio", "")):
+        if leak := _LEAKS.search(self.text.replace(self.uploads, "") if self.uploads else self.text):
             return f"tells {leak.group()!r}: {self.text[:300]!r}"
         if self.status >= 400:
-            return None if len(self.text) >= _SHORTEST else f"HTTP {self.status} without a message"
+            told = len(self.text) >= _SHORTEST or self.method == _NO_BODY
+            return None if told else f"HTTP {self.status} without a message"
         if self.event == "error":
             content = self.content
             message = content.get("error") if isinstance(content, dict) else content
@@ -109,15 +117,21 @@ class Server:
         """Whether the process still runs."""
         return self._process.poll() is None
 
-    def memory(self, most: bool = False) -> int:
-        """Bytes that the process has in memory now, or had at most since ``forget_peak``."""
-        name = "VmHWM" if most else "VmRSS"
-        status = Path(f"/proc/{self._process.pid}/status").read_text()
-        return 1024 * int(status.split(f"{name}:")[1].split()[0])
+    def memory(self) -> int:
+        """Bytes that the process and those that it started have in memory now."""
+        found = 0
+        for process in self._processes():
+            with contextlib.suppress(OSError, IndexError):  # it may have ended since
+                found += 1024 * int(Path(f"/proc/{process}/status").read_text().split("VmRSS:")[1].split()[0])
+        return found
 
-    def forget_peak(self) -> None:
-        """Has ``memory(most=True)`` count from now on."""
-        Path(f"/proc/{self._process.pid}/clear_refs").write_text("5")
+    def _processes(self) -> list[str]:
+        found = [str(self._process.pid)]
+        for process in found:
+            with contextlib.suppress(OSError):
+                for task in Path(f"/proc/{process}/task").iterdir():
+                    found += (task / "children").read_text().split()
+        return found
 
     def handles(self) -> int:
         """Files and connections that the process has open."""
@@ -129,7 +143,8 @@ class Client:
 
     def __init__(self, server: Server) -> None:
         limits = httpx.Limits(max_connections=None)
-        self._http = httpx.AsyncClient(base_url=server.address, timeout=_ANSWERS, limits=limits)
+        self._http = httpx.AsyncClient(base_url=server.address, timeout=_ANSWERS, limits=limits, trust_env=False)
+        self._uploads = str(server.uploads)
 
     async def __aenter__(self) -> "Client":
         return self
@@ -138,15 +153,15 @@ class Client:
         await self._http.aclose()
 
     async def send(self, method: str, path: str, **more: Any) -> Reply:
-        """Any request."""
+        """Any request; its path is sent as it is, with all its dots and slashes."""
         start = time.perf_counter()
+        target = "".join(letter if " " < letter < "\x7f" else quote(letter) for letter in path).encode()
         try:
-            answer = await self._http.request(method, path, **more)
+            answer = await self._http.request(method, "/", extensions={"target": target}, **more)
         except httpx.HTTPError as error:
-            return Reply(599, f"{type(error).__name__}: {error}", time.perf_counter() - start)
-        except (httpx.InvalidURL, ValueError) as error:  # what cannot be sent at all
-            return Reply(400, f"not sent: {error}", time.perf_counter() - start)
-        return Reply(answer.status_code, answer.text, time.perf_counter() - start)
+            return Reply(599, f"{type(error).__name__}: {error}", time.perf_counter() - start, method=method)
+        seconds = time.perf_counter() - start
+        return Reply(answer.status_code, answer.text, seconds, method=method, uploads=self._uploads)
 
     async def upload(self, name: str, content: bytes) -> Reply:
         """Uploads a file; ``content`` of the reply is a list of its path on the server."""
@@ -169,15 +184,15 @@ class Client:
         seconds = joined.seconds + streamed.seconds
         if not found:
             return Reply(599, f"no answer: HTTP {streamed.status}, {streamed.text[:200]!r}", seconds)
-        return Reply(streamed.status, found[-1][1], seconds, found[-1][0])
+        return Reply(streamed.status, found[-1][1], seconds, found[-1][0], uploads=self._uploads)
 
     async def classify(self, *contents: bytes, classes: int = 3) -> Reply:
         """Uploads images and has them classified, as a program would."""
         start = time.perf_counter()
         uploaded = await asyncio.gather(*(self.upload("image.png", content) for content in contents))
         for one in uploaded:
-            if one.status != 200:
+            if one.status != 200 or not one.content:
                 return one
         files = [{"path": one.content[0], "meta": {"_type": "gradio.FileData"}} for one in uploaded]
         answer = await self.call("classify", json.dumps({"data": [files, classes, "crop"]}))
-        return Reply(answer.status, answer.text, time.perf_counter() - start, answer.event)
+        return replace(answer, seconds=time.perf_counter() - start)

@@ -57,15 +57,31 @@ def uploads(count: int, seed: int = 0) -> Iterator[Upload]:
         yield Upload(kind.__name__.strip("_").replace("_", " "), name, content, whole)
 
 
+def truncations() -> Iterator[Upload]:
+    """A small image of each format, cut at every byte."""
+    chance = random.Random(0)
+    for form in _FORMATS:
+        content = _encoded(picture(chance, 6, 5), form)
+        for length in range(len(content)):
+            yield Upload(f"{form} cut to {length} bytes", f"cut.{form.lower()}", content[:length], None)
+
+
 def bombs() -> Iterator[Upload]:
     """Small files that are enormous when they are decoded."""
-    for side in (4_000, 20_000, 65_000):
+    for side in (4_000, 20_000):
         yield Upload(f"PNG of {side} x {side}", "bomb.png", _png(side, side), None)
     yield Upload("PNG of 1 x 16,000,000", "bomb.png", _png(1, 16_000_000), None)
-    for form, side in (("GIF", 16_000), ("WEBP", 16_000), ("JPEG", 16_000)):
-        content = io.BytesIO()
-        Image.new("L", (side, side)).save(content, form)
-        yield Upload(f"{form} of {side} x {side}", f"bomb.{form.lower()}", content.getvalue(), None)
+    for form, mode, side in (
+        ("GIF", "L", 16_000),
+        ("JPEG", "L", 16_000),
+        ("PNG", "RGBA", 4_000),
+        ("WEBP", "RGBA", 4_000),
+    ):
+        content = _encoded(Image.new(mode, (side, side)), form)
+        yield Upload(f"{form} of {side} x {side}, {mode}", f"bomb.{form.lower()}", content, None)
+    yield Upload("BMP whose runs leap over 4 GB", "bomb.bmp", _leaping_bmp(), None)
+    yield Upload("JPEG with 4,000 tags of the same 60,000 bytes", "bomb.jpg", _tagged_jpeg(), None)
+    yield Upload("JPEG of 20,000 scans", "bomb.jpg", _scanned_jpeg(), None)
     frames = [Image.new("P", (2000, 2000), shade) for shade in range(200)]
     content = io.BytesIO()
     frames[0].save(content, "GIF", save_all=True, append_images=frames[1:])
@@ -96,12 +112,38 @@ def _png(width: int, height: int, chunks: list[tuple[bytes, bytes]] | None = Non
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    packer = zlib.compressobj(9)
-    rows = bytes(1 + width)
-    body = b"".join(packer.compress(rows) for _ in range(min(height, 70_000))) + packer.flush()
+    packer, total = zlib.compressobj(1), (1 + width) * height
+    block = bytes(min(total, 10_000_000))
+    body = b"".join(packer.compress(block) for _ in range(-(-total // len(block)))) + packer.flush()
     extra = b"".join(chunk(*part) for part in chunks or [])
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+
+
+def _leaping_bmp() -> bytes:
+    """Runs of RLE8, one of which leaps over 255 rows of 16 million pixels."""
+    data = b"\x00\x02\xff\xff\x00\x01"
+    offset = 14 + 40 + 1024
+    header = struct.pack("<IiiHHIIiiII", 40, 16_000_000, 1, 1, 8, 1, len(data), 0, 0, 256, 0)
+    return b"BM" + struct.pack("<IHHI", offset + len(data), 0, 0, offset) + header + bytes(1024) + data
+
+
+def _tagged_jpeg() -> bytes:
+    """EXIF of very many tags, which all say that the same long numbers are theirs."""
+    tags, numbers = 4_000, 7_000
+    entries = b"".join(struct.pack("<HHII", 0x8000 + tag, 3, numbers, 8 + 2 + 12 * tags + 4) for tag in range(tags))
+    block = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", tags) + entries + bytes(4)
+    block = (block + bytes(65_000))[:65_000]
+    content = _encoded(Image.new("RGB", (8, 8)), "JPEG")
+    return content[:2] + b"\xff\xe1" + struct.pack(">H", len(block) + 2) + block + content[2:]
+
+
+def _scanned_jpeg() -> bytes:
+    """A large progressive JPEG whose last scan is there very often."""
+    content = _encoded(Image.new("L", (4_000, 4_000)), "JPEG", progressive=True)
+    last = content.rindex(b"\xff\xda")
+    scan = content[last : last + 2 + int.from_bytes(content[last + 2 : last + 4], "big")] + b"\x00\x00"
+    return content[:last] + scan * 20_000 + b"\xff\xd9"
 
 
 # Each gives the bytes, and whether they are an image that has to be classified
