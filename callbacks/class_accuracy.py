@@ -7,7 +7,7 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
 from callbacks.evaluation import Evaluation, EvaluationCallback
-from callbacks.tensorboard import writer_at_start
+from callbacks.tensorboard import harmless, writer_at_start
 
 _TAG = "class_accuracy"
 
@@ -28,6 +28,7 @@ class ClassAccuracy(EvaluationCallback):
         """Makes the metric for the model's classes."""
         self._metric = MulticlassAccuracy(len(pl_module.class_names), average=None, validate_args=False)
 
+    @harmless("ClassAccuracy")
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Lays out the chart of all classes."""
         writer = writer_at_start(trainer)

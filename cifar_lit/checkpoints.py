@@ -17,7 +17,7 @@ from cifar_lit.errors import InputError
 from cifar_lit.imports import check_allowed
 from cifar_lit.whole_file import damage
 
-LAST = "last.ckpt"
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 _PRETRAINED = {"weights", "weights_backbone", "pretrained", "pretrained_backbone"}
 # What the data decide, so not a choice that could differ
 _LINKED = {"num_classes", "class_names", "image_size", "mean", "std"}
@@ -74,8 +74,14 @@ def find_checkpoint(wanted: str, runs: str) -> CheckpointRun:
     if whole is None or wanted == "best":
         other = "no other checkpoint of its run is whole" if whole is None else f"--ckpt_path {whole} is whole"
         raise InputError(f"{file} {wrong}; {other}")
-    print(f"warning: {file} {wrong}; {whole} is taken instead", file=sys.stderr)
+    _tell(f"{file} {wrong}; {whole} is taken instead")
     return CheckpointRun(whole)
+
+
+def _tell(warning: str) -> None:
+    """Prints a warning, in the first of several processes."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print(f"warning: {warning}", file=sys.stderr)
 
 
 def newest_run(runs: str) -> CheckpointRun | None:
@@ -95,19 +101,19 @@ def newest_run(runs: str) -> CheckpointRun | None:
     if not files:
         return None
     last, whole = folder / LAST, _newest_whole(folder)
-    if last in files and damage(last) is None:
-        return CheckpointRun(last)
     if whole is None:
         raise InputError(f"no checkpoint in {folder} is whole; name another run's with --ckpt_path, or begin without")
-    print(
-        f"warning: {last} {damage(last) if last in files else 'is missing'}; {whole} is taken instead", file=sys.stderr
-    )
+    if whole != last:
+        _tell(f"{last} {damage(last) if last in files else 'is missing'}; {whole} is taken instead")
     return CheckpointRun(whole)
 
 
 def _newest_whole(folder: Path) -> Path | None:
-    for file in sorted(folder.glob("*.ckpt"), key=os.path.getmtime, reverse=True):
-        if damage(file) is None:
+    """The checkpoint to go on from: the last one, the one before, or else the newest that holds all that training
+    needs."""
+    others = sorted(folder.glob("*.ckpt"), key=os.path.getmtime, reverse=True)
+    for file in dict.fromkeys([folder / LAST, folder / PREVIOUS, *others]):
+        if file.is_file() and damage(file) is None and "optimizer_states" in read_checkpoint(file):
             return file
     return None
 

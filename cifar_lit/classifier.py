@@ -135,6 +135,7 @@ class Classifier(LightningModule):
     def on_fit_start(self) -> None:
         """Fits the filters that are computed from the data, unless a checkpoint has them; forgets an earlier search."""
         self._batches, self._broken_at = RecentBatches(), None
+        self._reset_tallies(*_TRAINING)
         if whitening_layers(self.net) and self.trainer.ckpt_path is None:
             if self.trainer.datamodule is None:
                 raise InputError(
@@ -180,8 +181,7 @@ class Classifier(LightningModule):
             self._tallies["recent"].update(*counts)
 
     def on_train_start(self) -> None:
-        """Starts counting on the network's device, or goes on; checks that a resumed schedule is long enough."""
-        self._reset_tallies(*_TRAINING)
+        """Goes on counting where a checkpoint stopped; checks that a resumed schedule is long enough."""
         counts = self._loaded_counts
         if counts is not None and len(counts) == self.trainer.world_size:
             own = counts[self.global_rank]
@@ -254,18 +254,26 @@ class Classifier(LightningModule):
             self._broken_at = self._batches.first_broken()
         if self.judges_loss and self._broken_at is not None:
             raise InputError(
-                f"the loss became NaN or infinite at step {self._broken_at}; training stops, and the checkpoints"
+                f"the loss or the weights became NaN or infinite at step {self._broken_at}; training stops, and the checkpoints"
                 " saved before that are whole. Try a lower learning rate (lr_find suggests one),"
                 " trainer.gradient_clip_val: 1.0, or trainer.precision: 32-true"
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Adds what is counted so far; keeps a broken network from replacing a good one on disk."""
-        self._check_unbroken()
+        if self._broken_at is None:
+            self._broken_at = self._batches.first_broken()
+        if self._broken_at is None and not all(bool(weight.isfinite().all()) for weight in self.parameters()):
+            self._broken_at = self.global_step - 1  # the step that they were last changed in
         checkpoint["temperature"] = self.temperature
-        if self.trainer.state.fn == "fit":  # uncounted, since float sums in other groups would round otherwise
-            own = {name: self._tallies[name].sums() for name in _TRAINING} | {"batches": self._batches.state_dict()}
-            checkpoint["counts"] = of_each_process(own)
+        # Uncounted, since float sums in other groups would round otherwise
+        own: dict[str, Any] = {name: self._tallies[name].sums() for name in _TRAINING}
+        own |= {"batches": self._batches.state_dict(), "broken_at": self._broken_at}
+        everyone = of_each_process(own) if self.trainer.state.fn == "fit" else [own]
+        self._broken_at = next((one["broken_at"] for one in everyone if one["broken_at"] is not None), None)
+        self._check_unbroken()  # in all processes alike: none may wait for the others here
+        if self.trainer.state.fn == "fit":
+            checkpoint["counts"] = everyone
 
     def configure_optimizers(self) -> Any:
         """The optimizer and, if there is one, its schedule, told the run's number of steps where it takes that."""

@@ -32,6 +32,7 @@ from cifar_lit.resuming.best_checkpoint import BestCheckpoint
 from cifar_lit.resuming.last_checkpoint import LastCheckpoint
 from cifar_lit.schema import config_schema
 from cifar_lit.trainer import Trainer
+from cifar_lit.whole_file import write_whole
 
 DESCRIPTION = """Trains an image classifier from one YAML file and shows its training in TensorBoard.
 Further commands: `predict IMAGES --ckpt_path FILE` classifies images; `demo --ckpt_path FILE` opens a page that shows
@@ -54,8 +55,10 @@ class SaveRunConfig(SaveConfigCallback):
         settings = self.config.get("trainer.logger.init_args") or {}
         if "purge_step" in settings:
             settings["purge_step"] = None  # for this start of the run, not for what reads its configuration later
-        self.already_saved = False
-        super().setup(trainer, pl_module, stage)
+        folder = trainer.log_dir  # the same in all processes
+        if trainer.is_global_zero and folder is not None:  # at once: a run that is killed here can still be read
+            text = self.parser.dump(self.config, skip_none=False)
+            write_whole(Path(folder, self.config_filename), text.encode())
 
 
 class CommandLine(LightningCLI):
@@ -114,29 +117,33 @@ class CommandLine(LightningCLI):
         if config.get("resume"):
             self._run = self._newest_run(config)
         elif config.get("ckpt_path") is not None:
-            self._run = find_checkpoint(config.ckpt_path, self._runs_of(config))
+            self._run = self._run or find_checkpoint(config.ckpt_path, self._runs_of(config))
         if self._run is None:
             return
         config.ckpt_path = str(self._run.file)
         self._resumed_step = read_checkpoint(self._run.file)["global_step"]
+        if config.model.lr is None:  # perhaps it was found by a search
+            config.model.lr = read_hyperparameters(self._run.file).get("lr")
         for note in check_same_model(self._run.file, config.model.as_dict()):
             print(f"warning: {note}", file=sys.stderr)
 
     def _newest_run(self, config: Namespace) -> CheckpointRun | None:
         if config.get("ckpt_path") is not None:
             raise InputError("--resume finds the checkpoint by itself: leave out --ckpt_path")
+        if not config.trainer.get("logger"):
+            raise InputError("--resume finds the run by the folder of its logger: leave out trainer.logger false")
         runs = self._runs_of(config)
         found = newest_run(runs)
         print(f"Going on with {found.file}" if found else f"No run to go on with in {runs}: a new one begins")
         return found
 
-    @staticmethod
-    def _with_run_config(args: list[str]) -> list[str]:
+    def _with_run_config(self, args: list[str]) -> list[str]:
         """The arguments, with the configuration of the checkpoint's own run where none is given."""
         checkpoints = option_values(args, "--ckpt_path")
         if not checkpoints or option_values(args, "-c", "--config"):
             return args
-        config = find_checkpoint(checkpoints[-1], "runs/*/*").config
+        self._run = find_checkpoint(checkpoints[-1], "runs/*/*")
+        config = self._run.config
         if not config.is_file():
             raise InputError(f"there is no {config}; say what the checkpoint was trained with: --config FILE")
         print(f"Configuration of that run: {config}")

@@ -1,6 +1,8 @@
 """The one kind of error that is the user's to mend, and the one that is the user's wish."""
 
+import shlex
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -19,11 +21,12 @@ class Stopped(Exception):  # noqa: N818  # a wish, and no error
         number: The signal.
         file: The checkpoint to go on from.
         rank: The number of the process; the first alone speaks.
+        modules: The user's own, that were allowed to be imported.
     """
 
-    def __init__(self, number: int, file: Path, rank: int) -> None:
-        super().__init__(number, file, rank)
-        self.number, self.file, self.rank = number, file, rank
+    def __init__(self, number: int, file: Path, rank: int, modules: Sequence[str] = ()) -> None:
+        super().__init__(number, file, rank, modules)
+        self.number, self.file, self.rank, self.modules = number, file, rank, modules
 
     @property
     def status(self) -> int:
@@ -33,4 +36,6 @@ class Stopped(Exception):  # noqa: N818  # a wish, and no error
 
     def __str__(self) -> str:
         name = signal.Signals(self.number).name
-        return f"Stopped by {name}. Go on: uv run main.py fit --ckpt_path {self.file}"
+        words = ["uv", "run", "main.py", "fit", "--ckpt_path", str(self.file)]
+        words += [word for module in self.modules for word in ("--allow_import", module)]
+        return f"Stopped by {name}. Go on: {shlex.join(words)}"

@@ -59,6 +59,11 @@ def allow(modules: Iterable[str]) -> None:
         raise InputError(f"{OPTION}: {error}") from error
 
 
+def own_modules() -> list[str]:
+    """The user's modules that are allowed, besides what always is."""
+    return sorted(_allowed.difference(_KNOWN))
+
+
 def check_allowed(path: str) -> None:
     """Raises InputError if a thing of this import path may not be named."""
     parts = path.split(".")

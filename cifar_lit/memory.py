@@ -36,5 +36,6 @@ def too_little_memory_told(datamodule: Any, device: torch.device) -> Iterator[No
 
 
 def _is_of_memory(error: BaseException) -> bool:
-    # On a CPU, torch has no class for it
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    # On a CPU, and in a GPU's libraries, torch has no class for it
+    told = ("can't allocate memory", "STATUS_ALLOC_FAILED")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in told)

@@ -93,12 +93,12 @@ class Trainer(pl.Trainer):
             resume: Go on with the newest run of this configuration, if there is one: the command to give again and
                 again, whatever happens to it.
         """
-        if lr_find and not (resume and ckpt_path is not None):
-            assert isinstance(model, Classifier)
-            if ckpt_path is not None:
-                raise InputError("--lr_find begins a run and --ckpt_path goes on with one: give one of the two")
-            self.lr_find(model, datamodule)
         with too_little_memory_told(datamodule, self.strategy.root_device):
+            if lr_find and not (resume and ckpt_path is not None):
+                assert isinstance(model, Classifier)
+                if ckpt_path is not None:
+                    raise InputError("--lr_find begins a run and --ckpt_path goes on with one: give one of the two")
+                self.lr_find(model, datamodule)
             super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)
 
     def _run_stage(self) -> Any:

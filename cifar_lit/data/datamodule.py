@@ -160,7 +160,7 @@ class ImageDataModule(LightningDataModule, ABC):
         """Training batches, shuffled by (seed, epoch); from where a checkpoint goes on.
 
         Raises:
-            InputError: if that is in the middle of an epoch, and was made with other batches or processes.
+            InputError: if it was made with other batches, processes or another seed.
         """
         return self._loader(self.train_set, training=True, resumed=self._resumed())
 
@@ -173,13 +173,11 @@ class ImageDataModule(LightningDataModule, ABC):
             return 0, 0
         now = self._step()
         other = [f"{name} {self._then[name]}" for name in now if self._then[name] != now[name]]
-        if self._then["batches"] and other:
-            raise InputError(
-                f"the checkpoint was made in the middle of an epoch with {' and '.join(other)}; go on with the same, or"
-                " from a checkpoint of an epoch's end"
-            )
         if other:
-            rank_zero_warn(f"the checkpoint was made with {' and '.join(other)}: the run goes on, but not as it would")
+            raise InputError(
+                f"the checkpoint was made with {' and '.join(other)}: go on with the same, or the run would end with"
+                " another network; `fit` without the checkpoint begins a new run"
+            )
         return self._then["epoch"], self._then["batches"] * self.batch_size
 
     def _step(self) -> dict[str, int]:
@@ -203,8 +201,13 @@ class ImageDataModule(LightningDataModule, ABC):
             done = 0
         elif batches.is_last_batch:
             epoch, done = epoch + 1, 0
-        images = {"images": len(self.train_set), "labels": _digest(self.train_set.labels)}
+        images = {"images": len(self.train_set), "labels": self._labels_digest}
         return {"epoch": epoch, "batches": done, **self._step(), **images}
+
+    @cached_property
+    def _labels_digest(self) -> str:
+        """A name of the labels in their order: other images have, all but surely, another."""
+        return hashlib.blake2b(self.train_set.labels.to("cpu").numpy().tobytes(), digest_size=8).hexdigest()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes over where to go on; tells if the images are others than they were."""
@@ -287,8 +290,3 @@ class ImageDataModule(LightningDataModule, ABC):
             place = self.trainer.fit_loop.batch_idx
             batch = self._mixing(batch, key("mixing", seed, epoch, place, self.trainer.global_rank))
         return batch
-
-
-def _digest(labels: Tensor) -> str:
-    """A name of the labels in their order: other images have, all but surely, another."""
-    return hashlib.blake2b(labels.to("cpu").numpy().tobytes(), digest_size=8).hexdigest()

@@ -9,12 +9,11 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
-from cifar_lit.checkpoints import LAST
+from cifar_lit.checkpoints import LAST, PREVIOUS
 from cifar_lit.errors import InputError
 from cifar_lit.whole_file import damage, seal, write_whole
 
 _WAITS = (1.0, 3.0)  # seconds before a further attempt; a full disk or a network drive may recover
-PREVIOUS = "previous.ckpt"
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -37,15 +36,17 @@ class WholeCheckpointIO(TorchCheckpointIO):
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         seal(buffer)
+        replaces_whole = file.name == LAST and file.is_file() and damage(file) is None
+        previous = file.with_name(PREVIOUS) if replaces_whole else None
         for wait in (*_WAITS, None):
             try:
-                return write_whole(file, buffer.getbuffer(), file.with_name(PREVIOUS) if file.name == LAST else None)
+                return write_whole(file, buffer.getbuffer(), previous)
             except OSError as error:
                 if wait is None:
                     kept = f"; {file} of before is whole" if file.exists() else ""
                     raise InputError(
-                        f"the checkpoint {file} cannot be written ({error.strerror or error}){kept}. Make room, or set"
-                        " --trainer.logger.save_dir DIR, then go on with --ckpt_path last"
+                        f"the checkpoint {file} cannot be written ({error.strerror or error}){kept}. Make room, then"
+                        " go on with the same command and --resume"
                     ) from error
                 time.sleep(wait)
         return None

@@ -1,5 +1,7 @@
 """SIGTERM and Ctrl-C as wishes: noted when they come, granted when the run can be saved."""
 
+import contextlib
+import functools
 import os
 import signal
 import threading
@@ -16,13 +18,13 @@ class StopSignals:
 
     Attributes:
         received: The signal that came first; None so far.
+        postponed: Whether the signal that was to be postponed came.
     """
 
     def __init__(self) -> None:
         self.received: signal.Signals | None = None
-        self._postponed: tuple[int, FrameType | None] | None = None
+        self.postponed = False
         self._handler: Callable[..., Any] | None = None
-        self._interrupts = 0
         self._before: dict[int, Any] = {}
 
     def install(self, postpone: int | None = None) -> None:
@@ -33,7 +35,7 @@ class StopSignals:
         Args:
             postpone: A further signal, whose own handler is to run when ``run_postponed`` is called.
         """
-        self.received, self._postponed, self._interrupts = None, None, 0
+        self.received, self.postponed = None, False
         if threading.current_thread() is not threading.main_thread():
             return
         for number in _STOPPING:
@@ -41,7 +43,8 @@ class StopSignals:
                 self._before[number] = signal.signal(number, self._note)
         handler = None if postpone is None else signal.getsignal(postpone)
         if postpone is not None and callable(handler):
-            self._handler, self._before[postpone] = handler, handler
+            self._handler = functools.partial(handler, postpone, None)
+            self._before[postpone] = handler
             signal.signal(postpone, self._postpone)
 
     def restore(self) -> None:
@@ -51,19 +54,17 @@ class StopSignals:
         self._before = {}
 
     def run_postponed(self) -> None:
-        """Runs the handler of the signal that was postponed, if it came."""
-        if self._postponed is not None and self._handler is not None:
-            arguments, self._postponed = self._postponed, None
-            self._handler(*arguments)
+        """Runs the handler of the signal that was postponed, here or in another process."""
+        self.postponed = False
+        if self._handler is not None:
+            self._handler()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self._interrupts += number == signal.SIGINT
-        if self._interrupts > 1:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        elif self.received is None:
+        if self.received is None:
             self.received = signal.Signals(number)
-            os.write(2, _NOTE)  # which, unlike print, may interrupt itself
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # the next Ctrl-C ends the program, whatever it does
+            with contextlib.suppress(OSError):  # the terminal may be gone
+                os.write(2, _NOTE)  # which, unlike print, may interrupt itself
 
     def _postpone(self, number: int, frame: FrameType | None) -> None:
-        self._postponed = (number, frame)
+        self.postponed = True
