@@ -254,8 +254,8 @@ class Classifier(LightningModule):
             self._broken_at = self._batches.first_broken()
         if self.judges_loss and self._broken_at is not None:
             raise InputError(
-                f"the loss or the weights became NaN or infinite at step {self._broken_at}; training stops, and the checkpoints"
-                " saved before that are whole. Try a lower learning rate (lr_find suggests one),"
+                f"the loss or the weights became NaN or infinite at step {self._broken_at}; training stops, and the"
+                " checkpoints saved before that are whole. Try a lower learning rate (lr_find suggests one),"
                 " trainer.gradient_clip_val: 1.0, or trainer.precision: 32-true"
             )
 
