@@ -1,5 +1,6 @@
 """Runs that are killed or stopped, and go on: they end as if they had not been."""
 
+import errno
 import os
 import signal
 import warnings
@@ -10,8 +11,10 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Callback
+from torch.utils.tensorboard.writer import FileWriter
 
 from benchmarks.harm.comparison import differences
+from benchmarks.harm.kills import kills
 from main import main
 from tests.conftest import ROOT, TINY, Outcome, write_class_folders
 
@@ -99,6 +102,64 @@ def test_a_killed_run_goes_on_as_if_it_had_not_been(moment: str, step: int, opti
     assert run(*command, "--trainer.logger.name", "whole") == 0
     assert [folder.name for folder in Path("runs/killed").iterdir()] == ["version_0"]
     assert differences(Path("runs/killed/version_0"), Path("runs/whole/version_0")) == []
+
+
+PLATEAU = ["--model.lr_scheduler", "{class_path: ReduceLROnPlateau, init_args: {monitor: val/loss, patience: 0}}"]
+STOPPING = "{class_path: EarlyStopping, init_args: {monitor: val/loss, mode: max, patience: 1}}"  # soon, since it falls
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        [*PLATEAU, "--model.optimizer.lr", "0.1"],
+        ["--trainer.accumulate_grad_batches", "2"],
+        ["--trainer.check_val_every_n_epoch", "2"],
+        ["--trainer.val_check_interval", "2"],
+        ["--trainer.max_steps", "12"],
+        ["--trainer.callbacks+", STOPPING],
+    ],
+    ids=["plateau", "accumulation", "every second epoch", "within epochs", "steps", "early stopping"],
+)
+@pytest.mark.parametrize(("moment", "step"), [("on_train_batch_start", 4), ("on_train_epoch_end", 5)])
+def test_a_killed_run_of_any_kind_goes_on_as_if_it_had_not_been(moment: str, step: int, options: list[str]) -> None:
+    accumulates = "--trainer.accumulate_grad_batches" in options
+    command = [*QUICKSTART, *SHORT, *options, *signalled(moment, step if not accumulates else 3)]
+    assert run(*command, "--trainer.logger.name", "killed", "--resume") == -signal.SIGKILL
+    assert run(*command, "--trainer.logger.name", "killed", "--resume") == 0
+    assert run(*command, "--trainer.logger.name", "whole") == 0
+    assert differences(Path("runs/killed/version_0"), Path("runs/whole/version_0")) == []
+
+
+def test_a_run_that_is_killed_again_and_again_goes_on() -> None:
+    command = [*QUICKSTART, *SHORT, *MIXED]
+    for step in (1, 3, 3, 8):  # the third time before it has got any further
+        Path("sent").unlink(missing_ok=True)
+        killed = [*command, *signalled("on_train_batch_start", step), "--trainer.logger.name", "killed", "--resume"]
+        assert run(*killed) == -signal.SIGKILL
+    assert run(*command, "--trainer.logger.name", "killed", "--resume") == 0
+    assert run(*command, "--trainer.logger.name", "whole") == 0
+    assert differences(Path("runs/killed/version_0"), Path("runs/whole/version_0")) == []
+
+
+def test_two_processes_that_are_killed_go_on_as_if_they_had_not_been() -> None:
+    [outcome] = kills(1, kinds=["two processes (DDP)"])
+    assert not outcome.failures, outcome.told()
+
+
+def test_a_full_disk_costs_the_curves_and_not_the_run(
+    program: Program, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(FileWriter, "add_event", full)
+    warnings.simplefilter("always")
+    outcome = program(*QUICKSTART, *SHORT)
+    assert outcome.status == 0, outcome.err
+    told = [str(warning.message) for warning in recwarn if "cannot be written" in str(warning.message)]
+    assert len(told) == 1
+    assert "No space left" in told[0]
+    assert Path("runs/quickstart/version_0/checkpoints/last.ckpt").is_file()
 
 
 MOMENTS = [

@@ -31,12 +31,13 @@ _MIXED = ["--data.augment", "[RandomCrop, HorizontalFlip, Cutout]", "--data.mixu
 _PIPELINE = ["--data.albumentations", "[{HorizontalFlip: {p: 0.5}}, {RandomBrightnessContrast: {p: 1}}]"]
 _EMA = ["--trainer.callbacks+", "{class_path: EMAWeightAveraging, init_args: {decay: 0.9}}"]
 _TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
-_KINDS = {
+_OPTIONS = {
     "whole batches, mixed": _MIXED,
     "albumentations, two workers": [*_PIPELINE, "--data.num_workers", "2"],
     "averaged weights (EMA)": _EMA,
     "two processes (DDP)": _TWO,
 }
+KINDS = tuple(_OPTIONS)
 
 
 class Moment(Callback):
@@ -66,14 +67,15 @@ class Moment(Callback):
         self.file.write_text("checkpoint")
 
 
-def kills(count: int, seed: int = 0) -> list[Outcome]:
-    """Kills training until so many kills are done, shared among four ways to train.
+def kills(count: int, seed: int = 0, kinds: Sequence[str] = KINDS) -> list[Outcome]:
+    """Kills training until so many kills are done, shared among ways to train.
 
     Args:
         count: Of the kills.
         seed: Of the moments.
+        kinds: The ways to train.
     """
-    return [_kill(kind, options, count // len(_KINDS), seed) for kind, options in _KINDS.items()]
+    return [_kill(kind, _OPTIONS[kind], max(1, count // len(kinds)), seed) for kind in kinds]
 
 
 def _kill(kind: str, options: Sequence[str], count: int, seed: int) -> Outcome:
