@@ -58,7 +58,12 @@ class SaveRunConfig(SaveConfigCallback):
         folder = trainer.log_dir  # the same in all processes
         if trainer.is_global_zero and folder is not None:  # at once: a run that is killed here can still be read
             text = self.parser.dump(self.config, skip_none=False)
-            write_whole(Path(folder, self.config_filename), text.encode())
+            try:
+                write_whole(Path(folder, self.config_filename), text.encode())
+            except OSError as error:
+                raise InputError(
+                    f"{folder} cannot be written ({error.strerror or error}); choose another: --trainer.logger.save_dir DIR"
+                ) from error
 
 
 class CommandLine(LightningCLI):

@@ -64,7 +64,7 @@ class Decoder:
         """
         with self._lock:
             try:
-                return self._ask({"path": path, "size": size, "fit": fit})
+                return self._ask({"path": os.path.abspath(path), "size": size, "fit": fit})
             except (OSError, ValueError, EOFError):
                 self.stop()
                 return None
