@@ -62,7 +62,8 @@ class SaveRunConfig(SaveConfigCallback):
                 write_whole(Path(folder, self.config_filename), text.encode())
             except OSError as error:
                 raise InputError(
-                    f"{folder} cannot be written ({error.strerror or error}); choose another: --trainer.logger.save_dir DIR"
+                    f"{folder} cannot be written ({error.strerror or error}); choose another:"
+                    " --trainer.logger.save_dir DIR"
                 ) from error
 
 
