@@ -25,35 +25,28 @@ _ADAM: dict[str, object] = {"net": "ResNet9", "adam": True, "batch": 512}
 def ablation(quick: bool) -> list[Result]:
     """Steps of the airbench network with one part changed, against all as they are by default."""
     changes = _CHANGES[:3] if quick else _CHANGES
-    arms = {"default": Arm("-m", "benchmarks.scripts.steps")}
-    arms |= {name: Arm("-m", "benchmarks.scripts.steps", json.dumps(change)) for name, change in changes}
-    found = {
-        name: [one["images_per_second"] for one in many] for name, many in alternate(arms, 1 if quick else 3).items()
-    }
     parts = [
-        result(
-            f"airbench network, {name}: share of the default's speed",
-            [changed / default for default, changed in zip(found["default"], found[name], strict=True)],
-            "reported",
-            f"{statistics.median(found[name]):.0f} and {statistics.median(found['default']):.0f} images/s",
-            quick,
-        )
-        for name, _ in changes
+        _changed(f"airbench network, {name}: share of the default's speed", {}, change, quick)
+        for name, change in changes
     ]
     if quick:
         return parts
+    not_fused = _ADAM | {"fused": False}
+    return [*parts, _changed("ResNet-9, Adam not fused: share of the speed with a fused one", _ADAM, not_fused, quick)]
+
+
+def _changed(name: str, default: dict[str, object], change: dict[str, object], quick: bool) -> Result:
+    """The speed with a change over that without it, one right after the other."""
     pair = {
-        "fused": Arm("-m", "benchmarks.scripts.steps", json.dumps(_ADAM)),
-        "not fused": Arm("-m", "benchmarks.scripts.steps", json.dumps(_ADAM | {"fused": False})),
+        kind: Arm("-m", "benchmarks.scripts.steps", json.dumps(settings))
+        for kind, settings in (("default", default), ("changed", change))
     }
-    speeds = {name: [one["images_per_second"] for one in many] for name, many in alternate(pair, 3).items()}
-    return [
-        *parts,
-        result(
-            "ResNet-9, Adam not fused: share of the speed with a fused one",
-            [slow / fast for fast, slow in zip(speeds["fused"], speeds["not fused"], strict=True)],
-            "reported",
-            f"{statistics.median(speeds['not fused']):.0f} and {statistics.median(speeds['fused']):.0f} images/s",
-            quick,
-        ),
-    ]
+    found = alternate(pair, 1 if quick else 3)
+    speeds = {kind: [one["images_per_second"] for one in many] for kind, many in found.items()}
+    return result(
+        name,
+        [changed / before for before, changed in zip(speeds["default"], speeds["changed"], strict=True)],
+        "reported",
+        f"{statistics.median(speeds['changed']):.0f} and {statistics.median(speeds['default']):.0f} images/s",
+        quick,
+    )

@@ -115,7 +115,7 @@ def show_runs() -> None:
     for (arm, measured, machine_name), group in groups.items():
         seconds = [f"{statistics.median(run[name] for run in group):.0f}" for name in ("training", "command")]
         seeds = ", ".join(str(run["seed"]) for run in group)
-        scripts = [run for run in runs if run["arm"] == _WITH_MEMORY and run["machine"] == machine_name]
+        scripts = groups.get((_WITH_MEMORY, measured, machine_name), [])
         against = [] if arm == _WITH_MEMORY else compared(group, scripts)
         accuracy_of = mean_and_error([run["accuracy"] for run in group])
         rows.append([arm, seeds, accuracy_of, *seconds, *(against or ["", ""]), f"{measured}, {machine_name}"])

@@ -1,7 +1,7 @@
 """Batched augmentation against albumentations, sample by sample."""
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -10,59 +10,71 @@ from torch.utils.data import DataLoader
 from benchmarks.results import Result, result
 from benchmarks.scripts.systems_way import Images
 from benchmarks.timing import side_by_side
+from cifar_lit.allocator import keep_freed_memory
 from cifar_lit.data.augment import Augmentation, Cutout, HorizontalFlip, RandomCrop
 from cifar_lit.data.pipeline import AlbumentationsPipeline
 from cifar_lit.randomness import SampleRandom
 
 _MEAN = [0.4914, 0.4822, 0.4465]
-_BATCH = 512
+_BATCH, _BATCHES = 512, 10  # that are read one after the other, as in training
 _CROP_AND_FLIP: list[Augmentation] = [RandomCrop(), HorizontalFlip()]
 _WITH_CUTOUT = [*_CROP_AND_FLIP, Cutout()]
+_AS_S4 = [RandomCrop(8, "mean"), HorizontalFlip(), Cutout(8, 0.2)]
+
+
+def _drop(batches: Iterable[object]) -> None:
+    """Lets batches go by, as training does."""
+    for _ in batches:
+        pass
 
 
 def augmentation(quick: bool) -> list[Result]:
-    """Reading and augmenting a whole batch, against the systems' loader, and against the same transforms one by one.
+    """Reading and augmenting whole batches, against the systems' loader, and against the same transforms one by one.
 
     What is batched ends as uint8 pixels, which the network normalises on its device; the systems' loader (crop, flip,
     cutout with a probability of .2, normalisation, collation) as normalised float32; the same transforms, as theirs
     are, one by one, as uint8.
     """
     pixels = torch.randint(0, 256, (50_000, 3, 32, 32), dtype=torch.uint8)
-    rows = torch.randperm(50_000)[:_BATCH]
+    order = torch.randperm(50_000)[: _BATCH * _BATCHES].split(_BATCH)
     pad = {"min_height": 40, "min_width": 40, "border_mode": 4}  # mirrored, as RandomCrop has it
     crop_and_flip = [{"PadIfNeeded": pad}, {"RandomCrop": {"height": 32, "width": 32}}, {"HorizontalFlip": {"p": 0.5}}]
     hole = {name: [8, 8] for name in ("hole_height_range", "hole_width_range")}
     cutout = {"CoarseDropout": {"num_holes_range": [1, 1], **hole, "fill": "mean", "p": 1.0}}
 
-    def batched(transforms: list[Augmentation]) -> Callable[[], torch.Tensor]:
-        def read() -> torch.Tensor:
+    def batched(transforms: list[Augmentation]) -> Callable[[], Any]:
+        def read(rows: torch.Tensor) -> torch.Tensor:
             random, images = SampleRandom(0, 0, rows), pixels.index_select(0, rows)
             for transform in transforms:
                 images = transform(images, random, _MEAN)
             return images
 
-        return read
+        return lambda: _drop(map(read, order))
 
-    def one_by_one(transforms: list[dict[str, Any]]) -> Callable[[], torch.Tensor]:
+    def one_by_one(transforms: list[dict[str, Any]]) -> Callable[[], Any]:
         pipeline = AlbumentationsPipeline(transforms, _MEAN, (32, 32))
-        return lambda: pipeline(pixels.index_select(0, rows), 0)
+        return lambda: _drop(pipeline(pixels.index_select(0, rows), 0) for rows in order)
 
-    loader = DataLoader(Images(_BATCH), _BATCH)
+    chosen = torch.cat(order).tolist()
+    loader = DataLoader(Images(len(pixels)), _BATCH, sampler=chosen)
     calls: dict[str, Callable[[], Any]] = {
         "batched": batched(_CROP_AND_FLIP),
         "batched, cutout": batched(_WITH_CUTOUT),
-        "loader": lambda: next(iter(loader)),
+        "batched, as S4 has it": batched(_AS_S4),
+        "loader": lambda: _drop(loader),
         "one by one": one_by_one(crop_and_flip),
         "one by one, cutout": one_by_one([*crop_and_flip, cutout]),
     }
-    times = side_by_side(calls, 5 if quick else 30)
+    keep_freed_memory()  # as main.py does
+    times = side_by_side(calls, 3 if quick else 15)
     pairs = [
         ("without cutout over the systems' loader, 0 workers", "batched", "loader", "≥ 60"),
         ("with cutout over the systems' loader, 0 workers", "batched, cutout", "loader", "≥ 19"),
+        ("as S4 has it over the systems' loader, 0 workers", "batched, as S4 has it", "loader", "reported"),
         ("without cutout over the same transforms one by one", "batched", "one by one", "reported"),
         ("with cutout over the same transforms one by one", "batched, cutout", "one by one, cutout", "reported"),
     ]
-    speeds = {name: 1000 * _BATCH / statistics.median(found) for name, found in times.items()}
+    speeds = {name: 1000 * _BATCH * _BATCHES / statistics.median(found) for name, found in times.items()}
     return [
         result(
             f"batched augmentation {what}",

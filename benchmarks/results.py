@@ -25,7 +25,7 @@ class Result:
     goal: What was to be reached, in words.
     details: The figures behind the ratio, with their units.
     quick: Whether it is a quick look, with few and short rounds.
-    machine, day: Where and when.
+    machine, day, commit: Where, when and of what.
     """
 
     name: str
@@ -35,6 +35,7 @@ class Result:
     quick: bool
     machine: str
     day: str
+    commit: str
 
     @property
     def median(self) -> float:
@@ -43,16 +44,18 @@ class Result:
 
     def row(self) -> list[str]:
         """As a row of the table."""
-        spread = f"{min(self.ratios):.2f} to {max(self.ratios):.2f}, n={len(self.ratios)}"
-        return [self.name, f"**{self.median:.3g}**", spread, self.goal, self.details, f"{self.day}, {self.machine}"]
+        spread = f"{min(self.ratios):.3g} to {max(self.ratios):.3g}, n={len(self.ratios)}"
+        measured = f"{self.day}, {self.commit}, {self.machine}"
+        return [self.name, f"**{self.median:.3g}**", spread, self.goal, self.details, measured]
 
 
 HEADER = ["what", "ratio", "spread", "goal", "figures", "measured"]
 
 
 def result(name: str, ratios: Sequence[float], goal: str, details: str, quick: bool) -> Result:
-    """A result of this machine and day."""
-    return Result(name, [round(ratio, 4) for ratio in ratios], goal, details, quick, machine(), str(date.today()))
+    """A result of this machine, day and commit."""
+    rounded = [round(ratio, 4) for ratio in ratios]
+    return Result(name, rounded, goal, details, quick, machine(), str(date.today()), commit())
 
 
 def commit() -> str:

@@ -6,13 +6,13 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 
 from cifar_lit.data.batches import Batch
 from cifar_lit.data.datamodule import ImageDataModule
 from cifar_lit.errors import InputError
+from cifar_lit.lean_steps import LeanModule
 from cifar_lit.metrics import LossAndAccuracy, RecentBatches, of_each_process
 from cifar_lit.models import PixelNormalization
 from cifar_lit.models.evaluated import judged_logits
@@ -26,7 +26,7 @@ _TRAINING = ("train", "recent")  # counters that go on from step to step
 _WHITENING_IMAGES = 5000  # as in airbench: 4.8 million patches, whose covariance a few numbers describe
 
 
-class Classifier(LightningModule):
+class Classifier(LeanModule):
     """A network that is trained to tell classes apart: uint8 pixels in, logits out.
 
     Args:

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_info
 
 from cifar_lit.classifier import Classifier
 from cifar_lit.errors import InputError
+from cifar_lit.lean_steps import drop_idle_hooks, spare_profiling
 from cifar_lit.logger import RunLogger
 from cifar_lit.lr_curve import tenth_of_minimum, unbiased, write_plot
 from cifar_lit.memory import too_little_memory_told
@@ -66,8 +67,9 @@ class Trainer(pl.Trainer):
                 self.strategy.checkpoint_io = WholeCheckpointIO()
         except ValueError as error:  # settings that exclude each other, in Lightning's own words
             raise InputError(f"trainer: {error}") from error
+        spare_profiling(self.profiler)
         for callback in self.callbacks:
-            _drop_idle_hooks(callback)
+            drop_idle_hooks(callback)
 
     def fit(
         self,
@@ -208,26 +210,6 @@ class Trainer(pl.Trainer):
         if self.is_global_zero and isinstance(self.logger, TensorBoardLogger):
             write_plot(finder, suggestion, self.logger)
         return suggestion
-
-
-# That Lightning calls in every step
-_STEP_HOOKS = (
-    "on_train_batch_start",
-    "on_before_zero_grad",
-    "on_before_backward",
-    "on_after_backward",
-    "on_before_optimizer_step",
-    "on_train_batch_end",
-)
-
-
-def _drop_idle_hooks(callback: Callback) -> None:
-    """Spares the calls of hooks that a callback does not have: a dozen callbacks have few, and Lightning calls them all
-    in every step, each within a profiler's context, but passes over what is None."""
-    for name in _STEP_HOOKS:
-        own = name in vars(callback)  # as LambdaCallback has its hooks
-        if not own and getattr(type(callback), name) is getattr(Callback, name):
-            setattr(callback, name, None)
 
 
 class _LastEpochJudged(Callback):

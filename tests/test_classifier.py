@@ -197,3 +197,9 @@ def test_hooks_that_a_callback_has_are_called(fit: Fit) -> None:
 class Writes(Counts):
     def on_fit_end(self, *args: object) -> None:
         Path("runs/batches").write_text(str(self.batches))
+
+
+def test_a_profiler_that_is_asked_for_profiles(fit: Fit) -> None:
+    profiler = "{class_path: SimpleProfiler, init_args: {dirpath: told, filename: profile}}"
+    fit("profiled", "--trainer.profiler", profiler, "--trainer.limit_train_batches", 3)
+    assert "run_training_epoch" in next(Path("told").iterdir()).read_text()

@@ -88,7 +88,8 @@ class Clock(Callback):
 def main(batch_size, batches, epochs, workers):
     warnings.simplefilter("ignore")
     clock = Clock()
-    loader = DataLoader(Images(batch_size * batches), batch_size, shuffle=True, num_workers=workers)
+    images = Images(batch_size * batches)
+    loader = DataLoader(images, batch_size, shuffle=True, num_workers=workers, persistent_workers=workers > 0)
     trainer = Trainer(
         max_epochs=epochs,
         callbacks=[clock, LearningRateMonitor("step")],

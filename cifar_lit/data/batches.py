@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from cifar_lit.randomness import key
 
 Pipeline = Callable[[Tensor, int], Tensor]
+_BLOCK = 10_000  # positions that are Python's numbers at a time, which take five times the memory of a tensor's
 
 
 class Batch(NamedTuple):
@@ -151,8 +152,10 @@ class EpochSampler(DistributedSampler[Batch]):
         if self.shuffle:
             generator = torch.Generator().manual_seed(key("order", self.seed, self.epoch))
             order = torch.randperm(count, generator=generator)
-        order = order.repeat(-(-self.total_size // max(count, 1)))[: self.total_size]
+        if self.total_size > count:
+            order = order.repeat(-(-self.total_size // max(count, 1)))[: self.total_size]
         epoch, trained_on = self._resumed
         own = order[self.rank :: self.num_replicas]
-        for position in own[trained_on if self.epoch == epoch else 0 :].tolist():
-            yield self.epoch, position
+        for positions in own[trained_on if self.epoch == epoch else 0 :].split(_BLOCK):
+            for position in positions.tolist():
+                yield self.epoch, position
