@@ -57,6 +57,7 @@ def serve(folder: Path, trusted: Sequence[str] = (), **options: Any) -> None:
     # What would open what is closed here, and how much gradio remembers of requests, for a page that is closed here
     os.environ.pop("GRADIO_ALLOWED_PATHS", None)
     os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "100"
+    tools = os.environ.get("GRADIO_MCP_SERVER", "").lower() == "true"
     DECODER.start()
     page = build(Shown.load(folder / "bundle", about or front, trusted))
     page.queue(max_size=_QUEUE, default_concurrency_limit=1, api_open=False)
@@ -72,8 +73,8 @@ def serve(folder: Path, trusted: Sequence[str] = (), **options: Any) -> None:
         "strict_cors": True,
         "footer_links": ["api", "settings"],
         "run_history": False,
-        "mcp_server": False,
-        "app_kwargs": {"middleware": [Middleware(Gate)]},
+        "mcp_server": tools,
+        "app_kwargs": {"middleware": [Middleware(Gate, tools=tools)]},
     }
     gc.freeze()  # what is there now stays
     gc.enable()

@@ -35,6 +35,8 @@ _SERVED = re.compile(
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
 
+_TOOLS = re.compile(r"/gradio_api/mcp(/.*)?", re.DOTALL)
+
 
 class Page(gr.Blocks):
     """gradio's page, which says of what a visitor sends wrongly that it is wrong, and prints nothing."""
@@ -69,16 +71,17 @@ class Gate:
 
     Args:
         app: What it stands before.
+        tools: Whether to let through what language models ask for (MCP).
     """
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, app: ASGIApp, tools: bool = False) -> None:
+        self._app, self._tools = app, tools
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers, or hands on."""
         if scope["type"] != "http":
             return await (self._app(scope, receive, send) if scope["type"] == "lifespan" else _close(send))
-        if not _SERVED.fullmatch(scope["path"]):
+        if not (_SERVED.fullmatch(scope["path"]) or (self._tools and _TOOLS.fullmatch(scope["path"]))):
             return await PlainTextResponse("There is nothing here.", 404)(scope, receive, send)
         if scope["method"] == "POST":
             if scope["path"].rstrip("/") == _UPLOAD:

@@ -224,6 +224,7 @@ def test_other_batches_are_refused_in_the_middle_of_an_epoch(change: list[str], 
     assert "the checkpoint was made with data.batch_size 64: go on with the same" in outcome.err
 
 
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")
 def test_changed_images_are_noticed_when_a_run_goes_on(program: Program) -> None:
     write_class_folders(Path("images"))
     data = ["--data", "ClassFolders", "--data.root", "images", "--data.batch_size", "4", "--trainer.max_epochs", "2"]

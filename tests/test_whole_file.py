@@ -110,7 +110,11 @@ def test_a_run_whose_checkpoints_cannot_be_written_ends_with_one_line(
     program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cifar_lit.resuming.checkpoint_io._WAITS", ())
-    monkeypatch.setattr(os, "replace", lambda *names: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+
+    def write(file: Path, *content: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left")
+
+    monkeypatch.setattr("cifar_lit.resuming.checkpoint_io.write_whole", write)
     outcome = program("fit", "--config", ROOT / "configs" / "quickstart.yaml", *TINY)
     assert outcome.status == 2
     assert "cannot be written (No space left)" in outcome.err
