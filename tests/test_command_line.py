@@ -10,6 +10,7 @@ import yaml
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from cifar_lit.models import TinyNet
 from tests.conftest import QUIET, ROOT, TINY, Outcome, weights, write_class_folders
 
 QUICKSTART = ROOT / "configs" / "quickstart.yaml"
@@ -310,6 +311,11 @@ _WRONG_MONITOR = '{"class_path": "EarlyStopping", "init_args": {"monitor": "val/
         (["predict"], "images, ckpt_path missing"),
         (["predict", "none.png", "--ckpt_path", "none.ckpt"], "there is no file none.ckpt"),
         (["fit", "Q", "--trainer.logger.save_dir", "file"], "file"),
+        (["fit", "Q", "--model.net", "os.system"], "os.system is code from outside, which would run"),
+        (["fit", "Q", "--model.net", "stranger.Net"], "if you trust it, add --allow_import stranger"),
+        (["fit", "Q", "--model.net", "torch.nn.modules.module.warnings.warn"], "code from outside"),
+        (["fit", "Q", "--trainer.callbacks+", "subprocess.Popen"], "code from outside"),
+        (["fit", "Q", "--allow_import"], "--allow_import takes the name of a module of your own"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -321,6 +327,7 @@ def test_mistake_is_told_in_one_line(args: list[str], message: str, program: Pro
         "trainer:\n  callbacks:\n  - class_path: TrainingSamples\n    init_args: {cuont: 3}\n"
     )
     Path("file").touch()
+    Path("stranger.py").write_text("raise SystemExit('it ran')")
     args = [arg.replace("WRONG_MONITOR", _WRONG_MONITOR) for arg in args]
     expanded = [part for arg in args for part in (["--config", str(QUICKSTART), *QUIET] if arg == "Q" else [arg])]
     outcome = program(*expanded)
@@ -386,6 +393,31 @@ def test_nan_loss_stops_training_and_keeps_the_last_good_checkpoint(
 
 
 # Help and imports
+
+
+def test_too_little_memory_is_told_with_the_size_of_the_batches(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forward(self: TinyNet, images: torch.Tensor) -> torch.Tensor:
+        if len(images) > 2 and self.training:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        return torch.zeros(len(images), 10)
+
+    monkeypatch.setattr(TinyNet, "forward", forward)
+    outcome = program("fit", "--config", QUICKSTART, *TINY)
+    assert outcome.status == 2
+    *_, last = outcome.err.strip().splitlines()
+    assert "out of memory on cpu with batches of 64 images; try --data.batch_size 32" in last
+    assert "Traceback" not in outcome.err
+
+
+def test_the_hubs_token_is_written_nowhere(fit: Fit, program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_do_not_write_this")
+    fit("secret")
+    outcome = program("export", "--ckpt_path", "runs/secret/version_0/checkpoints/last.ckpt", "--output", "space")
+    assert outcome.status == 0, outcome.err
+    assert "hf_do_not" not in outcome.out + outcome.err
+    assert not [file for file in Path().rglob("*") if file.is_file() and b"hf_do_not" in file.read_bytes()]
 
 
 def test_help_shows_the_spelling_for_ones_own_images(program: Program) -> None:

@@ -3,6 +3,8 @@
 import errno
 import os
 import signal
+import subprocess
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +15,7 @@ import torch
 from lightning.pytorch import Callback
 from torch.utils.tensorboard.writer import FileWriter
 
-from benchmarks.harm.comparison import differences
+from benchmarks.harm.comparison import differences, same
 from benchmarks.harm.kills import kills
 from main import main
 from tests.conftest import ROOT, TINY, Outcome, write_class_folders
@@ -206,6 +208,26 @@ def test_a_run_that_is_stopped_in_its_first_step_begins_anew_in_its_folder() -> 
     assert differences(Path("runs/stopped/version_0"), Path("runs/whole/version_0")) == []
 
 
+def test_slurms_requeueing_works_as_lightning_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Path("bin/scontrol")
+    asked.parent.mkdir()
+    asked.write_text('#!/bin/sh\necho "$@" > requeued\n')
+    asked.chmod(0o755)
+    job = {"JOB_ID": "77", "JOB_NAME": "training", "NTASKS": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}
+    with monkeypatch.context() as slurm:
+        slurm.setenv("PATH", f"{asked.parent.absolute()}:{os.environ['PATH']}")
+        for name, value in job.items():
+            slurm.setenv(f"SLURM_{name}", value)
+        command = [*QUICKSTART, *SHORT, *MIXED, *signalled("on_train_batch_end", 4, signal.SIGUSR1)]
+        assert run(*command, "--trainer.logger.name", "first") == 0
+        assert Path("requeued").read_text() == "requeue 77\n"
+        assert torch.load("hpc_ckpt_1.ckpt", weights_only=True)["global_step"] == 4
+        assert run(*command, "--trainer.logger.name", "requeued") == 0  # goes on from that file by itself
+    assert run(*command, "--trainer.logger.name", "whole") == 0
+    states = [torch.load(f"runs/{name}/version_0/checkpoints/last.ckpt") for name in ("requeued", "whole")]
+    assert same(states[0]["state_dict"], states[1]["state_dict"])
+
+
 def test_resume_begins_a_run_where_there_is_none_and_last_refuses(program: Program) -> None:
     begun = program(*QUICKSTART, *SHORT, "--resume")
     assert begun.status == 0, begun.err
@@ -215,13 +237,31 @@ def test_resume_begins_a_run_where_there_is_none_and_last_refuses(program: Progr
     assert "no last.ckpt in runs/other" in refused.err
 
 
-@pytest.mark.parametrize("change", [["--data.batch_size", "32"]])
-def test_other_batches_are_refused_in_the_middle_of_an_epoch(change: list[str], program: Program) -> None:
+@pytest.mark.parametrize(
+    ("change", "made_with"),
+    [
+        (["--data.batch_size", "32"], "data.batch_size 64"),
+        (["--seed_everything", "1"], "seed_everything 0"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_other_steps_are_refused(change: list[str], made_with: str, capfd: pytest.CaptureFixture[str]) -> None:
     command = [*QUICKSTART, *SHORT, *signalled("on_train_batch_start", 3)]
     assert run(*command) == -signal.SIGKILL
-    outcome = program(*command, *change, "--resume")
-    assert outcome.status == 2
-    assert "the checkpoint was made with data.batch_size 64: go on with the same" in outcome.err
+    assert run(*command, *change, "--resume") == 2
+    told = capfd.readouterr().err
+    assert f"the checkpoint was made with {made_with}: go on with the same" in told
+    assert "Traceback" not in told
+
+
+def test_another_number_of_processes_is_refused() -> None:
+    command = [*QUICKSTART, *SHORT, "--trainer.max_epochs", "1"]
+    assert run(*command) == 0
+    more = ["--trainer.max_epochs", "2", "--resume", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    refused = subprocess.run([sys.executable, ROOT / "main.py", *command, *more], capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "the checkpoint was made with processes 1: go on with the same" in refused.stderr
+    assert "Traceback" not in refused.stderr
 
 
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")
