@@ -92,7 +92,8 @@ def run(args: Sequence[str]) -> None:
     from cifar_lit.noise import silence
 
     silence()
-    args = take_allowed(args)
+    if args[:1] != ["schema"]:  # which reads nobody's YAML, and tells of all classes
+        args = take_allowed(args)
     if args and args[0] in ("-c", "--config"):
         raise InputError("the command comes first: main.py fit --config FILE")
     if args[:1] == ["predict"]:

@@ -49,8 +49,9 @@ def take_allowed(args: Sequence[str]) -> list[str]:
 
 
 def allow(modules: Iterable[str]) -> None:
-    """Allows these modules, and all that is in them, to be named."""
-    _allowed.update(modules)
+    """Allows these modules, and all that is in them, to be named; and none that were allowed before."""
+    _allowed.clear()
+    _allowed.update(_KNOWN, modules)
     from jsonargparse import set_parsing_settings  # not needed to show a network
 
     try:

@@ -44,7 +44,7 @@ class LossAndAccuracy(Metric):
 
     def sums(self) -> dict[str, Tensor]:
         """This process's sums, on the CPU."""
-        return {name: value.detach().cpu().clone() for name, value in self.metric_state.items()}
+        return {name: getattr(self, name).detach().cpu().clone() for name in self.metric_state}
 
     def load(self, sums: Mapping[str, Tensor]) -> None:
         """Goes on from these sums."""

@@ -27,7 +27,7 @@ def seal(archive: io.BytesIO) -> None:
         ValueError: if it is no zip archive, or has a comment already.
     """
     with archive.getbuffer() as content:
-        if content[-_END_LENGTH:-18] != _END or content[-2:] != b"\0\0":
+        if bytes(content[-_END_LENGTH:-18]) != _END or bytes(content[-2:]) != b"\0\0":
             raise ValueError("a zip archive without a comment is expected")
         content[-2:] = _COMMENT_LENGTH.to_bytes(2, "little")
         digest = _digest(content)

@@ -190,7 +190,15 @@ def test_hooks_that_a_callback_does_not_have_are_not_called_in_each_step() -> No
 
 
 def test_hooks_that_a_callback_has_are_called(fit: Fit) -> None:
-    run = fit("counted", "--trainer.callbacks+", "tests.test_classifier.Writes", "--trainer.limit_train_batches", 3)
+    run = fit(
+        "counted",
+        "--trainer.callbacks+",
+        "tests.test_classifier.Writes",
+        "--allow_import",
+        "tests",
+        "--trainer.limit_train_batches",
+        3,
+    )
     assert (run.parents[1] / "batches").read_text() == "3"
 
 

@@ -137,7 +137,7 @@ class Fixed(Own):
     [
         ["--model.net", "torchvision.models.resnet18"],
         ["--model.net", "timm.create_model", "--model.net.model_name", "test_resnet"],
-        ["--model.net", "own_network.Own", "--model.net.width", 3],
+        ["--model.net", "own_network.Own", "--model.net.width", 3, "--allow_import", "own_network"],
         ["--model.net", "WideResNet", "--model.net.depth", 10, "--model.net.width", 1],
     ],
     ids=lambda net: net[1],
@@ -158,7 +158,7 @@ def test_network_of_any_origin_trains_and_predicts(
 def test_network_whose_head_does_not_fit_is_refused(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("own_network.py").write_text(OWN_NETWORK)
     monkeypatch.syspath_prepend(Path.cwd())
-    outcome = program("fit", "--config", QUICKSTART, *TINY, "--model.net", "own_network.Fixed")
+    outcome = program("fit", "--config", QUICKSTART, *TINY, "--model.net", "own_network.Fixed", *OWN)
     assert outcome.status == 2
     assert "output of shape (2, 5) for 2 images, but the data have 10 classes" in outcome.err
 
@@ -205,7 +205,8 @@ def test_predict_refuses_or_leaves_out_unreadable_images(fit: Fit, program: Prog
 
 # The learning-rate finder
 
-POISON = ["--trainer.callbacks+", "poison.Poison"]
+POISON = ["--trainer.callbacks+", "poison.Poison", "--allow_import", "poison"]
+OWN = ["--allow_import", "own_network", "--allow_import", "ten_network"]
 
 
 def poison_at_step_25(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -295,7 +296,7 @@ _WRONG_MONITOR = '{"class_path": "EarlyStopping", "init_args": {"monitor": "val/
         (["fit", "Q", "--config", "wrong_callback.yaml"], "no setting 'cuont'; did you mean 'count'?"),
         (["fit", "Q", "--ckpt_path", "last"], "no last.ckpt in runs/quickstart"),
         (["fit", "Q", "--ckpt_path", "none.ckpt"], "there is no file none.ckpt"),
-        (["fit", "Q", "--ckpt_path", "broken.yaml"], "broken.yaml is not a whole checkpoint"),
+        (["fit", "Q", "--ckpt_path", "broken.yaml"], "broken.yaml is cut short, or is not a checkpoint of this"),
         (["validate", "--ckpt_path", "broken.yaml"], "say what the checkpoint was trained with"),
         (["fit", "Q", "--model.net", "torchvision.models.resnet99"], "resnet99"),
         (["fit", "Q", "--model.net.residual_layers", "[4]"], "residual_layers must be taken from 1, 2, 3"),
@@ -306,7 +307,7 @@ _WRONG_MONITOR = '{"class_path": "EarlyStopping", "init_args": {"monitor": "val/
         (["fit", "Q", "--trainer.accelerator", "cpu", "--trainer.devices", "0"], "devices"),
         (["fit", "Q", "--trainer.accelerator", "cpu", "--trainer.strategy", "fsdp"], "requires a GPU accelerator"),
         (["fit", "Q", "--trainer.strategy", "dpp"], "trainer: You selected an invalid strategy name: `strategy='dpp'`"),
-        (["fit", "Q", "--ckpt_path", "broken.yaml", "--lr_find", "true"], "is not a whole checkpoint"),
+        (["fit", "Q", "--ckpt_path", "broken.yaml", "--lr_find", "true"], "is cut short, or is not a checkpoint"),
         (["lr_find", "Q", "--num_training", "5"], "num_training must be at least 20"),
         (["predict"], "images, ckpt_path missing"),
         (["predict", "none.png", "--ckpt_path", "none.ckpt"], "there is no file none.ckpt"),
@@ -359,7 +360,7 @@ def test_data_of_five_classes_do_not_fit_a_head_of_ten(program: Program, monkeyp
     monkeypatch.syspath_prepend(Path.cwd())
     root = write_class_folders(Path("images"), tuple("abcde"), size=(32, 32))
     data = ["--data", "ClassFolders", "--data.root", root, "--data.batch_size", 8]
-    outcome = program("fit", "--config", QUICKSTART, *TINY, *data, "--model.net", "ten_network.Fixed")
+    outcome = program("fit", "--config", QUICKSTART, *TINY, *data, "--model.net", "ten_network.Fixed", *OWN)
     assert outcome.status == 2
     assert "output of shape (2, 10) for 2 images, but the data have 5 classes" in outcome.err
 

@@ -306,7 +306,7 @@ def test_a_network_of_the_users_own_is_copied_with_what_it_imports(
     Path("own_net.py").write_text(OWN)
     Path("own_parts.py").write_text(PARTS)
     monkeypatch.syspath_prepend(os.getcwd())
-    trained_on_folders(program, "--model.net", "own_net.Net")
+    trained_on_folders(program, "--model.net", "own_net.Net", "--allow_import", "own_net")
     export(program, "--ckpt_path", "last")
     assert Path("out/own_net.py").read_text() == OWN
     assert Path("out/own_parts.py").read_text() == PARTS

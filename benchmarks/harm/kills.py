@@ -18,6 +18,7 @@ from lightning.pytorch import Callback
 from benchmarks.arms import ROOT
 from benchmarks.harm.comparison import differences
 from benchmarks.harm.outcome import Outcome
+from cifar_lit.imports import VARIABLE
 
 _MOST_IN_A_ROW = 4  # kills of one run, before it is let go on to its end
 _BASE = [
@@ -112,7 +113,7 @@ def _run(place: Path, options: Sequence[str], kill_after: float | None = None) -
     moment = place / Moment.file
     moment.unlink(missing_ok=True)
     command = [sys.executable, str(ROOT / "main.py"), *_BASE, *options, "--resume"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), VARIABLE: "benchmarks", "OMP_NUM_THREADS": "1"}
     with (place / "output").open("w") as output:
         process = subprocess.Popen(
             command, cwd=place, env=environment, stdout=output, stderr=output, start_new_session=True

@@ -195,7 +195,8 @@ class ImageDataModule(LightningDataModule, ABC):
         if self.trainer is None or self.trainer.state.fn != "fit":
             return {}
         loop = self.trainer.fit_loop
-        epochs, batches = loop.epoch_progress.current, loop.epoch_loop.batch_progress
+        epochs: Any = loop.epoch_progress.current
+        batches: Any = loop.epoch_loop.batch_progress
         epoch, done = epochs.processed, batches.current.processed
         if epochs.processed == epochs.ready:
             done = 0
@@ -258,11 +259,11 @@ class ImageDataModule(LightningDataModule, ABC):
             if shared:  # each process shuffles what it has
                 seed, processes, rank = key("share", seed, rank), 1, 0
         workers = 0 if resides else self.num_workers
-        order = {"shuffle": training, "seed": seed, "pad": training, "resumed": resumed}
+        order = {"processes": processes, "rank": rank, "seed": seed}
         return BatchLoader(
             dataset,
             batch_size=self.batch_size,
-            sampler=EpochSampler(dataset, processes=processes, rank=rank, **order),
+            sampler=EpochSampler(dataset, shuffle=training, pad=training, resumed=resumed, **order),
             collate_fn=as_is,
             num_workers=workers,
             pin_memory=on_cuda and not resides,
