@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import gradio as gr
-
 from benchmarks.arms import ROOT, run_python
 from benchmarks.harm.configurations import configurations
 from benchmarks.harm.damage import damaged_checkpoints
@@ -71,7 +69,7 @@ def _visitors(quick: bool, seed: int) -> list[Outcome]:
                 odd_forms(server),
                 malformed_calls(server, 60 if quick else 5000, seed),
                 decompression_bombs(server),
-                every_route(server, routes(), seed),
+                every_route(server, seed),
                 foreign_files(server, folder),
                 flood(server, 50 if quick else 500),
                 users(server, 10 if quick else 50, 5 if quick else 120),
@@ -87,14 +85,6 @@ def export(place: Path) -> Path:
         run_python([str(ROOT / "main.py"), "fit", *config, "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"])
         run_python([str(ROOT / "main.py"), "export", "--ckpt_path", "last", "--output", "my_space"])
     return place / "my_space"
-
-
-def routes() -> list[tuple[str, str]]:
-    """The methods and paths that gradio's server has, of any page."""
-    with gr.Blocks(analytics_enabled=False) as page:
-        gr.Markdown("")
-    found = gr.routes.App.create_app(page).routes
-    return sorted({(method, route.path) for route in found for method in getattr(route, "methods", None) or {"GET"}})
 
 
 def _write(found: list[Outcome], failures: list[str], seed: int) -> None:

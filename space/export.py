@@ -64,7 +64,7 @@ SHIPPED = (
     "space/tabs/*.py",
 )
 # What that code needs; torch and torchvision in whatever version the Space's hardware comes with
-PINNED = ("gradio", "matplotlib", "numpy", "pandas", "pillow", "safetensors")
+PINNED = ("gradio", "matplotlib", "numpy", "pandas", "pillow", "safetensors", "starlette")
 _APP = '''"""Opens the page of a trained image classifier."""
 
 import gc

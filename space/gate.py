@@ -49,7 +49,8 @@ class Page(gr.Blocks):
         """
         try:
             return await super().preprocess_data(*args, **kwargs)
-        except gr.Error:
+        except gr.Error as error:
+            error.print_exception = False  # it is the visitor's, who is told
             raise
         except Exception as error:
             _LOG.warning("refused: %s", _short(error))

@@ -57,7 +57,7 @@ def page(tmp_path_factory: pytest.TempPathFactory, monkeypatch_module: pytest.Mo
     """The page of a network whose classes have these names, in a real browser."""
     place = tmp_path_factory.mktemp("hostile")
     monkeypatch_module.chdir(place)
-    write_class_folders(Path("images"), HOSTILE, train=6, test=2)
+    write_class_folders(Path("images"), HOSTILE, train=10, test=2)
     data = ["--data", "ClassFolders", "--data.root", "images", "--data.batch_size", "30"]
     assert main(["fit", "--config", str(ROOT / "configs" / "quickstart.yaml"), *TINY, *data]) == 0
     assert main(["export", "--ckpt_path", "last", "--output", "space"]) == 0

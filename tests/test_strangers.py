@@ -20,7 +20,6 @@ from benchmarks.harm.visitors import (
     odd_forms,
     users,
 )
-from benchmarks.reliability import routes
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +50,7 @@ def test_decompression_bombs_cost_little(server: Server) -> None:
 
 
 def test_every_route_and_event_answers_nonsense(server: Server) -> None:
-    withstood(*in_turn(every_route(server, routes())))
+    withstood(*in_turn(every_route(server)))
 
 
 def test_no_file_is_read_and_no_address_fetched_for_a_stranger(server: Server, space: Path) -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import random
 import tempfile
 from collections.abc import Callable, Iterator
@@ -75,6 +76,9 @@ def refuse(case: Case) -> str | None:
     Path("faulty.yaml").write_text(case.text)
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        for name in ("lightning", "lightning.fabric", "lightning.pytorch"):
+            for handler in logging.getLogger(name).handlers:
+                handler.stream = err  # type: ignore[attr-defined]  # not that of the time when it was imported
         try:
             status = main(["fit", "--config", "faulty.yaml", "--trainer.fast_dev_run", "true"])
         except SystemExit as end:

@@ -10,10 +10,11 @@ import socket
 import statistics
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import gradio as gr
 import numpy as np
 from PIL import Image
 
@@ -313,12 +314,11 @@ def _listening() -> Iterator[tuple[str, list[str]]]:
         listener.shutdown(socket.SHUT_RDWR)
 
 
-async def every_route(server: Server, routes: Sequence[tuple[str, str]], seed: int = 0) -> Outcome:
+async def every_route(server: Server, seed: int = 0) -> Outcome:
     """Tries every route that gradio has, and every event of the page, with nothing and with nonsense.
 
     Args:
         server: The Space's.
-        routes: Methods and paths, with places in braces.
         seed: Of the nonsense.
     """
     failures, tried = [], 0
@@ -326,7 +326,7 @@ async def every_route(server: Server, routes: Sequence[tuple[str, str]], seed: i
     async with _guarded(server) as (client, guard):
         config = (await client.send("GET", "/config")).content
         nonsense: list[Any] = [None, {}, [], {"data": None}, {"data": [1] * 30}, {"session_hash": "x", "event_id": "y"}]
-        for method, route in routes:
+        for method, route in _routes():
             path = re.sub(r"{[^}]*}", lambda _: chance.choice(["x", "0", "..", "classify"]), route)
             waits: dict[str, Any] = {"timeout": 3}
             for body in [None] if method in ("GET", "HEAD") else nonsense:
@@ -349,6 +349,27 @@ async def every_route(server: Server, routes: Sequence[tuple[str, str]], seed: i
         if problem := await guard.problem():
             failures.append(problem)
     return Outcome("requests to every route and every event of the page", tried, failures)
+
+
+def _routes() -> list[tuple[str, str]]:
+    """The methods and paths, with places in braces, that gradio's server has, of any page.
+
+    In an event loop, since gradio makes some, and closes none, where there is none.
+    """
+    with gr.Blocks(analytics_enabled=False) as page:
+        gr.Markdown("")
+    found = _paths(gr.routes.App.create_app(page).routes)
+    return sorted({(method, route.path) for route in found for method in getattr(route, "methods", None) or {"GET"}})
+
+
+def _paths(routes: Iterable[Any]) -> Iterator[Any]:
+    """Routes, with those of the routers among them, which gradio includes without a prefix."""
+    for route in routes:
+        if hasattr(route, "original_router"):
+            assert not route.include_context.prefix
+            yield from _paths(route.original_router.routes)
+        else:
+            yield route
 
 
 def _stream_problem(streamed: Reply) -> str | None:
