@@ -1,10 +1,12 @@
 """How much harm the program withstands: kills, damage, faults, and strangers."""
 
 import contextlib
+import json
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from benchmarks.arms import ROOT, run_python
 from benchmarks.harm.configurations import configurations
@@ -44,15 +46,16 @@ def reliability(quick: bool = False, only: list[str] | None = None, seed: int = 
         "soak": lambda quick, seed: [soak(30 if quick else 1000)],
         "visitors": _visitors,
     }
-    found: list[Outcome] = []
+    if unknown := sorted(set(only or []) - set(harms)):
+        raise SystemExit(f"error: there is no harm {unknown[0]!r}; there are {', '.join(harms)}")
     for name, harm in harms.items():
         if only is None or name in only:
-            found += harm(quick, seed)
-            print("\n".join(table(HEADER, [one.row() for one in found])), flush=True)
-    failures = [line for one in found for line in one.told()]
-    print("\n".join(failures))
-    if not quick:
-        _write(found, failures, seed)
+            found = harm(quick, seed)
+            told = [line for one in found for line in one.told()]
+            print("\n".join([*table(HEADER, [one.row() for one in found]), *told]), flush=True)
+            if not quick:
+                where = f"seed {seed}, commit {commit()}, {machine()}, {time.strftime('%Y-%m-%d')}"
+                _keep(name, {"rows": [one.row() for one in found], "told": told, "where": where})
 
 
 def _training(quick: bool, seed: int) -> list[Outcome]:
@@ -87,9 +90,14 @@ def export(place: Path) -> Path:
     return place / "my_space"
 
 
-def _write(found: list[Outcome], failures: list[str], seed: int) -> None:
-    told = ["# Harm done, and withstood", ""]
-    told += [f"Written by `python -m benchmarks reliability`, seed {seed}, at commit {commit()} on {machine()},"]
-    told += [f"{time.strftime('%Y-%m-%d')}.", "", *table(HEADER, [one.row() for one in found]), ""]
-    told += ["What was not withstood:", "", *failures] if failures else ["All was withstood."]
+def _keep(name: str, found: dict[str, Any]) -> None:
+    """Puts what came of a kind of harm beside what is kept of the others, and writes the page anew."""
+    file = FOLDER / "reliability.json"
+    kept = json.loads(file.read_text()) if file.is_file() else {}
+    kept[name] = found
+    file.write_text(json.dumps(kept, indent=1) + "\n")
+    told = ["# Harm done, and withstood", "", "Written by `python -m benchmarks reliability`."]
+    for kind, of_kind in sorted(kept.items()):
+        told += ["", f"## {kind.capitalize()}", "", f"{of_kind['where']}:", "", *table(HEADER, of_kind["rows"]), ""]
+        told += ["What was not withstood:", "", *of_kind["told"]] if of_kind["told"] else ["All was withstood."]
     (FOLDER / "RELIABILITY.md").write_text("\n".join(told) + "\n")

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,9 @@ def kills(count: int, seed: int = 0, kinds: Sequence[str] = KINDS) -> list[Outco
         seed: Of the moments.
         kinds: The ways to train.
     """
-    return [_kill(kind, _OPTIONS[kind], max(1, count // len(kinds)), seed) for kind in kinds]
+    own = max(1, count // len(kinds))
+    with ThreadPoolExecutor(2) as workers:  # a core each
+        return list(workers.map(lambda kind: _kill(kind, _OPTIONS[kind], own, seed), kinds))
 
 
 def _kill(kind: str, options: Sequence[str], count: int, seed: int) -> Outcome:
