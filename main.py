@@ -4,12 +4,13 @@ python main.py fit --config configs/quickstart.yaml
 """
 
 import importlib
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from cifar_lit.allocator import keep_freed_memory
-from cifar_lit.errors import InputError
+from cifar_lit.errors import InputError, Stopped
 
 HERE = Path(__file__).parent
 
@@ -45,10 +46,24 @@ def main(args: Sequence[str] | None = None) -> int:
         args: What follows the program's name; by default, what was typed.
 
     Returns:
-        The exit status: 0, or 2 after an error of the user's, which is told in one line.
+        The exit status: 0; 2 after an error of the user's, which is told in one line; 128 and the signal's number
+        after a signal.
     """
     try:
         run(sys.argv[1:] if args is None else args)
+    except Stopped as stopped:
+        if stopped.rank == 0:
+            print(stopped, file=sys.stderr)
+        return stopped.status
+    except KeyboardInterrupt:
+        print("Stopped", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except SystemExit as end:
+        if isinstance(end.__context__, KeyboardInterrupt):  # which Lightning makes a 1 of
+            return 128 + signal.SIGINT
+        if type(end).__name__ == "SIGTERMException":  # Lightning's, before training has begun
+            return 128 + signal.SIGTERM
+        raise
     except Exception as error:
         message = user_message(error)
         if message is None:
@@ -73,9 +88,12 @@ def user_message(error: BaseException | None) -> str | None:
 
 def run(args: Sequence[str]) -> None:
     """Runs a command; its errors are raised."""
+    from cifar_lit.imports import take_allowed
     from cifar_lit.noise import silence
 
     silence()
+    if args[:1] != ["schema"]:  # which reads nobody's YAML, and tells of all classes
+        args = take_allowed(args)
     if args and args[0] in ("-c", "--config"):
         raise InputError("the command comes first: main.py fit --config FILE")
     if args[:1] == ["predict"]:

@@ -8,6 +8,7 @@ from benchmarks.accuracy import accuracy
 from benchmarks.explanations import explanations
 from benchmarks.faithfulness import faithfulness
 from benchmarks.overhead import overhead
+from benchmarks.reliability import reliability
 from benchmarks.space import space
 from benchmarks.speed import speed
 
@@ -16,4 +17,6 @@ if __name__ == "__main__":
     arguments = ["--quick=true" if argument == "--quick" else argument for argument in sys.argv[1:]]
     if not arguments or (arguments[0].startswith("--") and arguments[0] != "--help"):
         arguments.insert(0, "speed")
-    auto_cli([speed, accuracy, explanations, faithfulness, overhead, space], args=arguments, as_positional=False)
+    auto_cli(
+        [speed, accuracy, explanations, faithfulness, overhead, reliability, space], args=arguments, as_positional=False
+    )

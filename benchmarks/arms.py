@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cifar_lit.imports import VARIABLE
+
 ROOT = Path(__file__).parents[1]
 Measured = dict[str, Any]
 
@@ -55,13 +57,17 @@ class FitArm(Arm):
             return json.loads(file.read_text())
 
 
-def run_python(arguments: Sequence[str], variables: Mapping[str, str] | None = None) -> str:
-    """What ``python`` with these arguments writes to its standard output; raises RuntimeError if it fails."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **(variables or {})}
+def run_python(arguments: Sequence[str], variables: Mapping[str, str] | None = None, *, errors: bool = False) -> str:
+    """What ``python`` with these arguments writes to its standard output, or to that for errors.
+
+    Raises:
+        RuntimeError: if it fails.
+    """
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), VARIABLE: "benchmarks", **(variables or {})}
     ended = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=environment, check=False)
     if ended.returncode != 0:
         raise RuntimeError(f"python {' '.join(arguments)} failed:\n{ended.stderr[-2000:]}")
-    return ended.stdout
+    return ended.stderr if errors else ended.stdout
 
 
 def alternate(arms: Mapping[str, Arm], rounds: int) -> dict[str, list[Measured]]:

@@ -7,7 +7,7 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
 from callbacks.evaluation import Evaluation, EvaluationCallback
-from callbacks.tensorboard import summary_writer
+from callbacks.tensorboard import harmless, writer_at_start
 
 _TAG = "class_accuracy"
 
@@ -28,9 +28,10 @@ class ClassAccuracy(EvaluationCallback):
         """Makes the metric for the model's classes."""
         self._metric = MulticlassAccuracy(len(pl_module.class_names), average=None, validate_args=False)
 
+    @harmless("ClassAccuracy")
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Lays out the chart of all classes."""
-        writer = summary_writer(trainer)
+        writer = writer_at_start(trainer)
         if writer is not None:
             writer.add_custom_scalars({"accuracy": {"of each class": ["Multiline", [f"{_TAG}/.*"]]}})
 

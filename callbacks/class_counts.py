@@ -4,15 +4,16 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.rendering.charts import class_count_chart
-from callbacks.tensorboard import markdown_table, summary_writer
+from callbacks.tensorboard import harmless, markdown_table, writer_at_start
 
 
 class ClassCounts(Callback):
     """Shows the images of each class in the training and validation split (the test split is left alone)."""
 
+    @harmless("ClassCounts")
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the chart and the table once."""
-        writer = summary_writer(trainer)
+        writer = writer_at_start(trainer)
         data = trainer.datamodule  # type: ignore[attr-defined]
         if writer is None or data is None:
             return

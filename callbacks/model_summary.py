@@ -3,7 +3,7 @@
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.model_summary import ModelSummary
 
-from callbacks.tensorboard import markdown_table, summary_writer
+from callbacks.tensorboard import harmless, markdown_table, writer_at_start
 
 
 class ModelSummaryText(Callback):
@@ -16,9 +16,10 @@ class ModelSummaryText(Callback):
     def __init__(self, max_depth: int = 4) -> None:
         self.max_depth = max_depth
 
+    @harmless("ModelSummaryText")
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the table once, at the first step."""
-        writer = summary_writer(trainer)
+        writer = writer_at_start(trainer)
         if writer is not None:
             writer.add_text("model", summary_table(pl_module, self.max_depth), trainer.global_step)
 

@@ -8,7 +8,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from callbacks.rendering.grid import image_grid
-from callbacks.tensorboard import summary_writer
+from callbacks.tensorboard import harmless, summary_writer
 
 
 class TrainingSamples(Callback):
@@ -24,19 +24,27 @@ class TrainingSamples(Callback):
         self.count = count
         self._shown = False
 
+    def state_dict(self) -> dict[str, Any]:
+        """Whether they were shown."""
+        return {"shown": self._shown}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes that over."""
+        self._shown = state_dict["shown"]
+
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Draws the batch that is about to be trained on, once."""
         if self._shown or self.count == 0:
             return
         self._shown = True
-        writer = summary_writer(trainer)
-        if writer is None:
-            return
-        pixels = batch.pixels[: self.count].round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-        captions = [label_text(label, pl_module.class_names) for label in batch.labels[: self.count].cpu()]
-        writer.add_image(
-            "your run/training samples", image_grid(pixels, captions), trainer.global_step, dataformats="HWC"
-        )
+        with harmless("TrainingSamples"):
+            writer = summary_writer(trainer)
+            if writer is None:
+                return
+            pixels = batch.pixels[: self.count].round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+            captions = [label_text(label, pl_module.class_names) for label in batch.labels[: self.count].cpu()]
+            step = trainer.global_step + 1  # the first, and not before it: a run that goes on writes it anew
+            writer.add_image("your run/training samples", image_grid(pixels, captions), step, dataformats="HWC")
 
 
 def label_text(label: Tensor, class_names: list[str]) -> str:

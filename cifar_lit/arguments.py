@@ -1,5 +1,6 @@
 """The parser of the command line, whose errors are one clear line."""
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -55,6 +56,18 @@ def option_values(args: Sequence[str], *names: str) -> list[str]:
     return values
 
 
+def flag(args: Sequence[str], name: str) -> list[str]:
+    """The arguments, with ``true`` after an option that stands without a value.
+
+    >>> flag(["fit", "--resume", "--config", "a.yaml"], "--resume")
+    ['fit', '--resume', 'true', '--config', 'a.yaml']
+    """
+    full = []
+    for argument, following in zip(args, [*args[1:], "--"], strict=False):
+        full += [argument, "true"] if argument == name and following.startswith("-") else [argument]
+    return full
+
+
 def check_yaml(file: Path) -> None:
     """Raises InputError, naming the file and the line, if it is not a YAML mapping."""
     try:
@@ -66,3 +79,26 @@ def check_yaml(file: Path) -> None:
         raise InputError(f"{file} is not valid YAML: {reason}") from error
     if not isinstance(content, dict):
         raise InputError(f"{file} must hold settings (`name: value` lines), got {type(content).__name__}")
+    for name in _GROUPS:
+        if not isinstance(content.get(name, {}), dict):  # which the parser would pass over
+            raise InputError(f"{file}: {name} must hold settings (`name: value` lines), got {content[name]}")
+    _check_classes(file, content, "")
+
+
+def _check_classes(file: Path, content: Any, place: str) -> None:
+    """Raises InputError if something else stands beside a ``class_path`` than its arguments."""
+    if isinstance(content, dict):
+        for name in content if "class_path" in content else ():
+            if name not in _OF_CLASSES:
+                near = difflib.get_close_matches(str(name), _OF_CLASSES, n=1)
+                meant = f"did you mean {near[0]!r}?" if near else "its arguments belong under init_args"
+                raise InputError(f"{file}: {place}: there is no {name!r} beside class_path; {meant}")
+        for name, part in content.items():
+            _check_classes(file, part, f"{place}.{name}" if place else str(name))
+    elif isinstance(content, list):
+        for part in content:
+            _check_classes(file, part, place)
+
+
+_GROUPS = ("trainer", "model", "best_checkpoint", "last_checkpoint")
+_OF_CLASSES = ("class_path", "init_args", "dict_kwargs")

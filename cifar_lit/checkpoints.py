@@ -3,6 +3,7 @@
 import glob
 import os
 import pickle
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +12,12 @@ from typing import Any
 import torch
 from jsonargparse import Namespace
 
-from cifar_lit.bundle import Recipe, TrainedClassifier
+from cifar_lit.bundle import Recipe, TrainedClassifier, class_paths
 from cifar_lit.errors import InputError
+from cifar_lit.imports import check_allowed
+from cifar_lit.whole_file import damage
 
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 _PRETRAINED = {"weights", "weights_backbone", "pretrained", "pretrained_backbone"}
 # What the data decide, so not a choice that could differ
 _LINKED = {"num_classes", "class_names", "image_size", "mean", "std"}
@@ -45,23 +49,73 @@ def find_checkpoint(wanted: str, runs: str) -> CheckpointRun:
     """The checkpoint that the user means.
 
     Args:
-        wanted: A file, or ``last`` or ``best``: the newest such file of the runs.
+        wanted: A file; or ``last`` or ``best``, the newest such file of the runs; where the last one is damaged, the
+            newest of its run that is whole.
         runs: The folders of the runs to choose from, for example ``runs/quickstart/*``.
 
     Raises:
-        InputError: if there is none.
+        InputError: if there is none, or it is damaged.
     """
-    if wanted in ("last", "best"):
-        found = sorted(map(Path, glob.glob(f"{runs}/checkpoints/{wanted}.ckpt")), key=os.path.getmtime)
-        if not found:
-            raise InputError(
-                f"--ckpt_path {wanted}: no {wanted}.ckpt in {runs}/checkpoints; name the file (`fit` without the option"
-                " trains from scratch)"
-            )
-        return CheckpointRun(found[-1])
-    if not Path(wanted).is_file():
-        raise InputError(f"--ckpt_path: there is no file {wanted}")
-    return CheckpointRun(Path(wanted))
+    if wanted not in ("last", "best"):
+        if not Path(wanted).is_file():
+            raise InputError(f"--ckpt_path: there is no file {wanted}")
+        return CheckpointRun(Path(wanted))
+    found = sorted(map(Path, glob.glob(f"{runs}/checkpoints/{wanted}.ckpt")), key=os.path.getmtime)
+    if not found:
+        raise InputError(
+            f"--ckpt_path {wanted}: no {wanted}.ckpt in {runs}/checkpoints; name the file (`fit` without the option"
+            " trains from scratch)"
+        )
+    file = found[-1]
+    wrong = damage(file)
+    if wrong is None:
+        return CheckpointRun(file)
+    whole = _newest_whole(file.parent)
+    if whole is None or wanted == "best":
+        other = "no other checkpoint of its run is whole" if whole is None else f"--ckpt_path {whole} is whole"
+        raise InputError(f"{file} {wrong}; {other}")
+    _tell(f"{file} {wrong}; {whole} is taken instead")
+    return CheckpointRun(whole)
+
+
+def _tell(warning: str) -> None:
+    """Prints a warning, in the first of several processes."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+def newest_run(runs: str) -> CheckpointRun | None:
+    """The newest whole checkpoint of the newest run; None if there is no run, or nothing was trained in it yet.
+
+    Args:
+        runs: The folders of the runs to choose from.
+
+    Raises:
+        InputError: if that run has checkpoints, of which none is whole.
+    """
+    begun = sorted(map(Path, glob.glob(f"{runs}/config.yaml")), key=os.path.getmtime)
+    if not begun:
+        return None
+    folder = begun[-1].parent / "checkpoints"
+    files = list(folder.glob("*.ckpt"))
+    if not files:
+        return None
+    last, whole = folder / LAST, _newest_whole(folder)
+    if whole is None:
+        raise InputError(f"no checkpoint in {folder} is whole; name another run's with --ckpt_path, or begin without")
+    if whole != last:
+        _tell(f"{last} {damage(last) if last in files else 'is missing'}; {whole} is taken instead")
+    return CheckpointRun(whole)
+
+
+def _newest_whole(folder: Path) -> Path | None:
+    """The checkpoint to go on from: the last one, the one before, or else the newest that holds all that training
+    needs."""
+    others = sorted(folder.glob("*.ckpt"), key=os.path.getmtime, reverse=True)
+    for file in dict.fromkeys([folder / LAST, folder / PREVIOUS, *others]):
+        if file.is_file() and damage(file) is None and "optimizer_states" in read_checkpoint(file):
+            return file
+    return None
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:
@@ -71,6 +125,8 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
         InputError: if the file is not a whole checkpoint, or would run code when read.
     """
     try:
+        if wrong := damage(file):
+            raise InputError(f"{file} {wrong}, or is not a checkpoint of this program; take another one")
         checkpoint = torch.load(file, weights_only=True, map_location="cpu", mmap=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0]
@@ -100,6 +156,8 @@ def read_classifier(file: Path) -> TrainedClassifier:
     found["translate_tta"] = settings.get("translate_tta", 0)  # which older checkpoints do not know
     found |= {"net": without_downloads(found["net"]), "image_size": tuple(found["image_size"])}
     try:
+        for path in class_paths(found["net"]):
+            check_allowed(path)
         recipe = Recipe(**found, temperature=checkpoint.get("temperature", 1.0))
         return TrainedClassifier.of(recipe, checkpoint["state_dict"])
     except InputError as error:

@@ -13,7 +13,7 @@ from cifar_lit.data.batches import Batch
 from cifar_lit.data.datamodule import ImageDataModule
 from cifar_lit.errors import InputError
 from cifar_lit.lean_steps import LeanModule
-from cifar_lit.metrics import LossAndAccuracy, RecentBatches
+from cifar_lit.metrics import LossAndAccuracy, RecentBatches, of_each_process
 from cifar_lit.models import PixelNormalization
 from cifar_lit.models.evaluated import judged_logits
 from cifar_lit.models.head import check_fit
@@ -22,6 +22,7 @@ from cifar_lit.optimization.configured import check_long_enough, configured_opti
 from cifar_lit.randomness import reseed, run_seed
 
 _MOST_BATCHES = 1000  # that are kept uncounted, where nothing is logged
+_TRAINING = ("train", "recent")  # counters that go on from step to step
 _WHITENING_IMAGES = 5000  # as in airbench: 4.8 million patches, whose covariance a few numbers describe
 
 
@@ -89,6 +90,7 @@ class Classifier(LeanModule):
         self._tallies = {name: LossAndAccuracy() for name in ("train", "recent", "evaluated")}
         self._batches = RecentBatches()  # of training, not yet in the counters
         self._loaded_step = self._loaded_epoch = 0
+        self._loaded_counts: list[dict[str, Any]] | None = None  # of each process, of the epoch so far
         self.temperature = 1.0  # that logits are divided by for a calibrated confidence; kept in the checkpoint
         self.judges_loss = True  # whether a loss that is not finite ends training
         self._broken_at: int | None = None
@@ -108,6 +110,7 @@ class Classifier(LeanModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Remembers how long the checkpoint was trained; Lightning does not when it only validates or tests."""
         self._loaded_step, self._loaded_epoch = checkpoint["global_step"], checkpoint["epoch"] + 1
+        self._loaded_counts = checkpoint.get("counts") if self.trainer.state.fn == "fit" else None
         self.temperature = checkpoint.get("temperature", 1.0)
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -132,6 +135,7 @@ class Classifier(LeanModule):
     def on_fit_start(self) -> None:
         """Fits the filters that are computed from the data, unless a checkpoint has them; forgets an earlier search."""
         self._batches, self._broken_at = RecentBatches(), None
+        self._reset_tallies(*_TRAINING)
         if whitening_layers(self.net) and self.trainer.ckpt_path is None:
             if self.trainer.datamodule is None:
                 raise InputError(
@@ -145,14 +149,27 @@ class Classifier(LeanModule):
         logits = self(batch.pixels)
         loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
         self._batches.add(self.global_step, loss, logits, batch.labels)
-        if (self.global_step + 1) % (self.trainer.log_every_n_steps or sys.maxsize) == 0:
+        if self._steps_now(batch_idx) and (self.global_step + 1) % (self.trainer.log_every_n_steps or sys.maxsize) == 0:
+            self._count_batches()
             self._check_unbroken()
             recent_loss, _ = self._tallies["recent"].compute()
-            self.log("train/loss_step", recent_loss, prog_bar=True)
+            self._log_training({"train/loss_step": recent_loss}, self.global_step + 1, prog_bar=True)
             self._tallies["recent"].reset()
         elif len(self._batches) == _MOST_BATCHES:
             self._count_batches()
         return loss
+
+    def _steps_now(self, batch_idx: int) -> bool:
+        """Whether the optimizer steps after this batch, and does not wait for the gradients of more."""
+        done = batch_idx + 1
+        return done % self.trainer.accumulate_grad_batches == 0 or done == self.trainer.num_training_batches
+
+    def _log_training(self, metrics: dict[str, Tensor], step: int, prog_bar: bool = False) -> None:
+        """Logs at once: Lightning would after the step's or the epoch's checkpoint, and a run that goes on from that
+        would lack it."""
+        self.log_dict(metrics, prog_bar=prog_bar, logger=False)
+        for logger in self.trainer.loggers:
+            logger.log_metrics({name: float(value) for name, value in metrics.items()}, step)
 
     def _count_batches(self) -> None:
         """Moves the batches that were trained on into the counters."""
@@ -164,8 +181,14 @@ class Classifier(LeanModule):
             self._tallies["recent"].update(*counts)
 
     def on_train_start(self) -> None:
-        """Starts counting on the network's device, after checking that a resumed schedule is long enough."""
-        self._reset_tallies("train", "recent")
+        """Goes on counting where a checkpoint stopped; checks that a resumed schedule is long enough."""
+        counts = self._loaded_counts
+        if counts is not None and len(counts) == self.trainer.world_size:
+            own = counts[self.global_rank]
+            self._batches.load_state_dict(own["batches"], self.device)
+            for name in _TRAINING:
+                self._tallies[name].load(own[name])
+        self._loaded_counts = None
         check_long_enough(self.trainer)
 
     def on_validation_epoch_start(self) -> None:
@@ -186,8 +209,11 @@ class Classifier(LeanModule):
 
     def on_train_epoch_end(self) -> None:
         """Logs the epoch's training loss and accuracy, of the network as it was at each step."""
+        self._count_batches()
         self._check_unbroken()
-        self._log_epoch("train", "train")
+        loss, accuracy = self._tallies["train"].compute()
+        self._log_training({"train/loss": loss, "train/accuracy": accuracy}, self.trained_step)
+        self._tallies["train"].reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Logits, labels and data-set indices of a batch, for the callbacks that watch."""
@@ -219,23 +245,35 @@ class Classifier(LeanModule):
 
     def _log_epoch(self, split: str, name: str) -> None:
         loss, accuracy = self._tallies[name].compute()
-        self.log_dict({f"{split}/loss": loss, f"{split}/accuracy": accuracy}, prog_bar=split != "train")
+        self.log_dict({f"{split}/loss": loss, f"{split}/accuracy": accuracy}, prog_bar=True)
         self.log("step", float(self.trained_step))  # Lightning's x-axis, which would be 0 in validate and test
         self._tallies[name].reset()
 
     def _check_unbroken(self) -> None:
-        self._count_batches()
+        if self._broken_at is None:
+            self._broken_at = self._batches.first_broken()
         if self.judges_loss and self._broken_at is not None:
             raise InputError(
-                f"the loss became NaN or infinite at step {self._broken_at}; training stops, and the checkpoints"
-                " saved before that are whole. Try a lower learning rate (lr_find suggests one),"
+                f"the loss or the weights became NaN or infinite at step {self._broken_at}; training stops, and the"
+                " checkpoints saved before that are whole. Try a lower learning rate (lr_find suggests one),"
                 " trainer.gradient_clip_val: 1.0, or trainer.precision: 32-true"
             )
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keeps a broken network from replacing a good one on disk."""
-        self._check_unbroken()
+        """Adds what is counted so far; keeps a broken network from replacing a good one on disk."""
+        if self._broken_at is None:
+            self._broken_at = self._batches.first_broken()
+        if self._broken_at is None and not all(bool(weight.isfinite().all()) for weight in self.parameters()):
+            self._broken_at = self.global_step - 1  # the step that they were last changed in
         checkpoint["temperature"] = self.temperature
+        # Uncounted, since float sums in other groups would round otherwise
+        own: dict[str, Any] = {name: self._tallies[name].sums() for name in _TRAINING}
+        own |= {"batches": self._batches.state_dict(), "broken_at": self._broken_at}
+        everyone = of_each_process(own) if self.trainer.state.fn == "fit" else [own]
+        self._broken_at = next((one["broken_at"] for one in everyone if one["broken_at"] is not None), None)
+        self._check_unbroken()  # in all processes alike: none may wait for the others here
+        if self.trainer.state.fn == "fit":
+            checkpoint["counts"] = everyone
 
     def configure_optimizers(self) -> Any:
         """The optimizer and, if there is one, its schedule, told the run's number of steps where it takes that."""

@@ -13,21 +13,26 @@ from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
-from cifar_lit.arguments import Parser, check_yaml, option_values
+from cifar_lit.arguments import Parser, check_yaml, flag, option_values
 from cifar_lit.checkpoints import (
     CheckpointRun,
     check_same_model,
     find_checkpoint,
+    newest_run,
     read_checkpoint,
     read_hyperparameters,
 )
 from cifar_lit.classifier import Classifier
 from cifar_lit.data.datamodule import ImageDataModule
 from cifar_lit.errors import InputError
+from cifar_lit.memory import too_little_memory_told
 from cifar_lit.precision import fastest_precision
 from cifar_lit.result import metrics_of, print_metrics, print_next_steps
+from cifar_lit.resuming.best_checkpoint import BestCheckpoint
+from cifar_lit.resuming.last_checkpoint import LastCheckpoint
 from cifar_lit.schema import config_schema
 from cifar_lit.trainer import Trainer
+from cifar_lit.whole_file import write_whole
 
 DESCRIPTION = """Trains an image classifier from one YAML file and shows its training in TensorBoard.
 Further commands: `predict IMAGES --ckpt_path FILE` classifies images; `demo --ckpt_path FILE` opens a page that shows
@@ -44,11 +49,22 @@ class SaveRunConfig(SaveConfigCallback):
         if stage != "fit":
             return
         self.config = self.config.clone()
-        for own_option in ("ckpt_path", "lr_find", "min_lr", "max_lr", "num_training"):
+        for own_option in ("ckpt_path", "resume", "lr_find", "min_lr", "max_lr", "num_training"):
             self.config.pop(own_option, None)
         self.config.model.lr = pl_module.lr
-        self.already_saved = False
-        super().setup(trainer, pl_module, stage)
+        settings = self.config.get("trainer.logger.init_args") or {}
+        if "purge_step" in settings:
+            settings["purge_step"] = None  # for this start of the run, not for what reads its configuration later
+        folder = trainer.log_dir  # the same in all processes
+        if trainer.is_global_zero and folder is not None:  # at once: a run that is killed here can still be read
+            text = self.parser.dump(self.config, skip_none=False)
+            try:
+                write_whole(Path(folder, self.config_filename), text.encode())
+            except OSError as error:
+                raise InputError(
+                    f"{folder} cannot be written ({error.strerror or error}); choose another:"
+                    " --trainer.logger.save_dir DIR"
+                ) from error
 
 
 class CommandLine(LightningCLI):
@@ -62,6 +78,7 @@ class CommandLine(LightningCLI):
     def __init__(self, defaults: Path, args: Sequence[str]) -> None:
         self._started = time.monotonic()
         self._run: CheckpointRun | None = None
+        self._resumed_step = 0
         options: dict[str, Any] = {"allow_abbrev": False, "description": DESCRIPTION}
         for name in self.subcommands():
             options[name] = {"default_config_files": [str(defaults)], "allow_abbrev": False}
@@ -89,34 +106,50 @@ class CommandLine(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Adds the settings of the best and the last checkpoint, and tells the model what the data know."""
-        parser.add_lightning_class_args(ModelCheckpoint, "best_checkpoint")
-        parser.add_lightning_class_args(ModelCheckpoint, "last_checkpoint")
+        parser.add_lightning_class_args(BestCheckpoint, "best_checkpoint")
+        parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
         for name in ("num_classes", "class_names", "image_size", "mean", "std"):
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
         parser.link_arguments("data.num_classes", "model.net.init_args.num_classes", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parses the arguments; finds the checkpoint that they name and refuses it if it is of another network."""
-        args = self._with_run_config(args)
+        args = self._with_run_config(flag(args, "--resume"))
         for file in option_values(args, "-c", "--config"):
             check_yaml(Path(file))
         self.config = parser.parse_args(args)
         config = self.config[self.config.subcommand]
         self._name_run(config)
-        if config.get("ckpt_path") is None:
+        if config.get("resume"):
+            self._run = self._newest_run(config)
+        elif config.get("ckpt_path") is not None:
+            self._run = self._run or find_checkpoint(config.ckpt_path, self._runs_of(config))
+        if self._run is None:
             return
-        self._run = find_checkpoint(config.ckpt_path, self._runs_of(config))
         config.ckpt_path = str(self._run.file)
+        self._resumed_step = read_checkpoint(self._run.file)["global_step"]
+        if config.model.lr is None:  # perhaps it was found by a search
+            config.model.lr = read_hyperparameters(self._run.file).get("lr")
         for note in check_same_model(self._run.file, config.model.as_dict()):
             print(f"warning: {note}", file=sys.stderr)
 
-    @staticmethod
-    def _with_run_config(args: list[str]) -> list[str]:
+    def _newest_run(self, config: Namespace) -> CheckpointRun | None:
+        if config.get("ckpt_path") is not None:
+            raise InputError("--resume finds the checkpoint by itself: leave out --ckpt_path")
+        if not config.trainer.get("logger"):
+            raise InputError("--resume finds the run by the folder of its logger: leave out trainer.logger false")
+        runs = self._runs_of(config)
+        found = newest_run(runs)
+        print(f"Going on with {found.file}" if found else f"No run to go on with in {runs}: a new one begins")
+        return found
+
+    def _with_run_config(self, args: list[str]) -> list[str]:
         """The arguments, with the configuration of the checkpoint's own run where none is given."""
         checkpoints = option_values(args, "--ckpt_path")
         if not checkpoints or option_values(args, "-c", "--config"):
             return args
-        config = find_checkpoint(checkpoints[-1], "runs/*/*").config
+        self._run = find_checkpoint(checkpoints[-1], "runs/*/*")
+        config = self._run.config
         if not config.is_file():
             raise InputError(f"there is no {config}; say what the checkpoint was trained with: --config FILE")
         print(f"Configuration of that run: {config}")
@@ -147,6 +180,8 @@ class CommandLine(LightningCLI):
             folder = self._run.folder
             runs = folder.parent
             settings.save_dir, settings.name, settings.version = str(runs.parent), runs.name, folder.name
+            if "purge_step" in settings:
+                settings.purge_step = self._resumed_step + 1 if self.subcommand == "fit" else None
 
     def after_instantiate_classes(self) -> None:
         """Fits the checkpoint to the data."""
@@ -203,14 +238,17 @@ class CommandLine(LightningCLI):
         epochs = f"{trainer.current_epoch} epoch{'s' * (trainer.current_epoch != 1)}"
         title = f"{epochs}, {trainer.global_step} steps, {seconds:.0f} s{self._ended_early()}"
         print_metrics(title, {heading: metrics for heading, metrics in columns.items() if metrics})
-        kept = [one.best_model_path for one in trainer.checkpoint_callbacks if isinstance(one, ModelCheckpoint)]
-        saved = [file for file in kept if file]
+        kept = [
+            one.file if isinstance(one, LastCheckpoint) else getattr(one, "best_model_path", None)
+            for one in trainer.checkpoint_callbacks
+        ]
+        saved = [str(file) for file in kept if file]
         if saved and self._run_folder is not None:  # the best first; the last, where none was validated
             print_next_steps(saved[0], self._run_folder)
 
     def _ended_early(self) -> str:
         trainer = self.trainer
-        if self._run is not None and trainer.global_step == read_checkpoint(self._run.file)["global_step"]:
+        if self._run is not None and trainer.global_step == self._resumed_step:
             return " (nothing was left to train; a higher trainer.max_epochs would go on)"
         if any(isinstance(callback, EarlyStopping) and callback.stopped_epoch for callback in trainer.callbacks):
             return f" (stopped early, of {trainer.max_epochs} epochs)"
@@ -218,12 +256,14 @@ class CommandLine(LightningCLI):
 
     def validate(self, **kwargs: Any) -> None:
         """Judges a checkpoint by the validation images."""
-        self.trainer.validate(verbose=False, **kwargs)
+        with too_little_memory_told(self.datamodule, self.trainer.strategy.root_device):
+            self.trainer.validate(verbose=False, **kwargs)
         self._tell("val")
 
     def test(self, **kwargs: Any) -> None:
         """Judges a checkpoint by the test images."""
-        self.trainer.test(verbose=False, **kwargs)
+        with too_little_memory_told(self.datamodule, self.trainer.strategy.root_device):
+            self.trainer.test(verbose=False, **kwargs)
         self._tell("test")
 
     def _tell(self, split: str) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from cifar_lit.errors import InputError
 
@@ -48,21 +48,46 @@ def read_image(
     Raises:
         InputError: if the file is not an image of these formats, is truncated, or is too large.
     """
+    upright = decoded(path, size, formats, most_pixels)
+    return np.asarray(upright if size is None else fitted(upright, size, fit))
+
+
+def decoded(
+    path: Path,
+    size: tuple[int, int] | None = None,
+    formats: tuple[str, ...] | None = None,
+    most_pixels: int | None = None,
+) -> Image.Image:
+    """The image in a file as a person sees it, RGB, in its own size; see ``read_image``.
+
+    Args:
+        path: The file.
+        size: Height and width that it will be scaled to: a large JPEG is decoded at a fraction of its own, then.
+        formats: The formats to try, by PIL's names; by default all that PIL knows.
+        most_pixels: The largest number of pixels to decode; by default PIL's own limit.
+
+    Raises:
+        InputError: if the file is not an image of these formats, is truncated, or is too large.
+    """
     try:
         with Image.open(path, formats=formats) as image:
             if most_pixels is not None and image.width * image.height > most_pixels:
                 raise ValueError(f"{image.width} x {image.height} pixels are more than {most_pixels / 1e6:.0f} million")
-            if size is not None:  # decodes a large JPEG at a fraction of its size; does nothing to other formats
+            if size is not None:  # does nothing to other formats
                 image.draft("RGB", (2 * size[1], 2 * size[0]))
-            upright = ImageOps.exif_transpose(to_rgb(image))
-        if size is not None and upright.size != (size[1], size[0]):
-            upright = _FITS[fit](upright, (size[1], size[0]))
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
+            return ImageOps.exif_transpose(to_rgb(image))
+    except MemoryError:
+        raise
+    except Exception as error:  # PIL's decoders raise whatever they stumble over
         reason = str(error).replace(repr(str(path)), "it").replace(f"'{path}'", "it")
         raise InputError(
             f"{path} cannot be read as an image ({reason}): replace or remove it, or set skip_unreadable"
         ) from error
-    return np.asarray(upright)
+
+
+def fitted(image: Image.Image, size: tuple[int, int], fit: Fit) -> Image.Image:
+    """The image in another size, height and width; see ``read_image``."""
+    return image if image.size == (size[1], size[0]) else _FITS[fit](image, (size[1], size[0]))
 
 
 def _cropped(image: Image.Image, size: tuple[int, int]) -> Image.Image:
@@ -74,8 +99,9 @@ def _padded(image: Image.Image, size: tuple[int, int]) -> Image.Image:
 
 
 def _inside(image: Image.Image, size: tuple[int, int]) -> Image.Image:
-    image.thumbnail(size, Image.Resampling.BILINEAR)
-    return image
+    smaller = image.copy()
+    smaller.thumbnail(size, Image.Resampling.BILINEAR)
+    return smaller
 
 
 _FITS: dict[Fit, Callable[[Image.Image, tuple[int, int]], Image.Image]] = {
@@ -91,8 +117,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16-bit grey, which convert() would clip at 255
         image = Image.fromarray((np.asarray(image, dtype=np.uint32) >> 8).astype(np.uint8))
     elif image.has_transparency_data:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    converted = image.convert("RGB")
+        image = image if image.mode == "RGBA" else image.convert("RGBA")
+        white = Image.new("RGB", image.size, "white")
+        white.paste(image, mask=image.getchannel("A"))
+        image = white
+    converted = image if image.mode == "RGB" else image.convert("RGB")
     converted.getexif().update(exif)
     return converted

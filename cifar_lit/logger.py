@@ -2,13 +2,15 @@
 
 from argparse import Namespace
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lightning.fabric.utilities.logger import _convert_params, _flatten_dict, _sanitize_params
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -26,33 +28,57 @@ class RunLogger(TensorBoardLogger):
         save_dir: Folder of all runs.
         name: Folder of the runs of one configuration; by default, the name of its file.
         version: Folder of this run; by default ``version_0``, ``version_1``, and so on.
+        purge_step: The first step that is written anew, where a run goes on: TensorBoard forgets what the files hold of
+            it and of later ones.
     """
 
-    def __init__(self, save_dir: str = "runs", name: str | None = None, version: int | str | None = None) -> None:
-        super().__init__(save_dir, name or "run", version, default_hp_metric=False)
+    def __init__(
+        self,
+        save_dir: str = "runs",
+        name: str | None = None,
+        version: int | str | None = None,
+        purge_step: int | None = None,
+    ) -> None:
+        super().__init__(save_dir, name or "run", version, default_hp_metric=False, purge_step=purge_step)
         self._writers: dict[str, SummaryWriter] = {}
+        self.purge_step = purge_step
+        self._told = False
+
+    @contextmanager
+    def _surviving(self) -> Iterator[None]:
+        """What cannot be written, as to a full disk, is lost and told once; later events go to a new file."""
+        try:
+            yield
+        except OSError as error:
+            if not self._told:
+                rank_zero_warn(f"{self.log_dir}: curves and pictures cannot be written ({error.strerror or error})")
+            self._told = True
+            self._experiment, self._writers = None, {}  # a writer that failed once writes nothing more
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:  # type: ignore[override]
         """Writes each metric to the sub-run that its name begins with, else to the run itself."""
         by_split: dict[str, dict[str, float]] = defaultdict(dict)
+        if step is not None and all(name.startswith("lr-") for name in metrics):
+            step += 1  # LearningRateMonitor counts the steps before this one; every other curve here counts it too
         for name, value in metrics.items():
             split, slash, rest = name.partition("/")
             if slash and split in SPLITS:
                 by_split[split][rest] = value
             else:
                 by_split[""][name] = value
-        for split, values in by_split.items():
-            writer = self.split_experiment(split) if split else self.experiment
-            for name, value in values.items():
-                writer.add_scalar(name, value, None if step is None else int(step))
+        with self._surviving():
+            for split, values in by_split.items():
+                writer = self.split_experiment(split) if split else self.experiment
+                for name, value in values.items():
+                    writer.add_scalar(name, value, None if step is None else int(step))
 
     def split_experiment(self, split: str) -> "SummaryWriter":
         """The writer of a sub-run (``train``, ``val`` or ``test``), on rank 0."""
         if split not in self._writers:
             from torch.utils.tensorboard import SummaryWriter
 
-            self._writers[split] = SummaryWriter(str(Path(self.log_dir) / split))
+            self._writers[split] = SummaryWriter(str(Path(self.log_dir) / split), purge_step=self.purge_step)
         return self._writers[split]
 
     @rank_zero_only
@@ -60,7 +86,10 @@ class RunLogger(TensorBoardLogger):
         self, params: dict[str, Any] | Namespace, metrics: dict[str, Any] | None = None, step: int | None = None
     ) -> None:
         """Writes the hyperparameters for TensorBoard's tab; the metric beside them is the newest of the validation."""
-        super().log_hyperparams(params)
+        if self.purge_step is not None:
+            return  # they are there
+        with self._surviving():
+            super().log_hyperparams(params)
         from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
         from torch.utils.tensorboard.summary import hparams
 
@@ -71,16 +100,31 @@ class RunLogger(TensorBoardLogger):
         for metric in content.experiment.metric_infos:
             metric.name.group = "val"  # the sub-run that the metric is in, which torch's function cannot say
         plugin_data.content = content.SerializeToString()
-        for part in (experiment, session_start):
-            self.experiment.file_writer.add_summary(part)
+        with self._surviving():
+            for part in (experiment, session_start):
+                self.experiment.file_writer.add_summary(part)
+
+    @rank_zero_only
+    def flush(self) -> None:
+        """Hands what is still in memory to the system, so that it outlives this process."""
+        with self._surviving():
+            for writer in (self.experiment, *self._writers.values()):
+                writer.flush()
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Writes out what is still in memory."""
+        with self._surviving():
+            super().save()
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Writes out what is still in memory."""
-        super().finalize(status)
-        for writer in self._writers.values():
-            writer.flush()
-            writer.close()
+        with self._surviving():
+            super().finalize(status)
+            for writer in self._writers.values():
+                writer.flush()
+                writer.close()
 
 
 def readable_hyperparameters(flat: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from cifar_lit import models
 from cifar_lit.data.augment import Augmentation
 from cifar_lit.data.datamodule import ImageDataModule
+from cifar_lit.imports import advice
 
 # The classes that a setting takes, by the end of its key
 _CLASSES: dict[str, type] = {
@@ -34,11 +35,12 @@ def one_line(message: str, options: Iterable[str]) -> str:
         options: The names of all settings, for the closest one to a misspelt one.
     """
     text = " ".join(message.split())
-    key = match.group(1) if (match := re.search(r'Parser key "([^"]+)"', text)) else ""
     for pattern, explain in _EXPLANATIONS:
         if match := re.search(pattern, text):
+            # Of a setting within a setting, each is named in turn
+            key = ".".join(dict.fromkeys(re.findall(r'Parser key "([^"]+)"', text[: match.start()])))
             return explain(key, match, text, list(options))
-    return text
+    return _brief(text, 300)
 
 
 def _unknown_argument(key: str, match: re.Match[str], text: str, options: list[str]) -> str:
@@ -74,9 +76,13 @@ def _wrong_type(key: str, match: re.Match[str], text: str, options: list[str]) -
         return f"{key}: {text[failed.start() :]}"
     expected = dict.fromkeys(re.findall(r"Expected an? (?:<class '(?:\w+\.)*(\w+)'>|\w+)", text))
     kinds = " or ".join("null" if kind == "NoneType" else kind for kind in expected if kind)
-    value = re.search(r"(?:Given value:|Got value:) (.*)$", text)
+    value = re.search(r"(?:Given value:|Got value:) (.*?)(?:[.]? Got value:|$)", text)
     got = f", got {_brief(value.group(1))}" if value else ""
     return f"{key}: expected {kinds or 'another value'}{got}"
+
+
+def _not_allowed(key: str, match: re.Match[str], text: str, options: list[str]) -> str:
+    return f"{key}: {match.group(1)} {advice(match.group(1))}"
 
 
 def _wrong_command(key: str, match: re.Match[str], text: str, options: list[str]) -> str:
@@ -92,6 +98,7 @@ _EXPLANATIONS = (
     (r"Subcommand '\w+' does not accept option '([^']+)'", _unknown_setting),
     (r"unrecognized arguments: (\S+)", _unknown_setting),
     (r"Option '([^']+)' is not accepted", _unknown_argument),
+    (r"Importing '([^']+)' is not allowed", _not_allowed),
     (r"following arguments are required: (\w+(?:\.\w+)*(?:, \w+(?:\.\w+)*)*)", _missing),
     (r"Expected a dot import path string: ([\w.]+)", _unknown_class),
     (r"Expected an? ", _wrong_type),
@@ -103,8 +110,8 @@ def _closest(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {matches[0]!r}?" if matches else ""
 
 
-def _brief(value: str) -> str:
-    return value if len(value) <= 80 else value[:77] + "..."
+def _brief(value: str, most: int = 80) -> str:
+    return value if len(value) <= most else value[: most - 3] + "..."
 
 
 def _arguments_of(text: str) -> Iterator[str]:

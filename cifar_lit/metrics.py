@@ -1,7 +1,10 @@
 """Sums that become the loss and the accuracy of an epoch."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from torchmetrics import Metric
 
 
@@ -38,6 +41,15 @@ class LossAndAccuracy(Metric):
     def compute(self) -> tuple[Tensor, Tensor]:
         """Mean loss and accuracy, scalars in float32 (NaN before any sample)."""
         return self.loss_sum / self.samples, self.correct / self.samples
+
+    def sums(self) -> dict[str, Tensor]:
+        """This process's sums, on the CPU."""
+        return {name: getattr(self, name).detach().cpu().clone() for name in self.metric_state}
+
+    def load(self, sums: Mapping[str, Tensor]) -> None:
+        """Goes on from these sums."""
+        for name, value in sums.items():
+            getattr(self, name).copy_(value)
 
 
 class RecentBatches:
@@ -79,9 +91,33 @@ class RecentBatches:
         self._losses, self._correct, self._samples, self._steps = [], [], [], []
         return losses, correct, samples
 
+    def state_dict(self) -> dict[str, Any]:
+        """The batches, on the CPU."""
+        return {
+            "steps": list(self._steps),
+            "samples": list(self._samples),
+            "losses": [loss.cpu() for loss in self._losses],
+            "correct": [correct.cpu() for correct in self._correct],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Goes on from these batches."""
+        self._steps, self._samples = list(state["steps"]), list(state["samples"])
+        self._losses = [loss.to(device) for loss in state["losses"]]
+        self._correct = [correct.to(device) for correct in state["correct"]]
+
     def first_broken(self) -> int | None:
         """The first step whose loss is not finite, of those not yet taken; waits for the device."""
         if not self._losses:
             return None
         broken = (~torch.stack(self._losses).isfinite()).nonzero()
         return self._steps[int(broken[0])] if len(broken) else None
+
+
+def of_each_process(value: Any) -> list[Any]:
+    """The values of all processes, by their numbers, in all of them."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return [value]
+    values: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return values

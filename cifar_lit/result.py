@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.table import Table
 
+from cifar_lit.imports import OPTION, own_modules
+
 
 def print_metrics(title: str, columns: Mapping[str, Mapping[str, float]]) -> None:
     """Prints a table of metrics.
@@ -43,7 +45,8 @@ def print_next_steps(checkpoint: str, run_folder: str) -> None:
     # `uv run` sets UV; without it in front, a newcomer's shell would find neither the packages nor tensorboard
     prefix = "uv run " if "UV" in os.environ else ""
     program = f"{prefix or 'python '}{sys.argv[0]}"
+    allowed = "".join(f" {OPTION} {name}" for name in own_modules())
     print(f"Checkpoint: {checkpoint}")
-    print(f"Test it:    {program} test --ckpt_path {checkpoint}")
-    print(f"Show it:    {program} demo --ckpt_path {checkpoint}")
+    print(f"Test it:    {program} test --ckpt_path {checkpoint}{allowed}")
+    print(f"Show it:    {program} demo --ckpt_path {checkpoint}{allowed}")
     print(f"See it:     {prefix}tensorboard --logdir {run_folder} --samples_per_plugin images=100")

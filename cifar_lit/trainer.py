@@ -4,15 +4,20 @@ from collections.abc import Iterable
 from typing import Any
 
 import lightning.pytorch as pl
+from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.callbacks import Callback, Checkpoint, LearningRateMonitor, ProgressBar
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.loops.loop import _Loop
 from lightning.pytorch.tuner import Tuner
 from lightning.pytorch.utilities import rank_zero_info
 
 from cifar_lit.classifier import Classifier
 from cifar_lit.errors import InputError
 from cifar_lit.lean_steps import drop_idle_hooks, spare_profiling
+from cifar_lit.logger import RunLogger
 from cifar_lit.lr_curve import tenth_of_minimum, unbiased, write_plot
+from cifar_lit.memory import too_little_memory_told
+from cifar_lit.resuming.checkpoint_io import WholeCheckpointIO
 
 
 class Trainer(pl.Trainer):
@@ -57,6 +62,9 @@ class Trainer(pl.Trainer):
                 check_val_every_n_epoch=check_val_every_n_epoch,
                 **kwargs,
             )
+            plugins = kwargs.get("plugins") or []
+            if not any(isinstance(one, CheckpointIO) for one in (plugins if isinstance(plugins, list) else [plugins])):
+                self.strategy.checkpoint_io = WholeCheckpointIO()
         except ValueError as error:  # settings that exclude each other, in Lightning's own words
             raise InputError(f"trainer: {error}") from error
         spare_profiling(self.profiler)
@@ -72,6 +80,7 @@ class Trainer(pl.Trainer):
         ckpt_path: str | None = None,
         weights_only: bool | None = None,
         lr_find: bool = False,
+        resume: bool = False,
     ) -> None:
         """Trains the network.
 
@@ -83,13 +92,65 @@ class Trainer(pl.Trainer):
             ckpt_path: Go on from this checkpoint: a file, or ``last`` for the newest of this configuration.
             weights_only: Read from the checkpoint nothing but tensors and plain values, so that it can run no code.
             lr_find: First find a learning rate, and train with it as the peak.
+            resume: Go on with the newest run of this configuration, if there is one: the command to give again and
+                again, whatever happens to it.
         """
-        if lr_find:
-            assert isinstance(model, Classifier)
-            if ckpt_path is not None:
-                raise InputError("--lr_find begins a run and --ckpt_path goes on with one: give one of the two")
-            self.lr_find(model, datamodule)
-        super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)
+        with too_little_memory_told(datamodule, self.strategy.root_device):
+            if lr_find and not (resume and ckpt_path is not None):
+                assert isinstance(model, Classifier)
+                if ckpt_path is not None:
+                    raise InputError("--lr_find begins a run and --ckpt_path goes on with one: give one of the two")
+                self.lr_find(model, datamodule)
+            super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)
+
+    def _run_stage(self) -> Any:
+        # With max_steps, Lightning takes a run that goes on from an epoch's end for one within the epoch
+        epochs = self.fit_loop.epoch_progress.current
+        if self.state.fn == "fit" and epochs.ready == epochs.processed:
+            _Loop.restarting.fset(self.fit_loop, False)
+        return super()._run_stage()
+
+    def save_checkpoint(self, filepath: Any, weights_only: bool | None = None, storage_options: Any = None) -> None:
+        """Saves a checkpoint; called in all processes.
+
+        Args:
+            filepath: Where to.
+            weights_only: Leave out what only training needs.
+            storage_options: Of the checkpoint plugin.
+
+        Raises:
+            InputError: in the first process, if it cannot be written; the others end.
+        """
+        if self.model is None:
+            raise AttributeError("there is nothing to save before fit, validate or test")
+        self.write_checkpoint(self._checkpoint_connector.dump_checkpoint(weights_only), filepath, storage_options)
+
+    def write_checkpoint(self, state: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
+        """Writes what a checkpoint holds, after all curves up to it: a run that goes on writes those that follow.
+
+        Args:
+            state: What it holds.
+            filepath: Where to.
+            storage_options: Of the checkpoint plugin.
+
+        Raises:
+            InputError: in the first process, if it cannot be written; the others end.
+        """
+        for logger in self.loggers:
+            if isinstance(logger, RunLogger):
+                logger.flush()
+        failure: InputError | None = None
+        try:
+            self.strategy.save_checkpoint(state, filepath, storage_options=storage_options)
+        except InputError as error:
+            failure = error
+        failed = failure is not None
+        if self.world_size > 1:
+            failed = self.strategy.reduce_boolean_decision(failed, all=False)
+        if failure is not None:
+            raise failure
+        if failed:
+            raise SystemExit(0)  # the first process tells
 
     def lr_find(
         self,
@@ -156,11 +217,14 @@ class _LastEpochJudged(Callback):
 
     _every: int | None = None  # as it was before the last epoch
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.on_train_epoch_start(trainer, pl_module)  # which is not called where a run goes on within an epoch
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         every = trainer.check_val_every_n_epoch
         steps = -(-trainer.num_training_batches // trainer.accumulate_grad_batches)
         if every is not None and every > 1 and trainer.global_step + steps >= trainer.estimated_stepping_batches:
-            self._every = every
+            self._every = self._every or every
             trainer.check_val_every_n_epoch = trainer.current_epoch + 1  # a divisor of the epoch's number
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

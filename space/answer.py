@@ -2,22 +2,18 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import numpy as np
 
 from callbacks.rendering.grid import enlarged
 from callbacks.rendering.heatmaps import Method
 from callbacks.rendering.overlay import overlay
-from cifar_lit.errors import InputError
-from cifar_lit.images import Fit, read_image
+from cifar_lit.images import Fit
 from space.controls import MOST_IMAGES
+from space.decoder import DECODER, FORMATS, MOST_PIXELS, TILE
 from space.network import Network
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
-_MOST_PIXELS = 16_000_000
-LIMITS = f"{', '.join(_FORMATS[:-1])} or {_FORMATS[-1]} file of at most {_MOST_PIXELS // 10**6} million pixels"
-_TILE = 224  # pixels that small images are enlarged to
+LIMITS = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]} file of at most {MOST_PIXELS // 10**6} million pixels"
 
 
 @dataclass(frozen=True)
@@ -48,14 +44,13 @@ def read_images(paths: Sequence[str], size: tuple[int, int], fit: Fit) -> Images
     """
     numbers, uploads, pixels, refused = [], [], [], []
     for number, path in enumerate(paths[:MOST_IMAGES], start=1):
-        try:
-            seen = read_image(Path(path), size, fit, _FORMATS, _MOST_PIXELS)
-            uploads.append(read_image(Path(path), (_TILE, _TILE), "inside", _FORMATS, _MOST_PIXELS))
-        except InputError:
-            refused.append(f"Image {number} cannot be read: it must be a whole {LIMITS}.")
+        read = DECODER.read(path, size, fit)
+        if read is None:
+            refused.append(f"Image {number} cannot be read: it must be a whole {LIMITS}, and no puzzle to open.")
             continue
         numbers.append(number)
-        pixels.append(seen)
+        pixels.append(read.seen)
+        uploads.append(read.upload)
     if len(paths) > MOST_IMAGES:
         refused.append(f"Of {len(paths)} images the first {MOST_IMAGES} are classified.")
     stacked = np.stack(pixels) if pixels else np.zeros((0, *size, 3), np.uint8)
@@ -141,4 +136,4 @@ def overlaid(pixels: np.ndarray, maps: np.ndarray, opacity: float) -> list[np.nd
 
 def for_page(pixels: np.ndarray) -> np.ndarray:
     """Images uint8 (N, H, W, 3), enlarged so that a person can see their pixels."""
-    return enlarged(pixels, _TILE)
+    return enlarged(pixels, TILE)

@@ -1,14 +1,18 @@
 """The page: tabs to classify images, to browse the mistakes, and to see how the network was trained and judged."""
 
 import gc
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from space.api import Api
 from space.controls import MOST_BYTES
+from space.decoder import DECODER
+from space.gate import Gate, Page
 from space.markdown import escaped
 from space.shown import Shown
 from space.style import CSS, theme
@@ -24,7 +28,7 @@ _SESSIONS = 400  # visitors whose answers are kept, of 2 MB at most for small im
 def build(shown: Shown) -> gr.Blocks:
     """The page."""
     title = shown.facts.title
-    with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(600, 3600)) as page:
+    with Page(title=title, analytics_enabled=False, delete_cache=(600, 3600)) as page:
         Api(shown)  # first, since other events would take its names
         gr.Markdown(_heading(shown), elem_id="heading")
         with gr.Tabs() as tabs:
@@ -50,6 +54,11 @@ def serve(folder: Path, trusted: Sequence[str] = (), **options: Any) -> None:
         **options: See gradio's ``Blocks.launch``.
     """
     front, _, about = (folder / "README.md").read_text(encoding="utf-8").removeprefix("---\n").partition("\n---\n")
+    # What would open what is closed here, and how much gradio remembers of requests, for a page that is closed here
+    os.environ.pop("GRADIO_ALLOWED_PATHS", None)
+    os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "100"
+    tools = os.environ.get("GRADIO_MCP_SERVER", "").lower() == "true"
+    DECODER.start()
     page = build(Shown.load(folder / "bundle", about or front, trusted))
     page.queue(max_size=_QUEUE, default_concurrency_limit=1, api_open=False)
     settings: dict[str, Any] = {
@@ -63,6 +72,9 @@ def serve(folder: Path, trusted: Sequence[str] = (), **options: Any) -> None:
         "allowed_paths": [],
         "strict_cors": True,
         "footer_links": ["api", "settings"],
+        "run_history": False,
+        "mcp_server": tools,
+        "app_kwargs": {"middleware": [Middleware(Gate, tools=tools)]},
     }
     gc.freeze()  # what is there now stays
     gc.enable()

@@ -53,6 +53,8 @@ SHIPPED = (
     "space/api.py",
     "space/app.py",
     "space/controls.py",
+    "space/decoder.py",
+    "space/gate.py",
     "space/markdown.py",
     "space/network.py",
     "space/pictures.py",
@@ -62,7 +64,7 @@ SHIPPED = (
     "space/tabs/*.py",
 )
 # What that code needs; torch and torchvision in whatever version the Space's hardware comes with
-PINNED = ("gradio", "matplotlib", "numpy", "pandas", "pillow", "safetensors")
+PINNED = ("gradio", "matplotlib", "numpy", "pandas", "pillow", "safetensors", "starlette")
 _APP = '''"""Opens the page of a trained image classifier."""
 
 import gc

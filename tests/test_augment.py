@@ -163,7 +163,7 @@ def test_a_network_that_cannot_take_the_smallest_images_is_refused_before_traini
 ) -> None:
     small = ["--data.augment", "[{class_path: ProgressiveResizing, init_args: {sizes: [8]}}]"]
     deep = ["--model.net", "{class_path: AirbenchNet, init_args: {widths: [8, 8, 8, 8]}}"]
-    data = ["--data", "benchmarks.random_images.RandomImages", "--data.count", 200]
+    data = ["--data", "benchmarks.random_images.RandomImages", "--data.count", 200, "--allow_import", "benchmarks"]
     outcome = program("fit", "--config", ROOT / "configs" / "quickstart.yaml", *data, *small, *deep)
     assert outcome.status == 2
     assert "the network AirbenchNet cannot take images of 8x8" in outcome.err

@@ -10,6 +10,7 @@ import yaml
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from cifar_lit.models import TinyNet
 from tests.conftest import QUIET, ROOT, TINY, Outcome, weights, write_class_folders
 
 QUICKSTART = ROOT / "configs" / "quickstart.yaml"
@@ -136,7 +137,7 @@ class Fixed(Own):
     [
         ["--model.net", "torchvision.models.resnet18"],
         ["--model.net", "timm.create_model", "--model.net.model_name", "test_resnet"],
-        ["--model.net", "own_network.Own", "--model.net.width", 3],
+        ["--model.net", "own_network.Own", "--model.net.width", 3, "--allow_import", "own_network"],
         ["--model.net", "WideResNet", "--model.net.depth", 10, "--model.net.width", 1],
     ],
     ids=lambda net: net[1],
@@ -149,7 +150,7 @@ def test_network_of_any_origin_trains_and_predicts(
     root = write_class_folders(Path("images"), ("a", "b", "c"), size=(32, 32), train=8)
     data = ["--data", "ClassFolders", "--data.root", root, "--data.batch_size", 8, "--data.val_fraction", 0.2]
     run = fit("net", *net, *data)
-    outcome = program("predict", root / "test", "--ckpt_path", run / "checkpoints" / "last.ckpt")
+    outcome = program("predict", root / "test", "--ckpt_path", run / "checkpoints" / "last.ckpt", *OWN)
     assert outcome.status == 0, outcome.err
     assert len(Path("predictions.csv").read_text().splitlines()) == 13
 
@@ -157,7 +158,7 @@ def test_network_of_any_origin_trains_and_predicts(
 def test_network_whose_head_does_not_fit_is_refused(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("own_network.py").write_text(OWN_NETWORK)
     monkeypatch.syspath_prepend(Path.cwd())
-    outcome = program("fit", "--config", QUICKSTART, *TINY, "--model.net", "own_network.Fixed")
+    outcome = program("fit", "--config", QUICKSTART, *TINY, "--model.net", "own_network.Fixed", *OWN)
     assert outcome.status == 2
     assert "output of shape (2, 5) for 2 images, but the data have 10 classes" in outcome.err
 
@@ -204,7 +205,8 @@ def test_predict_refuses_or_leaves_out_unreadable_images(fit: Fit, program: Prog
 
 # The learning-rate finder
 
-POISON = ["--trainer.callbacks+", "poison.Poison"]
+POISON = ["--trainer.callbacks+", "poison.Poison", "--allow_import", "poison"]
+OWN = ["--allow_import", "own_network", "--allow_import", "ten_network"]
 
 
 def poison_at_step_25(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -294,7 +296,7 @@ _WRONG_MONITOR = '{"class_path": "EarlyStopping", "init_args": {"monitor": "val/
         (["fit", "Q", "--config", "wrong_callback.yaml"], "no setting 'cuont'; did you mean 'count'?"),
         (["fit", "Q", "--ckpt_path", "last"], "no last.ckpt in runs/quickstart"),
         (["fit", "Q", "--ckpt_path", "none.ckpt"], "there is no file none.ckpt"),
-        (["fit", "Q", "--ckpt_path", "broken.yaml"], "broken.yaml is not a whole checkpoint"),
+        (["fit", "Q", "--ckpt_path", "broken.yaml"], "broken.yaml is cut short, or is not a checkpoint of this"),
         (["validate", "--ckpt_path", "broken.yaml"], "say what the checkpoint was trained with"),
         (["fit", "Q", "--model.net", "torchvision.models.resnet99"], "resnet99"),
         (["fit", "Q", "--model.net.residual_layers", "[4]"], "residual_layers must be taken from 1, 2, 3"),
@@ -305,11 +307,16 @@ _WRONG_MONITOR = '{"class_path": "EarlyStopping", "init_args": {"monitor": "val/
         (["fit", "Q", "--trainer.accelerator", "cpu", "--trainer.devices", "0"], "devices"),
         (["fit", "Q", "--trainer.accelerator", "cpu", "--trainer.strategy", "fsdp"], "requires a GPU accelerator"),
         (["fit", "Q", "--trainer.strategy", "dpp"], "trainer: You selected an invalid strategy name: `strategy='dpp'`"),
-        (["fit", "Q", "--ckpt_path", "broken.yaml", "--lr_find", "true"], "is not a whole checkpoint"),
+        (["fit", "Q", "--ckpt_path", "broken.yaml", "--lr_find", "true"], "is cut short, or is not a checkpoint"),
         (["lr_find", "Q", "--num_training", "5"], "num_training must be at least 20"),
         (["predict"], "images, ckpt_path missing"),
         (["predict", "none.png", "--ckpt_path", "none.ckpt"], "there is no file none.ckpt"),
         (["fit", "Q", "--trainer.logger.save_dir", "file"], "file"),
+        (["fit", "Q", "--model.net", "os.system"], "os.system is code from outside, which would run"),
+        (["fit", "Q", "--model.net", "stranger.Net"], "if you trust it, add --allow_import stranger"),
+        (["fit", "Q", "--model.net", "torch.nn.modules.module.warnings.warn"], "code from outside"),
+        (["fit", "Q", "--trainer.callbacks+", "subprocess.Popen"], "code from outside"),
+        (["fit", "Q", "--allow_import"], "--allow_import takes the name of a module of your own"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -321,6 +328,7 @@ def test_mistake_is_told_in_one_line(args: list[str], message: str, program: Pro
         "trainer:\n  callbacks:\n  - class_path: TrainingSamples\n    init_args: {cuont: 3}\n"
     )
     Path("file").touch()
+    Path("stranger.py").write_text("raise SystemExit('it ran')")
     args = [arg.replace("WRONG_MONITOR", _WRONG_MONITOR) for arg in args]
     expanded = [part for arg in args for part in (["--config", str(QUICKSTART), *QUIET] if arg == "Q" else [arg])]
     outcome = program(*expanded)
@@ -352,7 +360,7 @@ def test_data_of_five_classes_do_not_fit_a_head_of_ten(program: Program, monkeyp
     monkeypatch.syspath_prepend(Path.cwd())
     root = write_class_folders(Path("images"), tuple("abcde"), size=(32, 32))
     data = ["--data", "ClassFolders", "--data.root", root, "--data.batch_size", 8]
-    outcome = program("fit", "--config", QUICKSTART, *TINY, *data, "--model.net", "ten_network.Fixed")
+    outcome = program("fit", "--config", QUICKSTART, *TINY, *data, "--model.net", "ten_network.Fixed", *OWN)
     assert outcome.status == 2
     assert "output of shape (2, 10) for 2 images, but the data have 5 classes" in outcome.err
 
@@ -378,7 +386,7 @@ def test_nan_loss_stops_training_and_keeps_the_last_good_checkpoint(
     poison_at_step_25(monkeypatch)
     outcome = program("fit", "--config", QUICKSTART, *TINY, *POISON, "--trainer.max_epochs", 3)
     assert outcome.status == 2
-    assert "the loss became NaN or infinite at step 25" in outcome.err
+    assert "the loss or the weights became NaN or infinite at step 25" in outcome.err
     for name in ("last", "best"):
         checkpoint = torch.load(f"runs/quickstart/version_0/checkpoints/{name}.ckpt", weights_only=True)
         assert checkpoint["global_step"] == 21
@@ -386,6 +394,31 @@ def test_nan_loss_stops_training_and_keeps_the_last_good_checkpoint(
 
 
 # Help and imports
+
+
+def test_too_little_memory_is_told_with_the_size_of_the_batches(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forward(self: TinyNet, images: torch.Tensor) -> torch.Tensor:
+        if len(images) > 2 and self.training:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        return torch.zeros(len(images), 10)
+
+    monkeypatch.setattr(TinyNet, "forward", forward)
+    outcome = program("fit", "--config", QUICKSTART, *TINY)
+    assert outcome.status == 2
+    *_, last = outcome.err.strip().splitlines()
+    assert "out of memory on cpu with batches of 64 images; try --data.batch_size 32" in last
+    assert "Traceback" not in outcome.err
+
+
+def test_the_hubs_token_is_written_nowhere(fit: Fit, program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_do_not_write_this")
+    fit("secret")
+    outcome = program("export", "--ckpt_path", "runs/secret/version_0/checkpoints/last.ckpt", "--output", "space")
+    assert outcome.status == 0, outcome.err
+    assert "hf_do_not" not in outcome.out + outcome.err
+    assert not [file for file in Path().rglob("*") if file.is_file() and b"hf_do_not" in file.read_bytes()]
 
 
 def test_help_shows_the_spelling_for_ones_own_images(program: Program) -> None:

@@ -1,6 +1,8 @@
 import hashlib
 import os
 import pickle
+import subprocess
+import sys
 import tarfile
 import threading
 import time
@@ -24,7 +26,7 @@ from cifar_lit.data.mixing import Mixing
 from cifar_lit.data.splits import hold_out
 from cifar_lit.data.statistics import statistics
 from cifar_lit.errors import InputError
-from tests.conftest import write_class_folders
+from tests.conftest import ROOT, write_class_folders
 
 
 def test_statistics_equal_numpys_over_all_pixels() -> None:
@@ -220,6 +222,21 @@ def test_damaged_cache_is_made_again(name: str) -> None:
     assert again is not None
     assert torch.equal(again.pixels, pixels)
     assert torch.equal(again.labels, labels)
+
+
+def test_processes_that_make_a_cache_at_once_do_not_harm_each_other() -> None:
+    root = write_class_folders(Path("images"), train=200)
+    read = "from cifar_lit.data.folders import ClassFolders; images = ClassFolders('images').load('train')"
+    command = [sys.executable, "-c", f"{read}; print(len(images), int(images.pixels.long().sum()))"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    started = [subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) for _ in range(3)]
+    told = [process.communicate()[0].split() for process in started]
+    assert [process.returncode for process in started] == [0, 0, 0]
+    images = ClassFolders(str(root)).load("train")
+    assert images is not None
+    assert told == [[str(len(images)), str(int(images.pixels.long().sum()))]] * 3
+    left = {file.suffix for file in Path("cache").rglob("*") if file.is_file()}
+    assert left == {".npy", ".json", ".lock"}
 
 
 def test_unreadable_image_is_refused_or_left_out_when_told_to(capsys: pytest.CaptureFixture[str]) -> None:

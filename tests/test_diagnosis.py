@@ -253,7 +253,7 @@ def test_network_without_feature_maps_gets_one_clear_line(fit: Fit, program: Pro
     )
     monkeypatch.syspath_prepend(Path.cwd())
     config = ROOT / "configs" / "quickstart.yaml"
-    outcome = program("fit", "--config", config, *TINY, "--model.net", "flat.Flat")
+    outcome = program("fit", "--config", config, *TINY, "--model.net", "flat.Flat", "--allow_import", "flat")
     assert outcome.status == 0, outcome.err
     assert outcome.err.count("GradCAMImages shows nothing: the network has no feature maps.") == 1
     tags = events(Path("runs/quickstart/version_0")).Tags()["images"]

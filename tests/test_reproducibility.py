@@ -30,7 +30,7 @@ def test_a_callback_that_draws_numbers_changes_nothing(fit: Fit, monkeypatch: py
         "        torch.rand(3), random.random()\n"
     )
     monkeypatch.syspath_prepend(Path.cwd())
-    draws = ["--trainer.callbacks", '["drawing.Draws"]']
+    draws = ["--trainer.callbacks", '["drawing.Draws"]', "--allow_import", "drawing"]
     assert equal(weights(fit("without", *BATCHED, *DROPOUT)), weights(fit("with", *BATCHED, *DROPOUT, *draws)))
 
 

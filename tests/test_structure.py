@@ -1,10 +1,12 @@
 """Who may import whom, and that everything is checked by the same command."""
 
 import ast
+import importlib.metadata
 import re
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -80,3 +82,28 @@ def test_help_costs_little_more_than_lightnings_own_command_line() -> None:
 def test_static_checks_pass(check: list[str]) -> None:
     ended = subprocess.run([sys.executable, "-m", *check], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stdout + ended.stderr
+
+
+def test_hashes_are_kept_of_the_versions_that_are_pinned_and_of_no_other() -> None:
+    text = (ROOT / "requirements.txt").read_text()
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    pins = [*settings["project"]["dependencies"], *settings["dependency-groups"]["dev"]]
+    pins += settings["tool"]["uv"]["constraint-dependencies"]
+    pinned = dict(re.findall(r"^([\w.-]+)(?:\[[^]]*\])?==([^ ;\n]+)", "\n".join(pins), re.MULTILINE))
+    hashed = re.findall(r"^([\w.-]+)==([^ ;\\]+).*?\n((?:    --hash=sha256:[0-9a-f]{64}.*\n)+)", text, re.MULTILINE)
+    assert len(hashed) == len(re.findall(r"^\w", text, re.MULTILINE)) > 100
+    assert {name: version for name, version, _ in hashed if pinned.get(name) != version} == {}
+    assert "://" not in text
+    assert pinned["lightning"] not in ("2.6.2", "2.6.3")  # which were malicious
+
+
+def test_licences_of_all_packages_let_this_one_be_mit() -> None:
+    """Permissive ones, MPL's (of a file that is changed), and NVIDIA's of the libraries that torch brings."""
+    free = r"MIT|BSD|Apache|PSF|Python Software|ISC|MPL|Mozilla|Zlib|NVIDIA|Unlicense|CC0|HPND|CNRI"
+    for package in importlib.metadata.distributions():
+        metadata = package.metadata
+        told = [metadata.get("License-Expression") or "", (metadata.get("License") or "")[:200]]
+        told += [line for line in metadata.get_all("Classifier") or [] if line.startswith("License")]
+        told += ["NVIDIA"] if metadata["Name"] == "cuda-toolkit" else []  # a list of NVIDIA's other packages
+        assert re.search(free, " ".join(told)), f"{metadata['Name']}: {told}"
+        assert not re.search(r"\b(AGPL|GPL)|Affero", " ".join(told)), f"{metadata['Name']}: {told}"

@@ -34,8 +34,8 @@ def test_training_and_validation_share_a_chart(fit: Fit) -> None:
     for tag in ("loss", "accuracy"):  # TensorBoard draws equal tags of sub-runs into one chart
         for accumulator in (train, val):
             assert [event.step for event in accumulator.Scalars(tag)] == [21, 42, 63]
-    assert [event.step for event in train.Scalars("loss_step")] == [9, 19, 29, 39, 49, 59]
-    assert [event.step for event in events(run).Scalars("lr-SGD")] == [9, 19, 29, 39, 49, 59]
+    assert [event.step for event in train.Scalars("loss_step")] == [10, 20, 30, 40, 50, 60]
+    assert [event.step for event in events(run).Scalars("lr-SGD")] == [10, 20, 30, 40, 50, 60]
 
 
 def test_each_class_has_its_accuracy_and_all_share_a_chart(fit: Fit) -> None:

@@ -6,6 +6,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from callbacks.rendering.text import as_letters
+
 
 def class_count_chart(class_names: Sequence[str], counts: Mapping[str, Sequence[int]]) -> np.ndarray:
     """How many images each class has, a horizontal bar for each split.
@@ -25,7 +27,7 @@ def class_count_chart(class_names: Sequence[str], counts: Mapping[str, Sequence[
         bars = axes.barh(places + (number - (splits - 1) / 2) * thickness, values, thickness, label=split)
         if classes <= 20:
             axes.bar_label(bars, fontsize=8, padding=2)
-    axes.set_yticks(places, class_names, fontsize=9)
+    axes.set_yticks(places, list(map(as_letters, class_names)), fontsize=9)
     axes.set_ylim(classes - 0.5, -0.5)
     axes.margins(x=0.08)
     axes.set_xlabel("images of each class")

@@ -30,6 +30,15 @@ def shortened(text: str, face: ImageFont.FreeTypeFont, width: float) -> str:
     return text + "…"
 
 
+def as_letters(name: str) -> str:
+    r"""A name such that matplotlib draws its letters, and takes no dollars for formulas.
+
+    >>> print(as_letters("a $b$\tc"))
+    a \$b\$ c
+    """
+    return " ".join(name.split()).replace("$", r"\$")
+
+
 def text_picture(text: str) -> np.ndarray:
     """Lines of text as a picture, uint8 (height, width, 3), for where there is nothing else to show."""
     probe = ImageDraw.Draw(Image.new("RGB", (1, 1)))

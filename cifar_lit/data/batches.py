@@ -1,12 +1,13 @@
 """Whole batches read at once from images in memory, in an order that is a function of (seed, epoch)."""
 
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
 from cifar_lit.randomness import key
 
@@ -94,19 +95,53 @@ def as_is(batch: Any) -> Any:
     return batch
 
 
+class BatchLoader(DataLoader[Batch]):
+    """A DataLoader that Lightning takes for one that goes on in the middle of an epoch, as EpochSampler makes it do.
+
+    Its workers leave SIGTERM and Ctrl-C to the process that they load for, which saves before it ends.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **({"worker_init_fn": _ignore_signals} | kwargs))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing: where to go on follows from the number of batches that Lightning keeps."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Does nothing."""
+
+
+def _ignore_signals(worker: int) -> None:
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 class EpochSampler(DistributedSampler[Batch]):
     """Positions of this process's samples, each with the epoch that it is read in.
 
     A worker that augments a sample so knows the epoch, however it was started. The shuffled order depends on
     (seed, epoch) alone; Lightning sets the epoch. Where the samples do not divide among the processes, training repeats
     some so that all take as many steps; evaluation repeats none (``pad=False``), since it would count twice.
+    A run that goes on in the middle of an epoch leaves out what it was trained on before: ``resumed`` is that epoch,
+    and how many of this process's samples.
     (Lightning leaves a DistributedSampler as it is; any other sampler it would wrap into its own.)
     """
 
     def __init__(
-        self, dataset: ImageDataset, *, shuffle: bool, seed: int, processes: int = 1, rank: int = 0, pad: bool = True
+        self,
+        dataset: ImageDataset,
+        *,
+        shuffle: bool,
+        seed: int,
+        processes: int = 1,
+        rank: int = 0,
+        pad: bool = True,
+        resumed: tuple[int, int] = (0, 0),
     ) -> None:
         super().__init__(dataset, num_replicas=processes, rank=rank, shuffle=shuffle, seed=seed)
+        self._resumed = resumed
+        self.set_epoch(resumed[0])  # Lightning sets it too, but after workers have begun to read
         if not pad:
             self.total_size = len(dataset)
             self.num_samples = len(range(rank, len(dataset), processes))
@@ -119,6 +154,8 @@ class EpochSampler(DistributedSampler[Batch]):
             order = torch.randperm(count, generator=generator)
         if self.total_size > count:
             order = order.repeat(-(-self.total_size // max(count, 1)))[: self.total_size]
-        for positions in order[self.rank :: self.num_replicas].split(_BLOCK):
+        epoch, trained_on = self._resumed
+        own = order[self.rank :: self.num_replicas]
+        for positions in own[trained_on if self.epoch == epoch else 0 :].split(_BLOCK):
             for position in positions.tolist():
                 yield self.epoch, position

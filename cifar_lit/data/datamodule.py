@@ -1,16 +1,18 @@
 """What every data source shares: honest splits, augmentation, loaders whose batches do not depend on who makes them."""
 
+import hashlib
 from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
+from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cifar_lit.data.augment import Augmentation
-from cifar_lit.data.batches import Batch, EpochSampler, ImageDataset, LabelledImages, Pipeline, as_is
+from cifar_lit.data.batches import Batch, BatchLoader, EpochSampler, ImageDataset, LabelledImages, Pipeline, as_is
 from cifar_lit.data.mixing import Mixing
 from cifar_lit.data.pipeline import AlbumentationsPipeline
 from cifar_lit.data.residence import free_memory, resident
@@ -80,6 +82,7 @@ class ImageDataModule(LightningDataModule, ABC):
         self._mixup, self._cutmix = mixup, cutmix
         self._val_fraction, self._split_seed = val_fraction, split_seed
         self._mean, self._std = mean, std
+        self._then: dict[str, Any] | None = None  # what the checkpoint that the run goes on from was made with
 
     @property
     @abstractmethod
@@ -154,8 +157,77 @@ class ImageDataModule(LightningDataModule, ABC):
         return self._train_and_val[1]
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Training batches, shuffled by (seed, epoch)."""
-        return self._loader(self.train_set, training=True)
+        """Training batches, shuffled by (seed, epoch); from where a checkpoint goes on.
+
+        Raises:
+            InputError: if it was made with other batches, processes or another seed.
+        """
+        return self._loader(self.train_set, training=True, resumed=self._resumed())
+
+    def _resumed(self) -> tuple[int, int]:
+        """The epoch to go on in, and how many samples of this process were trained on in it.
+
+        From the checkpoint, since Lightning asks for the loader before it has restored its own loops.
+        """
+        if self._then is None:
+            return 0, 0
+        now = self._step()
+        other = [f"{name} {self._then[name]}" for name in now if self._then[name] != now[name]]
+        if other:
+            raise InputError(
+                f"the checkpoint was made with {' and '.join(other)}: go on with the same, or the run would end with"
+                " another network; `fit` without the checkpoint begins a new run"
+            )
+        return self._then["epoch"], self._then["batches"] * self.batch_size
+
+    def _step(self) -> dict[str, int]:
+        """What decides which samples a step takes, and how they are augmented."""
+        trainer = self.trainer
+        return {
+            "data.batch_size": self.batch_size,
+            "trainer.accumulate_grad_batches": trainer.accumulate_grad_batches if trainer else 1,
+            "processes": trainer.world_size if trainer else 1,
+            "seed_everything": run_seed(),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where to go on (the epoch, and batches of it that are done), and what has to be as it is now."""
+        if self.trainer is None or self.trainer.state.fn != "fit":
+            return {}
+        loop = self.trainer.fit_loop
+        epochs: Any = loop.epoch_progress.current
+        batches: Any = loop.epoch_loop.batch_progress
+        epoch, done = epochs.processed, batches.current.processed
+        if epochs.processed == epochs.ready:
+            done = 0
+        elif batches.is_last_batch:
+            epoch, done = epoch + 1, 0
+        images = {"images": len(self.train_set), "labels": self._labels_digest}
+        return {"epoch": epoch, "batches": done, **self._step(), **images}
+
+    @cached_property
+    def _labels_digest(self) -> str:
+        """A name of the labels in their order: other images have, all but surely, another."""
+        return hashlib.blake2b(self.train_set.labels.to("cpu").numpy().tobytes(), digest_size=8).hexdigest()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes over where to go on; tells if the images are others than they were."""
+        if self.trainer is None or self.trainer.state.fn != "fit":
+            return
+        if state_dict["batches"] and self.trainer.strategy.restore_checkpoint_after_setup:
+            strategy = type(self.trainer.strategy).__name__
+            raise InputError(f"{strategy} cannot go on in the middle of an epoch; take a checkpoint of an epoch's end")
+        self._then = state_dict
+        now = self.state_dict()
+        if any(state_dict[name] != now[name] for name in ("images", "labels")):
+            rank_zero_warn(
+                f"the training images are not those of the checkpoint ({state_dict['images']} then,"
+                f" {now['images']} now): the run goes on with those of now"
+            )
+
+    def teardown(self, stage: str) -> None:
+        """Forgets the checkpoint; a later run begins anew."""
+        self._then = None
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
         """Validation batches in the source's order; an empty list if all images are trained on."""
@@ -171,7 +243,7 @@ class ImageDataModule(LightningDataModule, ABC):
             )
         return self._loader(ImageDataset(test, torch.arange(len(test))), training=False)
 
-    def _loader(self, dataset: ImageDataset, *, training: bool) -> DataLoader[Batch]:
+    def _loader(self, dataset: ImageDataset, *, training: bool, resumed: tuple[int, int] = (0, 0)) -> DataLoader[Batch]:
         trainer = self.trainer
         processes, rank = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
         seed = run_seed()
@@ -187,10 +259,11 @@ class ImageDataModule(LightningDataModule, ABC):
             if shared:  # each process shuffles what it has
                 seed, processes, rank = key("share", seed, rank), 1, 0
         workers = 0 if resides else self.num_workers
-        return DataLoader(
+        order = {"processes": processes, "rank": rank, "seed": seed}
+        return BatchLoader(
             dataset,
             batch_size=self.batch_size,
-            sampler=EpochSampler(dataset, shuffle=training, seed=seed, processes=processes, rank=rank, pad=training),
+            sampler=EpochSampler(dataset, shuffle=training, pad=training, resumed=resumed, **order),
             collate_fn=as_is,
             num_workers=workers,
             pin_memory=on_cuda and not resides,

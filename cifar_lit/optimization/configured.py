@@ -1,7 +1,8 @@
 """The optimizer and the schedule of a run, as Lightning takes them, from what the command line chose."""
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from lightning.pytorch import Trainer
@@ -26,7 +27,8 @@ def configured_optimizer(
         trainer: The run.
     """
     # Lightning cannot clip the gradients of a fused one
-    optimizer = factory(weights) if trainer.gradient_clip_val else fused_optimizer(factory, weights)
+    with _told_of("model.optimizer"):
+        optimizer = factory(weights) if trainer.gradient_clip_val else fused_optimizer(factory, weights)
     if lr is not None:
         first = optimizer.param_groups[0]["lr"]
         if first == 0:
@@ -49,7 +51,8 @@ def configured_schedule(
         trainer: The run.
     """
     if not _takes(factory, "total_steps"):
-        scheduler = factory(optimizer)
+        with _told_of("model.lr_scheduler"):
+            scheduler = factory(optimizer)
         return {"scheduler": scheduler, "interval": "epoch", "monitor": getattr(scheduler, "monitor", "val/loss")}
     one_peak = _takes(factory, "max_lr")
     if one_peak and isinstance(optimizer, OptimizerByKind):
@@ -60,7 +63,17 @@ def configured_schedule(
     settings: dict[str, Any] = {"total_steps": int(steps)}
     if lr is not None and one_peak:
         settings["max_lr"] = lr
-    return {"scheduler": factory(optimizer, **settings), "interval": "step"}
+    with _told_of("model.lr_scheduler"):
+        return {"scheduler": factory(optimizer, **settings), "interval": "step"}
+
+
+@contextmanager
+def _told_of(setting: str) -> Iterator[None]:
+    """Names the setting whose values a class of torch's refuses."""
+    try:
+        yield
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{setting}: {error}") from error
 
 
 def check_long_enough(trainer: Trainer) -> None:

@@ -10,6 +10,7 @@ from PIL import Image
 from cifar_lit.images import Fit
 from space.answer import LIMITS, Answer, Explaining, classify, read_images
 from space.controls import MOST_BYTES, MOST_CLASSES, MOST_IMAGES, fraction, one_of, whole
+from space.gate import Selected
 from space.network import METHODS
 from space.pictures import served
 from space.shown import EXAMPLES, Shown
@@ -160,7 +161,7 @@ class ClassifyTab:
     def _asker(self, place: int) -> Any:
         """Explains the class that was clicked in the list of the image at that place."""
 
-        def ask(event: gr.SelectData, answer: Answer | None, *controls: Any) -> list[Any]:
+        def ask(event: Selected, answer: Answer | None, *controls: Any) -> list[Any]:
             names = self.network.class_names
             if answer is not None and place < len(answer.logits):
                 asked = names.index(one_of("The class", event.value, names))
@@ -177,7 +178,7 @@ class ClassifyTab:
     def _recompose(self, answer: Answer | None, opacity: Any) -> list[Any]:
         return self._answers.overlays_drawn(answer, fraction("The opacity", opacity, 0, 1))
 
-    def _take_example(self, event: gr.SelectData) -> list[Any]:
+    def _take_example(self, event: Selected) -> list[Any]:
         place = whole("The example", event.index, 0, len(self._example_images) - 1)
         example = self.shown.facts.examples[place]
         fit = next(name for name, value in FITS.items() if value == example["fit"])

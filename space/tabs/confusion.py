@@ -7,6 +7,7 @@ import gradio as gr
 from callbacks.rendering.confusion import Shown as Numbers
 from callbacks.rendering.confusion import confusion_picture, matrix_layout
 from space.controls import fraction, one_of
+from space.gate import Selected
 from space.pictures import served
 from space.shown import NOTHING_JUDGED, Shown
 from space.tabs.classify import ClassifyTab
@@ -76,7 +77,7 @@ class ConfusionTab:
     def _redraw(self, kind: Any) -> Any:
         return self._drawn(one_of("The numbers", kind, _NUMBERS))
 
-    def _cell_at(self, true: Any, said: Any, event: gr.SelectData) -> tuple[Any, Any]:
+    def _cell_at(self, true: Any, said: Any, event: Selected) -> tuple[Any, Any]:
         """The classes of the cell that was clicked; what they were, beside the cells."""
         if not isinstance(event.index, list | tuple) or len(event.index) != 2:
             return true, said
@@ -84,7 +85,7 @@ class ConfusionTab:
         cell = matrix_layout(self._names).cell_at(x, y)
         return (true, said) if cell is None else (self._names[cell[0]], self._names[cell[1]])
 
-    def _sent(self, rows: list[int], event: gr.SelectData) -> list[Any]:
+    def _sent(self, rows: list[int], event: Selected) -> list[Any]:
         return sent(self.shown, rows, event)
 
     def _open(self, true: Any, said: Any) -> list[Any]:

@@ -10,6 +10,7 @@ import torch
 from callbacks.rendering.heatmaps import Method
 from cifar_lit.judged import Judged
 from space.answer import for_page, overlaid
+from space.gate import Selected
 from space.network import Network
 from space.pictures import served
 from space.shown import Shown
@@ -118,7 +119,7 @@ def rows_of(shown: Shown, true: int | None, predicted: int | None) -> list[int]:
     return found
 
 
-def sent(shown: Shown, rows: Sequence[int], event: gr.SelectData) -> list[Any]:
+def sent(shown: Shown, rows: Sequence[int], event: Selected) -> list[Any]:
     """The clicked image as the upload of the first tab, and that tab."""
     judged, place = shown.judged, event.index
     if judged is None or not isinstance(place, int) or not 0 <= place < len(rows):

@@ -7,6 +7,7 @@ import torch
 
 from cifar_lit.judged import Judged
 from space.controls import fraction, one_of, whole
+from space.gate import Selected
 from space.network import METHODS
 from space.shown import NOTHING_JUDGED, Shown
 from space.tabs.classify import ClassifyTab
@@ -67,7 +68,7 @@ class MisclassifiedTab:
         event = self._gallery.select(self._sent, self._rows, [tabs, classify.uploads], api_visibility="private")
         classify.answer_after(event)
 
-    def _sent(self, rows: list[int], event: gr.SelectData) -> list[Any]:
+    def _sent(self, rows: list[int], event: Selected) -> list[Any]:
         return sent(self.shown, rows, event)
 
     def _browse(self, show: Any, *controls: Any) -> list[Any]:

@@ -1,0 +1,103 @@
+"""How much harm the program withstands: kills, damage, faults, and strangers."""
+
+import contextlib
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.arms import ROOT, run_python
+from benchmarks.harm.configurations import configurations
+from benchmarks.harm.damage import damaged_checkpoints
+from benchmarks.harm.kills import kills
+from benchmarks.harm.outcome import HEADER, Outcome
+from benchmarks.harm.page import Server
+from benchmarks.harm.processes import processes
+from benchmarks.harm.soak import soak
+from benchmarks.harm.uploads import truncations, uploads
+from benchmarks.harm.visitors import (
+    decompression_bombs,
+    every_route,
+    flood,
+    foreign_files,
+    in_turn,
+    malformed_calls,
+    malformed_uploads,
+    odd_forms,
+    users,
+)
+from benchmarks.results import FOLDER, commit, machine, table
+
+
+def reliability(quick: bool = False, only: list[str] | None = None, seed: int = 0) -> None:
+    """Does the harm, prints what came of it, and writes it to benchmarks/RELIABILITY.md.
+
+    Args:
+        quick: A few of each, in some minutes; printed, and not written.
+        only: training, configurations, processes, soak or visitors; all by default.
+        seed: Of all that is random.
+    """
+    harms: dict[str, Callable[[bool, int], list[Outcome]]] = {
+        "training": _training,
+        "configurations": lambda quick, seed: [configurations(50 if quick else 2000, seed)],
+        "processes": lambda quick, seed: [processes(1, 2) if quick else processes()],
+        "soak": lambda quick, seed: [soak(30 if quick else 1000)],
+        "visitors": _visitors,
+    }
+    if unknown := sorted(set(only or []) - set(harms)):
+        raise SystemExit(f"error: there is no harm {unknown[0]!r}; there are {', '.join(harms)}")
+    for name, harm in harms.items():
+        if only is None or name in only:
+            found = harm(quick, seed)
+            told = [line for one in found for line in one.told()]
+            print("\n".join([*table(HEADER, [one.row() for one in found]), *told]), flush=True)
+            if not quick:
+                where = f"seed {seed}, commit {commit()}, {machine()}, {time.strftime('%Y-%m-%d')}"
+                _keep(name, {"rows": [one.row() for one in found], "told": told, "where": where})
+
+
+def _training(quick: bool, seed: int) -> list[Outcome]:
+    return [*kills(4 if quick else 100, seed), damaged_checkpoints(50 if quick else 1000, seed)]
+
+
+def _visitors(quick: bool, seed: int) -> list[Outcome]:
+    with tempfile.TemporaryDirectory() as place:
+        folder = export(Path(place))
+        with Server(folder, Path(place)) as server:
+            found = in_turn(
+                malformed_uploads(server, uploads(60 if quick else 4000, seed)),
+                *([] if quick else [malformed_uploads(server, truncations())]),
+                odd_forms(server),
+                malformed_calls(server, 60 if quick else 5000, seed),
+                decompression_bombs(server),
+                every_route(server, seed),
+                foreign_files(server, folder),
+                flood(server, 50 if quick else 500),
+                users(server, 10 if quick else 50, 5 if quick else 120),
+            )
+        tracebacks = server.log.read_text().count("Traceback")
+    return [*found, Outcome("tracebacks in the server's own log", 1, ["some"] * bool(tracebacks), str(tracebacks))]
+
+
+def export(place: Path) -> Path:
+    """A Space of a short run, in a folder below."""
+    with contextlib.chdir(place):
+        config = ["--config", str(ROOT / "configs" / "quickstart.yaml"), "--model.net", "TinyNet"]
+        run_python([str(ROOT / "main.py"), "fit", *config, "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"])
+        run_python([str(ROOT / "main.py"), "export", "--ckpt_path", "last", "--output", "my_space"])
+    return place / "my_space"
+
+
+def _keep(name: str, found: dict[str, Any]) -> None:
+    """Puts what came of a kind of harm beside what is kept of the others, and writes the page anew."""
+    file = FOLDER / "reliability.json"
+    kept = json.loads(file.read_text()) if file.is_file() else {}
+    kept[name] = found
+    file.write_text(json.dumps(kept, indent=1) + "\n")
+    told = ["# Harm done, and withstood", "", "Written by `python -m benchmarks reliability`."]
+    for kind, of_kind in sorted(kept.items()):
+        told += ["", f"## {kind.capitalize()}", "", f"{of_kind['where']}:", "", *table(HEADER, of_kind["rows"]), ""]
+        told += ["What was not withstood:", "", *of_kind["told"]] if of_kind["told"] else ["All was withstood."]
+    (FOLDER / "RELIABILITY.md").write_text("\n".join(told) + "\n")
