@@ -86,13 +86,15 @@ def check_yaml(file: Path) -> None:
 
 
 def _check_classes(file: Path, content: Any, place: str) -> None:
-    """Raises InputError if something else stands beside a ``class_path`` than its arguments."""
+    """Raises InputError if something else stands beside a class's path than its arguments, or one of these names is
+    misspelt: the parser would tell of it at length, and not name it."""
     if isinstance(content, dict):
-        for name in content if "class_path" in content else ():
-            if name not in _OF_CLASSES:
-                near = difflib.get_close_matches(str(name), _OF_CLASSES, n=1)
-                meant = f"did you mean {near[0]!r}?" if near else "its arguments belong under init_args"
-                raise InputError(f"{file}: {place}: there is no {name!r} beside class_path; {meant}")
+        is_class = not content.keys().isdisjoint(_OF_CLASSES)
+        for name in content.keys() - set(_OF_CLASSES):
+            near = difflib.get_close_matches(str(name), _OF_CLASSES, n=1, cutoff=0.6 if is_class else 0.85)
+            if is_class or near:
+                meant = f"did you mean {near[0]!r}?" if near else "a class's arguments belong under init_args"
+                raise InputError(f"{file}: {place}: there is no setting {name!r} here; {meant}")
         for name, part in content.items():
             _check_classes(file, part, f"{place}.{name}" if place else str(name))
     elif isinstance(content, list):

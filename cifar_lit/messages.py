@@ -39,8 +39,8 @@ def one_line(message: str, options: Iterable[str]) -> str:
         if match := re.search(pattern, text):
             # Of a setting within a setting, each is named in turn
             key = ".".join(dict.fromkeys(re.findall(r'Parser key "([^"]+)"', text[: match.start()])))
-            return explain(key, match, text, list(options))
-    return _brief(text, 300)
+            return _brief(explain(key, match, text, list(options)), _LONGEST)
+    return _brief(text, _LONGEST)
 
 
 def _unknown_argument(key: str, match: re.Match[str], text: str, options: list[str]) -> str:
@@ -70,6 +70,11 @@ def _missing(key: str, match: re.Match[str], text: str, options: list[str]) -> s
 
 
 def _wrong_type(key: str, match: re.Match[str], text: str, options: list[str]) -> str:
+    if inner := re.search(
+        r'Parser key "[^"]+": Expected an? (?:<class \'(\w+)\'>|(.+?))\. Got value: (.+?)(?: - |$)', text
+    ):
+        kind = inner[1] or inner[2].removeprefix("typing.").replace("Literal[", "one of [")
+        return f"{key}: expected {kind}, got {_brief(inner[3].partition(' Given value type')[0])}"
     if failed := re.search(
         r"Problem with given class_path|[Nn]o module named|[Uu]nable to load|has no attribute", text
     ):
@@ -92,6 +97,7 @@ def _wrong_command(key: str, match: re.Match[str], text: str, options: list[str]
 
 
 _COMMANDS = ("fit", "validate", "test", "lr_find", "predict", "schema")
+_LONGEST = 330  # letters of a message: three lines
 _EXPLANATIONS = (
     (r"invalid choice: '([^']+)'", _wrong_command),
     (r'expected "subcommand" to be one of', _wrong_command),
