@@ -1,10 +1,10 @@
 """Training that is killed at random moments, goes on, and has to end as if it had not been."""
 
+import multiprocessing
 import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -14,12 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback
 
 from benchmarks.arms import ROOT
 from benchmarks.harm.comparison import differences
 from benchmarks.harm.outcome import Outcome
 from cifar_lit.imports import VARIABLE
+from main import NAMED_IN_YAML, main
 
 _MOST_IN_A_ROW = 4  # kills of one run, before it is let go on to its end
 _BASE = [
@@ -40,6 +42,8 @@ _OPTIONS = {
     "two processes (DDP)": _TWO,
 }
 KINDS = tuple(_OPTIONS)
+_SHARES = dict(zip(KINDS, (3, 3, 3, 1), strict=True))  # of the kills; two processes take longest to start
+_PRELOADED = [*NAMED_IN_YAML, "cifar_lit.cli", "matplotlib.figure", "torch.utils.tensorboard", "__main__", __name__]
 
 
 class Moment(Callback):
@@ -77,9 +81,11 @@ def kills(count: int, seed: int = 0, kinds: Sequence[str] = KINDS) -> list[Outco
         seed: Of the moments.
         kinds: The ways to train.
     """
-    own = max(1, count // len(kinds))
+    shares = {kind: _SHARES[kind] / sum(_SHARES[one] for one in kinds) for kind in kinds}
     with ThreadPoolExecutor(2) as workers:  # a core each
-        return list(workers.map(lambda kind: _kill(kind, _OPTIONS[kind], own, seed), kinds))
+        return list(
+            workers.map(lambda kind: _kill(kind, _OPTIONS[kind], max(1, round(count * shares[kind])), seed), kinds)
+        )
 
 
 def _kill(kind: str, options: Sequence[str], count: int, seed: int) -> Outcome:
@@ -101,8 +107,12 @@ def _kill(kind: str, options: Sequence[str], count: int, seed: int) -> Outcome:
                     break  # it came to its end before
                 kills_done += 1
                 hit[(place / Moment.file).read_text()] += 1
-            _run(place, options)
-            if unequal := differences(_run_folder(whole), _run_folder(place)):
+            try:
+                _run(place, options)
+                unequal = differences(_run_folder(whole), _run_folder(place))
+            except (RuntimeError, OSError) as error:
+                unequal = [str(error)]
+            if unequal:
                 failures.append(f"seed {seed}, run {runs}, kills after {moments}: {unequal}")
             shutil.rmtree(place)
     moments_hit = ", ".join(f"{moment} {times}" for moment, times in hit.most_common())
@@ -115,26 +125,39 @@ def _run(place: Path, options: Sequence[str], kill_after: float | None = None) -
     place.mkdir(exist_ok=True)
     moment = place / Moment.file
     moment.unlink(missing_ok=True)
-    command = [sys.executable, str(ROOT / "main.py"), *_BASE, *options, "--resume"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), VARIABLE: "benchmarks", "OMP_NUM_THREADS": "1"}
-    with (place / "output").open("w") as output:
-        process = subprocess.Popen(
-            command, cwd=place, env=environment, stdout=output, stderr=output, start_new_session=True
-        )
-        while not moment.exists() and process.poll() is None:
-            time.sleep(0.005)
-        start = time.perf_counter()
-        try:
-            process.wait(kill_after)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-            return None
-    if process.returncode:
+    # From a process that has imported everything, which takes longer than such a training
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(_PRELOADED)
+    process = context.Process(target=_program, args=(place, [*_BASE, *options, "--resume"]))
+    process.start()
+    while not moment.exists() and process.is_alive():
+        time.sleep(0.005)
+    start = time.perf_counter()
+    process.join(kill_after)
+    if process.exitcode is None:
+        assert process.pid is not None
+        os.killpg(process.pid, signal.SIGKILL)
+        process.join()
+        return None
+    if process.exitcode:
         raise RuntimeError((place / "output").read_text()[-2000:])
     return time.perf_counter() - start
 
 
+def _program(place: Path, arguments: list[str]) -> None:
+    """The program, as if it had been started in a folder with these arguments; of several processes, the first."""
+    os.setsid()
+    os.chdir(place)
+    output = os.open("output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for stream in (1, 2):
+        os.dup2(output, stream)
+    os.environ |= {"PYTHONPATH": str(ROOT), VARIABLE: "benchmarks", "OMP_NUM_THREADS": "1"}
+    torch.set_num_threads(1)
+    sys.argv = [str(ROOT / "main.py"), *arguments]  # which Lightning starts again for further processes
+    sys.modules["__main__"].__spec__ = None
+    sys.exit(main(arguments))
+
+
 def _run_folder(place: Path) -> Path:
-    [folder] = Path(place, "runs").glob("*/*")
-    return folder
+    """The newest run's: one that was killed before its first checkpoint is begun anew, in another folder."""
+    return max(Path(place, "runs").glob("*/version_*"), key=lambda folder: int(folder.name.removeprefix("version_")))
