@@ -4,7 +4,7 @@ import contextlib
 import json
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ def reliability(quick: bool = False, only: list[str] | None = None, seed: int = 
         only: training, configurations, processes, soak or visitors; all by default.
         seed: Of all that is random.
     """
-    harms: dict[str, Callable[[bool, int], list[Outcome]]] = {
+    harms: dict[str, Callable[[bool, int], Iterable[Outcome]]] = {
         "training": _training,
         "configurations": lambda quick, seed: [configurations(50 if quick else 2000, seed)],
         "processes": lambda quick, seed: [processes(1, 2) if quick else processes()],
@@ -50,25 +50,25 @@ def reliability(quick: bool = False, only: list[str] | None = None, seed: int = 
         raise SystemExit(f"error: there is no harm {unknown[0]!r}; there are {', '.join(harms)}")
     for name, harm in harms.items():
         if only is None or name in only:
-            found = harm(quick, seed)
-            told = [line for one in found for line in one.told()]
-            print("\n".join([*table(HEADER, [one.row() for one in found]), *told]), flush=True)
-            if not quick:
-                where = f"seed {seed}, commit {commit()}, {machine()}, {time.strftime('%Y-%m-%d')}"
-                _keep(name, {"rows": [one.row() for one in found], "told": told, "where": where})
+            for one in harm(quick, seed):
+                print("\n".join([" | ".join(one.row()), *one.told()]), flush=True)
+                if not quick:
+                    where = f"seed {seed}, commit {commit()}, {machine()}, {time.strftime('%Y-%m-%d')}"
+                    _keep(one.what, {"kind": name, "row": [*one.row(), where], "told": one.told()})
 
 
-def _training(quick: bool, seed: int) -> list[Outcome]:
-    return [*kills(4 if quick else 100, seed), damaged_checkpoints(50 if quick else 1000, seed)]
+def _training(quick: bool, seed: int) -> Iterator[Outcome]:
+    yield from kills(4 if quick else 100, seed)
+    yield damaged_checkpoints(50 if quick else 1000, seed)
 
 
-def _visitors(quick: bool, seed: int) -> list[Outcome]:
+def _visitors(quick: bool, seed: int) -> Iterator[Outcome]:
     with tempfile.TemporaryDirectory() as place:
         folder = export(Path(place))
         with Server(folder, Path(place)) as server:
-            found = in_turn(
+            for harm in (
                 malformed_uploads(server, uploads(60 if quick else 4000, seed)),
-                *([] if quick else [malformed_uploads(server, truncations())]),
+                *([] if quick else [malformed_uploads(server, truncations(), "images cut at every byte")]),
                 odd_forms(server),
                 malformed_calls(server, 60 if quick else 5000, seed),
                 decompression_bombs(server),
@@ -76,9 +76,10 @@ def _visitors(quick: bool, seed: int) -> list[Outcome]:
                 foreign_files(server, folder),
                 flood(server, 50 if quick else 500),
                 users(server, 10 if quick else 50, 5 if quick else 120),
-            )
+            ):
+                yield from in_turn(harm)
         tracebacks = server.log.read_text().count("Traceback")
-    return [*found, Outcome("tracebacks in the server's own log", 1, ["some"] * bool(tracebacks), str(tracebacks))]
+    yield Outcome("tracebacks in the server's own log", 1, ["some"] * bool(tracebacks), str(tracebacks))
 
 
 def export(place: Path) -> Path:
@@ -91,13 +92,16 @@ def export(place: Path) -> Path:
 
 
 def _keep(name: str, found: dict[str, Any]) -> None:
-    """Puts what came of a kind of harm beside what is kept of the others, and writes the page anew."""
+    """Puts what came of a harm beside what is kept of the others, and writes the page anew."""
     file = FOLDER / "reliability.json"
     kept = json.loads(file.read_text()) if file.is_file() else {}
     kept[name] = found
     file.write_text(json.dumps(kept, indent=1) + "\n")
     told = ["# Harm done, and withstood", "", "Written by `python -m benchmarks reliability`."]
-    for kind, of_kind in sorted(kept.items()):
-        told += ["", f"## {kind.capitalize()}", "", f"{of_kind['where']}:", "", *table(HEADER, of_kind["rows"]), ""]
-        told += ["What was not withstood:", "", *of_kind["told"]] if of_kind["told"] else ["All was withstood."]
+    for kind in dict.fromkeys(one["kind"] for one in kept.values()):
+        of_kind = [one for one in kept.values() if one["kind"] == kind]
+        failures = [line for one in of_kind for line in one["told"]]
+        rows = table([*HEADER, "measured"], [one["row"] for one in of_kind])
+        told += ["", f"## {kind.capitalize()}", "", *rows, ""]
+        told += ["What was not withstood:", "", *failures] if failures else ["All was withstood."]
     (FOLDER / "RELIABILITY.md").write_text("\n".join(told) + "\n")

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -73,7 +73,7 @@ class Moment(Callback):
         self.file.write_text("checkpoint")
 
 
-def kills(count: int, seed: int = 0, kinds: Sequence[str] = KINDS) -> list[Outcome]:
+def kills(count: int, seed: int = 0, kinds: Sequence[str] = KINDS) -> Iterator[Outcome]:
     """Kills training until so many kills are done, shared among ways to train.
 
     Args:
@@ -83,8 +83,8 @@ def kills(count: int, seed: int = 0, kinds: Sequence[str] = KINDS) -> list[Outco
     """
     shares = {kind: _SHARES[kind] / sum(_SHARES[one] for one in kinds) for kind in kinds}
     with ThreadPoolExecutor(2) as workers:  # a core each
-        return list(
-            workers.map(lambda kind: _kill(kind, _OPTIONS[kind], max(1, round(count * shares[kind])), seed), kinds)
+        yield from workers.map(
+            lambda kind: _kill(kind, _OPTIONS[kind], max(1, round(count * shares[kind])), seed), kinds
         )
 
 

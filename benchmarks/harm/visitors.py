@@ -61,7 +61,7 @@ async def _guarded(server: Server) -> AsyncIterator[tuple[Client, _Guard]]:
         yield client, guard
 
 
-async def malformed_uploads(server: Server, files: Iterable[Upload]) -> Outcome:
+async def malformed_uploads(server: Server, files: Iterable[Upload], what: str = "malformed uploads") -> Outcome:
     """Uploads broken files, and has them classified."""
     failures, tried = [], 0
     async with _guarded(server) as (client, guard):
@@ -77,7 +77,7 @@ async def malformed_uploads(server: Server, files: Iterable[Upload]) -> Outcome:
             if not server.alive:
                 failures.append("the server ended")
                 break
-    return Outcome("malformed uploads, a good request after each", tried, failures)
+    return Outcome(f"{what}, a good request after each", tried, failures)
 
 
 async def odd_forms(server: Server) -> Outcome:
