@@ -237,7 +237,7 @@ def test_a_second_ctrl_c_ends_the_program_at_once(capfd: pytest.CaptureFixture[s
 
 
 def test_a_run_that_is_stopped_in_its_first_step_begins_anew_in_its_folder() -> None:
-    command = [*QUICKSTART, "--trainer.limit_train_batches", "1"]
+    command = [*QUICKSTART, "--data.batch_size", "2000"]  # one step an epoch
     command += signalled("on_validation_batch_start", 1, signal.SIGTERM)
     assert run(*command, "--trainer.logger.name", "stopped", "--resume") == 143
     assert run(*command, "--trainer.logger.name", "stopped", "--resume") == 0
