@@ -1,7 +1,6 @@
 """What the tests share: the program run in this process, and small images in class folders."""
 
 import contextlib
-import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -13,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from benchmarks.harm.configurations import log_to
 from main import main
 
 # One thread, here and in the programs that tests start: for networks this small, several only wait for each other
@@ -52,9 +52,7 @@ def program(capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
 
     def run(*args: object) -> Outcome:
         capfd.readouterr()
-        for name in ("lightning", "lightning.fabric", "lightning.pytorch"):
-            for handler in logging.getLogger(name).handlers:
-                handler.stream = sys.stderr  # type: ignore[attr-defined]  # not that of the test that imported it
+        log_to(sys.stderr)
         try:
             status = main([str(arg) for arg in args])
         except SystemExit as end:

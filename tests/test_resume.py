@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import importlib
-import logging
 import os
 import signal
 import subprocess
@@ -19,6 +18,7 @@ from lightning.pytorch import Callback
 from torch.utils.tensorboard.writer import FileWriter
 
 from benchmarks.harm.comparison import differences, same
+from benchmarks.harm.configurations import log_to
 from benchmarks.harm.kills import kills
 from main import NAMED_IN_YAML, main
 from tests.conftest import ROOT, TINY, Outcome, write_class_folders
@@ -64,9 +64,7 @@ def run(*args: object) -> int:
         process = os.fork()
     if process == 0:
         status = 70  # of an error that nothing below tells
-        for name in ("lightning", "lightning.fabric", "lightning.pytorch"):
-            for handler in logging.getLogger(name).handlers:
-                handler.stream = sys.stderr  # type: ignore[attr-defined]  # not that of the test that imported it
+        log_to(sys.stderr)
         try:
             status = main([str(arg) for arg in args])
         except SystemExit as end:

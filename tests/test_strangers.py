@@ -5,21 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.harm import visitors
 from benchmarks.harm.configurations import configurations
 from benchmarks.harm.outcome import Outcome
 from benchmarks.harm.page import Server
 from benchmarks.harm.uploads import uploads
-from benchmarks.harm.visitors import (
-    decompression_bombs,
-    every_route,
-    flood,
-    foreign_files,
-    in_turn,
-    malformed_calls,
-    malformed_uploads,
-    odd_forms,
-    users,
-)
 
 
 @pytest.fixture(scope="module")
@@ -34,35 +24,35 @@ def withstood(outcome: Outcome) -> None:
 
 
 def test_malformed_uploads_are_answered(server: Server) -> None:
-    withstood(*in_turn(malformed_uploads(server, uploads(52))))
+    withstood(*visitors.in_turn(visitors.malformed_uploads(server, uploads(52))))
 
 
 def test_uploads_whose_form_is_wrong_are_answered(server: Server) -> None:
-    withstood(*in_turn(odd_forms(server)))
+    withstood(*visitors.in_turn(visitors.odd_forms(server)))
 
 
 def test_malformed_calls_are_answered(server: Server) -> None:
-    withstood(*in_turn(malformed_calls(server, 60)))
+    withstood(*visitors.in_turn(visitors.malformed_calls(server, 60)))
 
 
 def test_decompression_bombs_cost_little(server: Server) -> None:
-    withstood(*in_turn(decompression_bombs(server)))
+    withstood(*visitors.in_turn(visitors.decompression_bombs(server)))
 
 
 def test_every_route_and_event_answers_nonsense(server: Server) -> None:
-    withstood(*in_turn(every_route(server)))
+    withstood(*visitors.in_turn(visitors.every_route(server)))
 
 
 def test_no_file_is_read_and_no_address_fetched_for_a_stranger(server: Server, space: Path) -> None:
-    withstood(*in_turn(foreign_files(server, space)))
+    withstood(*visitors.in_turn(visitors.foreign_files(server, space)))
 
 
 def test_a_crowd_gets_results_or_is_told_that_the_page_is_busy(server: Server) -> None:
-    withstood(*in_turn(flood(server, 40)))
+    withstood(*visitors.in_turn(visitors.flood(server, 40)))
 
 
 def test_users_at_once_get_what_each_would_alone(server: Server) -> None:
-    withstood(*in_turn(users(server, 8, 3)))
+    withstood(*visitors.in_turn(visitors.users(server, 8, 3)))
 
 
 def test_faulty_configurations_are_refused_in_a_line() -> None:

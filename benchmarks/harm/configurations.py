@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import yaml
 
@@ -76,9 +76,7 @@ def refuse(case: Case) -> str | None:
     Path("faulty.yaml").write_text(case.text)
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        for name in ("lightning", "lightning.fabric", "lightning.pytorch"):
-            for handler in logging.getLogger(name).handlers:
-                handler.stream = err  # type: ignore[attr-defined]  # not that of the time when it was imported
+        log_to(err)
         try:
             status = main(["fit", "--config", "faulty.yaml", "--trainer.fast_dev_run", "true"])
         except SystemExit as end:
@@ -96,6 +94,14 @@ def refuse(case: Case) -> str | None:
     if not any(word in lines[0] for word in (*case.named, "faulty.yaml")):
         return f"told without {' or '.join(case.named)}: {lines[0]!r}"
     return None
+
+
+def log_to(stream: TextIO) -> None:
+    """Has Lightning log there, and not where standard error was when it was imported."""
+    for name in ("lightning", "lightning.fabric", "lightning.pytorch"):
+        for handler in logging.getLogger(name).handlers:
+            if isinstance(handler, logging.StreamHandler):
+                handler.stream = stream  # as it may be closed, setStream, which flushes it, cannot do this
 
 
 def make(chance: random.Random) -> Case:
