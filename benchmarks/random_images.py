@@ -16,6 +16,7 @@ class RandomImages(ImageDataModule):
 
     Args:
         count: How many for training and validation; CIFAR-10 has 50,000.
+        for_validation: How many more for validation alone; with 0, some of ``count`` are held out.
         mapped: A file that ``write_images`` wrote, to be mapped, as decoded folders of images are.
         **kwargs: See ImageDataModule.
     """
@@ -24,22 +25,27 @@ class RandomImages(ImageDataModule):
     image_size = (32, 32)
     own_statistics = ([0.5] * 3, [0.25] * 3)
 
-    def __init__(self, count: int = 50_000, mapped: str | None = None, **kwargs: Any) -> None:
+    def __init__(self, count: int = 50_000, for_validation: int = 0, mapped: str | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.count, self.mapped = count, mapped
+        self.count, self.for_validation, self.mapped = count, for_validation, mapped
 
     def load(self, split: Split) -> LabelledImages | None:
-        """The training images; no other split of their own."""
+        """The training images, and those for validation alone."""
+        if split == "val" and self.for_validation:
+            return _noise(self.for_validation, seed=1)
         return self._images if split == "train" else None
 
     @cached_property
     def _images(self) -> LabelledImages:
-        labels = torch.arange(self.count) % 10
         if self.mapped is None:
-            generator = torch.Generator().manual_seed(0)
-            shape = (self.count, 3, 32, 32)
-            return LabelledImages(torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator), labels)
-        return LabelledImages(torch.from_numpy(np.load(self.mapped, mmap_mode="c")), labels)
+            return _noise(self.count, seed=0)
+        return LabelledImages(torch.from_numpy(np.load(self.mapped, mmap_mode="c")), torch.arange(self.count) % 10)
+
+
+def _noise(count: int, seed: int) -> LabelledImages:
+    generator = torch.Generator().manual_seed(seed)
+    pixels = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    return LabelledImages(pixels, torch.arange(count) % 10)
 
 
 def write_images(file: Path, count: int) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
+from jsonargparse import Namespace
 from lightning.pytorch.cli import LightningArgumentParser
 
 from cifar_lit.errors import InputError
@@ -26,6 +27,16 @@ class Parser(LightningArgumentParser):
         if subparser is not None:
             options = [action.dest for action in subparser._actions]
         raise InputError(one_line(message, options)) from ex
+
+    def validate(self, namespace: Namespace, skip_unset: bool = True, *args: Any, **kwargs: Any) -> None:
+        """As jsonargparse's, which lets ``null`` pass for an argument of a class that has another default."""
+        super().validate(namespace, skip_unset, *args, **kwargs)
+        if not self.exit_on_error:  # the parser of a class
+            given = namespace.clone()
+            for action in self._actions:
+                if action.default is None and given.get(action.dest) is None:  # it may get its value by a link
+                    given.pop(action.dest, None)
+            super().validate(given, False, *args, **kwargs)
 
     def add_function_arguments(  # type: ignore[override]
         self, function: Any, nested_key: str | None = None, **kwargs: Any
@@ -82,6 +93,8 @@ def check_yaml(file: Path) -> None:
     for name in _GROUPS:
         if not isinstance(content.get(name, {}), dict):  # which the parser would pass over
             raise InputError(f"{file}: {name} must hold settings (`name: value` lines), got {content[name]}")
+    if content.get("data", "") is None:  # which the parser would call missing
+        raise InputError(f"{file}: data must name a class (`class_path: CIFAR10`), got None")
     _check_classes(file, content, "")
 
 

@@ -4,6 +4,7 @@ To import a module is to run it, and a YAML from a stranger may name any: one th
 """
 
 import os
+import sys
 from collections.abc import Iterable, Sequence
 
 from cifar_lit.errors import InputError
@@ -74,4 +75,7 @@ def check_allowed(path: str) -> None:
 
 def advice(path: str) -> str:
     """What to tell of an import path that is not allowed, after its name."""
-    return f"is code from outside, which would run: if you trust it, add {OPTION} {path.partition('.')[0]}"
+    module = path.partition(".")[0]
+    if module in sys.stdlib_module_names:
+        return "is code from outside, which would run, and nothing that a configuration needs"
+    return f"is code from outside, which would run: if you trust it, add {OPTION} {module}"

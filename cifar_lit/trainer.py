@@ -110,7 +110,7 @@ class Trainer(pl.Trainer):
             _Loop.restarting.fset(self.fit_loop, False)
         return super()._run_stage()
 
-    def save_checkpoint(self, filepath: Any, weights_only: bool | None = None, storage_options: Any = None) -> None:
+    def save_checkpoint(self, filepath: Any, weights_only: bool = False, storage_options: Any = None) -> None:
         """Saves a checkpoint; called in all processes.
 
         Args:

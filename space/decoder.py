@@ -24,6 +24,7 @@ from cifar_lit.images import Fit, decoded, fitted
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 MOST_PIXELS = 16_000_000
+_MOST_SCANS = 100  # of a JPEG, each of which goes over all its pixels; cameras and editors write about ten
 TILE = 224  # pixels of what a person is shown of an upload, at most; small images are enlarged to it
 _MEMORY = 256 * 2**20  # bytes beside what the process has when it starts
 _SECONDS = 1.5  # of its own work, for a file; waiting for other processes does not count
@@ -135,7 +136,7 @@ def _serve() -> None:
         _limit_work(_SECONDS)
         try:
             pixels = _read(Path(wanted["path"]), tuple(wanted["size"]), wanted["fit"])
-        except (InputError, MemoryError):
+        except (InputError, MemoryError, OSError):
             pixels = []
         _limit_work(0)
         answers.write(json.dumps([one.shape[:2] for one in pixels] or None).encode() + b"\n")
@@ -145,6 +146,9 @@ def _serve() -> None:
 
 
 def _read(path: Path, size: tuple[int, int], fit: Fit) -> list[np.ndarray]:
+    content = path.read_bytes()
+    if content.startswith(b"\xff\xd8") and content.count(b"\xff\xda") > _MOST_SCANS:  # a JPEG's scans begin so
+        raise InputError(f"{path} has more than {_MOST_SCANS} scans")
     whole = decoded(path, size, FORMATS, MOST_PIXELS)
     seen = np.asarray(fitted(whole, size, fit))
     if min(whole.size) < TILE:  # perhaps a JPEG that was decoded at a fraction of its size, too small for a person

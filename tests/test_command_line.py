@@ -284,6 +284,7 @@ _WRONG_MONITOR = '{"class_path": "EarlyStopping", "init_args": {"monitor": "val/
         (["fit", "--config", "none.yaml"], "--config: none.yaml cannot be read"),
         (["fit", "--config", "broken.yaml"], "broken.yaml is not valid YAML"),
         (["fit", "--config", "list.yaml"], "list.yaml must hold settings"),
+        (["fit", "--config", "no_data.yaml"], "no_data.yaml: data must name a class"),
         (["fit", "Q", "--config", "wrong_key.yaml"], "no setting 'model.nett'; did you mean 'model.net'?"),
         (["fit", "Q", "--trainer.max_epoch", "3"], "'trainer.max_epoch'; did you mean 'trainer.max_epochs'?"),
         (["fit", "Q", "--trainer.max_epochs", "three"], "trainer.max_epochs: expected int or null, got three"),
@@ -302,6 +303,8 @@ _WRONG_MONITOR = '{"class_path": "EarlyStopping", "init_args": {"monitor": "val/
         (["fit", "Q", "--model.net.residual_layers", "[4]"], "residual_layers must be taken from 1, 2, 3"),
         (["fit", "Q", "--model.label_smoothing", "2"], "model.label_smoothing must be"),
         (["fit", "Q", "--data.num_workers", "-1"], "data.num_workers"),
+        (["fit", "Q", "--data.batch_size", "null"], "data.batch_size: expected int, got None"),
+        (["fit", "Q", "--model.optimizer.lr", "null"], "model.optimizer.lr: expected float, got None"),
         (["fit", "Q", "--trainer.max_epochs", "-1"], "set trainer.max_epochs"),
         (["fit", "Q", "--trainer.max_epochs", "1", "--trainer.callbacks+", "WRONG_MONITOR"], "val/los"),
         (["fit", "Q", "--trainer.accelerator", "cpu", "--trainer.devices", "0"], "devices"),
@@ -312,7 +315,7 @@ _WRONG_MONITOR = '{"class_path": "EarlyStopping", "init_args": {"monitor": "val/
         (["predict"], "images, ckpt_path missing"),
         (["predict", "none.png", "--ckpt_path", "none.ckpt"], "there is no file none.ckpt"),
         (["fit", "Q", "--trainer.logger.save_dir", "file"], "file"),
-        (["fit", "Q", "--model.net", "os.system"], "os.system is code from outside, which would run"),
+        (["fit", "Q", "--model.net", "os.system"], "os.system is code from outside, which would run, and nothing that"),
         (["fit", "Q", "--model.net", "stranger.Net"], "if you trust it, add --allow_import stranger"),
         (["fit", "Q", "--model.net", "torch.nn.modules.module.warnings.warn"], "code from outside"),
         (["fit", "Q", "--trainer.callbacks+", "subprocess.Popen"], "code from outside"),
@@ -323,6 +326,7 @@ _WRONG_MONITOR = '{"class_path": "EarlyStopping", "init_args": {"monitor": "val/
 def test_mistake_is_told_in_one_line(args: list[str], message: str, program: Program) -> None:
     Path("broken.yaml").write_text("model: [")
     Path("list.yaml").write_text("- a\n- b\n")
+    Path("no_data.yaml").write_text("data:\nmodel:\n  net: TinyNet\n")
     Path("wrong_key.yaml").write_text("model:\n  nett: TinyNet\n")
     Path("wrong_callback.yaml").write_text(
         "trainer:\n  callbacks:\n  - class_path: TrainingSamples\n    init_args: {cuont: 3}\n"

@@ -7,6 +7,7 @@ from cifar_lit.data import residence
 from cifar_lit.data.batches import ImageDataset, LabelledImages
 from cifar_lit.data.digits import Digits
 from cifar_lit.data.residence import resident
+from cifar_lit.errors import InputError
 
 CPU = torch.device("cpu")
 
@@ -46,6 +47,13 @@ def test_images_that_do_not_fit_stay_where_they_are() -> None:
     assert resident(data, CPU, residence.free_memory(CPU), 0, 2) == (data, False)
     data.pipeline = lambda pixels, seed: pixels  # albumentations works on the host
     assert resident(data, CPU, ALL, 0, 1) == (data, False)
+
+
+def test_fewer_images_than_processes_are_refused() -> None:
+    data = Digits()
+    data.trainer = SimpleNamespace(world_size=2000, global_rank=0)  # type: ignore[assignment]
+    with pytest.raises(InputError, match=r"2000 processes cannot share \d+ images: choose fewer --trainer.devices"):
+        data.val_dataloader()
 
 
 def test_processes_that_hold_a_share_each_train_on_all_images_in_as_many_steps(monkeypatch: pytest.MonkeyPatch) -> None:

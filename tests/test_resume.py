@@ -283,7 +283,10 @@ def test_resume_begins_a_run_where_there_is_none_and_last_refuses(program: Progr
 def test_other_steps_are_refused(change: list[str], made_with: str, capfd: pytest.CaptureFixture[str]) -> None:
     command = [*QUICKSTART, *SHORT, *signalled("on_train_batch_start", 3)]
     assert run(*command) == -signal.SIGKILL
+    config = Path("runs/quickstart/version_0/config.yaml")
+    before = config.read_bytes()
     assert run(*command, *change, "--resume") == 2
+    assert config.read_bytes() == before
     told = capfd.readouterr().err
     assert f"the checkpoint was made with {made_with}: go on with the same" in told
     assert "Traceback" not in told

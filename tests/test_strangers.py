@@ -36,7 +36,8 @@ def test_malformed_calls_are_answered(server: Server) -> None:
 
 
 def test_decompression_bombs_cost_little(server: Server) -> None:
-    withstood(*visitors.in_turn(visitors.decompression_bombs(server)))
+    # The benchmark holds each to 2 s of an idle machine; here, other tests take the processor too
+    withstood(*visitors.in_turn(visitors.decompression_bombs(server, most_seconds=20)))
 
 
 def test_every_route_and_event_answers_nonsense(server: Server) -> None:

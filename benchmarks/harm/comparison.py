@@ -1,11 +1,13 @@
 """Whether two runs are equal to the bit: what they ended with, and what they wrote on the way."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+logging.getLogger("tensorboard").setLevel(logging.ERROR)  # which tells of each event that a resumption took back
 STATES = ("state_dict", "optimizer_states", "lr_schedulers", "current_model_state", "counts", "loops")
 
 

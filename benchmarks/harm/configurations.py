@@ -153,7 +153,7 @@ def _misspelt_key(settings: dict[str, Any], chance: random.Random) -> Case | Non
 
 def _unknown_key(settings: dict[str, Any], chance: random.Random) -> Case | None:
     path, mapping = chance.choice(list(_mappings(settings)))
-    key = chance.choice(["epochs", "learning_rate", "batchsize", "gpu", "device", "modell", "nets", "args", "xyz"])
+    key = chance.choice(["epochs_", "learning_rate", "batchsize", "gpu", "device", "modell", "nets", "args", "xyz"])
     if key in mapping:
         return None
     mapping[key] = chance.choice([1, "a", None, [1], {"b": 2}])

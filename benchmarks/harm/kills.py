@@ -106,7 +106,7 @@ def _kill(kind: str, options: Sequence[str], count: int, seed: int) -> Outcome:
                 if _run(place, options, kill_after=moment) is not None:
                     break  # it came to its end before
                 kills_done += 1
-                hit[(place / Moment.file).read_text()] += 1
+                hit[(place / Moment.file).read_text() or "between two of these"] += 1
             try:
                 _run(place, options)
                 unequal = differences(_run_folder(whole), _run_folder(place))

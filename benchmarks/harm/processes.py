@@ -9,7 +9,7 @@ from benchmarks.arms import ROOT, run_python
 from benchmarks.harm.comparison import written
 from benchmarks.harm.outcome import Outcome
 
-_SIZES = (101, 2, 7, 143, 199, 211, 250, 301, 401, 503)
+_SIZES = (101, 3, 7, 143, 199, 211, 250, 301, 401, 503)
 _EXACT = ["--trainer.precision", "64-true", "--trainer.accelerator", "cpu"]
 
 
@@ -41,7 +41,7 @@ def _judged(run: Path, size: int, count: int) -> dict[str, Any]:
     for file in [*run.rglob("events*"), *run.glob("*.csv")]:
         file.unlink()
     options = ["--ckpt_path", str(run / "checkpoints" / "last.ckpt"), *_EXACT]
-    options += ["--data.count", str(10 * size), "--data.batch_size", "50", "--trainer.devices", str(count)]
+    options += ["--data.for_validation", str(size), "--data.batch_size", "50", "--trainer.devices", str(count)]
     strategy = ["--trainer.strategy", "ddp" if count > 1 else "auto"]
     run_python([str(ROOT / "main.py"), "validate", *options, *strategy])
     found: dict[str, Any] = {
