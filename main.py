@@ -100,6 +100,10 @@ def run(args: Sequence[str]) -> None:
         from cifar_lit.predict import predict_command
 
         return predict_command(args[1:])
+    if args[:1] == ["report"]:
+        from space.report.command import report_command
+
+        return report_command(args[1:])
     if args[:1] in (["export"], ["demo"]):
         from space.export import demo_command, export_command
 

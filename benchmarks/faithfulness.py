@@ -13,6 +13,7 @@ from callbacks.rendering.feature_maps import feature_maps
 from callbacks.rendering.heatmaps import Method, heatmaps
 from cifar_lit.checkpoints import read_classifier
 from cifar_lit.images import image_files, read_image
+from space.report.faithfulness import areas
 
 
 def faithfulness(ckpt_path: str, images: str, count: int = 200, slow: int = 20, steps: int = 16) -> None:
@@ -44,35 +45,15 @@ def faithfulness(ckpt_path: str, images: str, count: int = 200, slow: int = 20, 
     layer = list(feature_maps(net, inputs))[-1]
     print(f"\n{len(chosen)} images of {images}, layer {layer} of {ckpt_path}:")
     torch.manual_seed(0)
-    rows = [["random order", *areas(net, inputs, classes, torch.rand(len(inputs), *size), steps), ""]]
+    chance = areas(net, inputs, classes, torch.rand(len(inputs), *size), steps)
+    rows = [["random order", *chance.row(), ""]]
     for method in get_args(Method):
         some = slow if method in ("scorecam", "ablationcam") else len(inputs)
         maps = heatmaps(net, [layer], inputs[:some], classes[:some], method)[0, :, 0]
         similar = ", ".join(f"{value:.2f}" for value in randomised(net, layer, inputs[:some], classes[:some], method))
-        rows.append([method, *areas(net, inputs[:some], classes[:some], maps, steps), similar])
-    header = ["method", "deletion (lower is better)", "insertion (higher is better)", "after randomising"]
+        rows.append([method, *areas(net, inputs[:some], classes[:some], maps, steps).row(), similar])
+    header = ["method", "insertion (higher is better)", "deletion (lower is better)", "after randomising"]
     print_table(header, rows)
-
-
-@torch.inference_mode()
-def areas(net: nn.Module, inputs: Tensor, classes: Tensor, maps: Tensor, steps: int) -> list[str]:
-    """Mean areas under the deletion and the insertion curve, with their standard errors.
-
-    Args:
-        net: The network, in evaluation mode.
-        inputs: float (N, C, H, W), with 0 as the mean colour.
-        classes: int64 (N, 1), the classes whose probability is watched.
-        maps: float (N, H, W).
-        steps: Into how many equal steps to cut the order of the pixels.
-    """
-    ranks = maps.flatten(1).argsort(1, descending=True).argsort(1).view_as(maps)[:, None]  # 0 is the hottest pixel
-    curves: list[list[Tensor]] = [[], []]
-    for step in range(steps + 1):
-        first = ranks < step / steps * ranks[0].numel()
-        for curve, kept in zip(curves, (~first, first), strict=True):
-            curve.append(net(inputs * kept).softmax(1).gather(1, classes)[:, 0])
-    of_images = [torch.trapezoid(torch.stack(curve, 1), dx=1 / steps, dim=1) for curve in curves]
-    return [f"{area.mean():.3f} ± {area.std() / len(area) ** 0.5:.3f}" for area in of_images]
 
 
 def randomised(net: nn.Module, layer: str, inputs: Tensor, classes: Tensor, method: Method) -> list[float]:

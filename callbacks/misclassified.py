@@ -6,13 +6,16 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
+from torch import Tensor
 
 from callbacks.evaluation import Evaluation, EvaluationCallback
+from callbacks.label_errors import ConfidentThresholds, suspected
 from callbacks.mistakes import MistakeKeeper, Mistakes, Order
 from callbacks.rendering.grid import image_grid
 from callbacks.rendering.text import FAINT_INK, RIGHT_INK, WRONG_INK
 from callbacks.tensorboard import markdown_table
 
+DOUBT = "label may be wrong"
 _ORDERS = {"confidence": "most confident first", "random": "a random choice", "loss": "least loss first"}
 
 
@@ -48,6 +51,7 @@ class MisclassifiedImages(EvaluationCallback):
             raise MisconfigurationException(f"MisclassifiedImages: count must be at least 0, got {count}")
         self.count, self.order, self.seed = count, order, seed
         self.true_class, self.predicted_class = true_class, predicted_class
+        self._thresholds: ConfidentThresholds | None = None
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Checks the names of the classes."""
@@ -67,19 +71,33 @@ class MisclassifiedImages(EvaluationCallback):
             None if name is None else names.index(name) for name in (self.true_class, self.predicted_class)
         )
         self._keeper = MistakeKeeper(self.count, self.order, self.seed, true, predicted)
+        if self._thresholds is None:
+            self._thresholds = ConfidentThresholds(len(names))
+        self._thresholds.to(
+            pl_module.device if pl_module.device.type != "mps" else "cpu"
+        ).reset()  # which has no float64
 
     def watch(self, pl_module: LightningModule, outputs: dict[str, Any], batch: Any) -> None:
         """Keeps a batch's mistakes, as far as they come before those that are kept."""
+        assert self._thresholds is not None
+        device = self._thresholds.device
+        self._thresholds.update(outputs["logits"].softmax(1).to(device), outputs["labels"].to(device))
         self._keeper.update(batch.pixels, outputs["logits"], outputs["labels"], outputs["indices"])
 
-    def merge(self, pl_module: LightningModule) -> Mistakes:
-        """The mistakes of all processes."""
-        return self._keeper.gathered(pl_module.all_gather)
+    def merge(self, pl_module: LightningModule) -> tuple[Mistakes, Tensor]:
+        """The mistakes of all processes, and how sure the network is of each class."""
+        assert self._thresholds is not None
+        return self._keeper.gathered(pl_module.all_gather), self._thresholds.compute().cpu()
 
-    def write(self, merged: Mistakes, evaluation: Evaluation) -> None:
+    def write(self, merged: tuple[Mistakes, Tensor], evaluation: Evaluation) -> None:
         """Writes the picture, the table and the CSV."""
         if self.count == 0:
             return
+        mistakes, thresholds = merged
+        doubtful = suspected(mistakes.logits.softmax(1), mistakes.labels, thresholds).tolist()
+        self._write(mistakes, doubtful, evaluation)
+
+    def _write(self, merged: Mistakes, doubtful: list[bool], evaluation: Evaluation) -> None:
         names = evaluation.pl_module.class_names
         kept = zip(
             merged.labels.tolist(),
@@ -90,22 +108,31 @@ class MisclassifiedImages(EvaluationCallback):
             strict=True,
         )
         rows = [(index, names[true], names[said], sure, loss) for true, said, sure, loss, index in kept]
-        captions = [f"{true}\n→ {said}\n{sure:.1%}\n#{index}" for index, true, said, sure, _ in rows]
+        captions = [
+            f"{true}\n→ {said}\n{sure:.1%}\n#{index}" + "\nlabel may\nbe wrong" * doubt
+            for (index, true, said, sure, _), doubt in zip(rows, doubtful, strict=True)
+        ]
         title = self._title(merged, evaluation)
         pixels = merged.pixels.permute(0, 2, 3, 1).numpy()
         colors = (RIGHT_INK, WRONG_INK, FAINT_INK)
         name = self._name
         evaluation.add_image(name, image_grid(pixels, captions, 5, 128, title, colors))
-        cells = [[str(index), true, said, f"{sure:.1%}", f"{loss:.3f}"] for index, true, said, sure, loss in rows]
-        header = ["index", "true class", "predicted class", "confidence", "loss"]
+        cells = [
+            [str(index), true, said, f"{sure:.1%}", f"{loss:.3f}", DOUBT * doubt]
+            for (index, true, said, sure, loss), doubt in zip(rows, doubtful, strict=True)
+        ]
+        header = ["index", "true class", "predicted class", "confidence", "loss", ""]
         evaluation.add_text(name, f"{title.splitlines()[-1]}\n\n{markdown_table(header, cells)}")
         if evaluation.folder is not None:
             suffix = "" if evaluation.split == "val" else f"_{evaluation.split}"
             path = evaluation.folder / f"{name.replace(' ', '_')}{suffix}.csv"
             with open(path, "w", newline="", encoding="utf-8") as file:
                 writer = csv.writer(file)
-                writer.writerow(["step", "index", "true", "predicted", "confidence", "loss"])
-                writer.writerows([evaluation.step, *row[:3], f"{row[3]:.6f}", f"{row[4]:.6f}"] for row in rows)
+                writer.writerow(["step", "index", "true", "predicted", "confidence", "loss", "label_may_be_wrong"])
+                writer.writerows(
+                    [evaluation.step, *row[:3], f"{row[3]:.6f}", f"{row[4]:.6f}", int(doubt)]
+                    for row, doubt in zip(rows, doubtful, strict=True)
+                )
 
     @property
     def _name(self) -> str:

@@ -74,8 +74,13 @@ class TrainedClassifier:
 
     @torch.inference_mode()
     def logits(self, pixels: Tensor) -> Tensor:
-        """Logits float32 (N, classes) of pixels uint8 (N, 3, H, W), on the network's device."""
-        return self.network(pixels)
+        """Logits float32 (N, classes), on the network's device, of pixels uint8 (N, 3, H, W)."""
+        return self.network(pixels.to(self.device))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the network is."""
+        return next(self.network.parameters()).device
 
     def probabilities(self, pixels: Tensor) -> Tensor:
         """Class probabilities float32 (N, classes), each row summing to 1, at the recipe's temperature."""

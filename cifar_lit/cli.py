@@ -23,6 +23,7 @@ from cifar_lit.checkpoints import (
     read_hyperparameters,
 )
 from cifar_lit.classifier import Classifier
+from cifar_lit.commit import commit_line
 from cifar_lit.data.datamodule import ImageDataModule
 from cifar_lit.errors import InputError
 from cifar_lit.memory import too_little_memory_told
@@ -36,7 +37,8 @@ from cifar_lit.whole_file import write_whole
 
 DESCRIPTION = """Trains an image classifier from one YAML file and shows its training in TensorBoard.
 Further commands: `predict IMAGES --ckpt_path FILE` classifies images; `demo --ckpt_path FILE` opens a page that shows
-the network at work, and `export` writes that page as a Hugging Face Space; `schema` prints a schema of the YAML."""
+the network at work, and `export` writes that page as a Hugging Face Space; `report --ckpt_path FILE` writes what the
+run was, how good its network is and why; `schema` prints a schema of the YAML."""
 FIT = """Trains a network. CIFAR-10 (downloaded): --config configs/resnet9_s4.yaml. Your own images, in
 DIR/train/<class>/ and DIR/test/<class>/: the same with --data ClassFolders --data.root DIR."""
 
@@ -45,9 +47,10 @@ class SaveRunConfig(SaveConfigCallback):
     """Saves the configuration in the run's folder when training starts, such that every command can take it."""
 
     def setup(self, trainer: LightningTrainer, pl_module: LightningModule, stage: str) -> None:
-        """Saves before ``fit``, with the learning rate that was found if one was; before nothing else."""
-        if stage != "fit":
-            return
+        """Saves nothing yet: a run that is refused to go on keeps the configuration that it had."""
+
+    def on_train_start(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
+        """Saves, before the first checkpoint, with the learning rate that was found if one was."""
         self.config = self.config.clone()
         for own_option in ("ckpt_path", "resume", "lr_find", "min_lr", "max_lr", "num_training"):
             self.config.pop(own_option, None)
@@ -57,7 +60,7 @@ class SaveRunConfig(SaveConfigCallback):
             settings["purge_step"] = None  # for this start of the run, not for what reads its configuration later
         folder = trainer.log_dir  # the same in all processes
         if trainer.is_global_zero and folder is not None:  # at once: a run that is killed here can still be read
-            text = self.parser.dump(self.config, skip_none=False)
+            text = commit_line() + self.parser.dump(self.config, skip_none=False)
             try:
                 write_whole(Path(folder, self.config_filename), text.encode())
             except OSError as error:

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from cifar_lit.errors import InputError
 
-_PARTS = ("pixels", "labels", "logits", "indices", "counts", "calibration")
+OF_EACH_IMAGE = ("pixels", "labels", "logits", "indices", "doubtful", "neighbours", "similarities")
+_PARTS = (*OF_EACH_IMAGE, "counts", "calibration", "training_pixels", "training_labels")
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,12 @@ class Judged:
     pixels: uint8 (K, 3, H, W), of the kept images.
     labels, indices: int64 (K,), their true class, and their row of the data set.
     logits: float32 (K, C).
+    doubtful: bool (K,), whether the label may be wrong.
+    neighbours: int64 (K, n), for each the training images that the network finds most alike, as places in
+        ``training_pixels``; -1 where none were sought.
+    similarities: float32 (K, n), their cosine similarities.
+    training_pixels: uint8 (M, 3, H, W), those of the neighbours.
+    training_labels: int64 (M,).
     """
 
     split: str
@@ -37,6 +44,11 @@ class Judged:
     labels: Tensor
     logits: Tensor
     indices: Tensor
+    doubtful: Tensor
+    neighbours: Tensor
+    similarities: Tensor
+    training_pixels: Tensor
+    training_labels: Tensor
 
     @property
     def images(self) -> int:

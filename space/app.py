@@ -13,7 +13,7 @@ from space.api import Api
 from space.controls import MOST_BYTES
 from space.decoder import DECODER
 from space.gate import Gate, Page
-from space.markdown import escaped
+from space.markdown import REPORT, escaped
 from space.shown import Shown
 from space.style import CSS, theme
 from space.tabs.classify import ClassifyTab
@@ -59,7 +59,7 @@ def serve(folder: Path, trusted: Sequence[str] = (), **options: Any) -> None:
     os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "100"
     tools = os.environ.get("GRADIO_MCP_SERVER", "").lower() == "true"
     DECODER.start()
-    page = build(Shown.load(folder / "bundle", about or front, trusted))
+    page = build(Shown.load(folder / "bundle", (about or front).partition(REPORT)[0], trusted))
     page.queue(max_size=_QUEUE, default_concurrency_limit=1, api_open=False)
     settings: dict[str, Any] = {
         "theme": theme(),

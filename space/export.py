@@ -20,19 +20,17 @@ from callbacks.grad_cam import first_of_each_class
 from callbacks.rendering.feature_maps import feature_maps
 from cifar_lit.arguments import Parser
 from cifar_lit.bundle import TrainedClassifier, write_bundle
-from cifar_lit.checkpoints import find_checkpoint, read_checkpoint, read_classifier
-from cifar_lit.data.batches import LabelledImages
-from cifar_lit.data.cache import decoded_folder
-from cifar_lit.data.datamodule import ImageDataModule
-from cifar_lit.data.folders import user_cache_dir
+from cifar_lit.checkpoints import CheckpointRun, find_checkpoint, read_checkpoint, read_classifier
 from cifar_lit.errors import InputError
 from cifar_lit.history import read_history
 from cifar_lit.judged import Facts
+from space.at_hand import images_to_judge
 from space.card import front_matter, model_card
-from space.facts import recipe_text, run_facts, title_of
+from space.facts import digest_of, recipe_text, run_facts, title_of
 from space.hub import check_push
 from space.hub import push as push_to_hub
-from space.judging import Images, judge
+from space.judging import Images, judge, with_neighbours
+from space.markdown import REPORT
 from space.network import METHODS
 from space.outside import OutsideCode, find_outside_code
 from space.shown import EXAMPLES, FACTS, JUDGED
@@ -123,6 +121,7 @@ def export(
     images: str | None = None,
     title: str | None = None,
     mistakes: int = 1000,
+    neighbours: int = 10_000,
     push: str | None = None,
     dry_run: bool = True,
 ) -> None:
@@ -134,11 +133,13 @@ def export(
         images: Images to judge by, in ``DIR/<class>/`` or ``DIR/test/<class>/``; by default the run's own data.
         title: Of the page; by default the names of network and data.
         mistakes: How many misclassified images to put in, at most; the most confident ones.
+        neighbours: Among how many training images to seek those that the network finds most like its mistakes; 0 shows
+            none.
         push: Upload it to this Space, ``user/name``.
         dry_run: With ``push``, write the folder and only list what would be sent.
     """
-    if mistakes < 0:
-        raise InputError(f"mistakes must be at least 0, got {mistakes}")
+    if mistakes < 0 or neighbours < 0:
+        raise InputError(f"mistakes and neighbours must be at least 0, got {mistakes} and {neighbours}")
     if push is not None:
         check_push(push, dry_run)
     run, folder = find_checkpoint(ckpt_path, "runs/*/*"), Path(output)
@@ -147,14 +148,16 @@ def export(
     trained = read_classifier(run.file)
     outside = find_outside_code(trained.recipe.net)
     config = yaml.safe_load(run.config.read_text()) if run.in_run_folder else {}
-    data, sets = _images(config, trained, images)
+    data, sets = images_to_judge(config, checkpoint, trained, images)
     trained, judged, unknown = judge(trained, sets, mistakes)
+    if judged is not None and data is not None and neighbours:
+        judged = with_neighbours(trained, judged, data.train_set, neighbours)
     with _appearing_whole(folder) as unfinished:
         _write_code(unfinished, outside)
         bundle = unfinished / "bundle"
         write_bundle(bundle, trained.recipe, trained.network.state_dict())
         facts = Facts(
-            title=title or title_of(trained, config, data),
+            title=title or title_of(trained, config),
             run=run_facts(trained, run, checkpoint, config, sets),
             history=read_history(run.folder) if run.in_run_folder else {},
             unknown=unknown,
@@ -164,8 +167,13 @@ def export(
         if judged is not None:
             judged.save(bundle / JUDGED)
         card = front_matter(facts.title) + model_card(trained, facts, judged, recipe_text(config, checkpoint))
-        (unfinished / "README.md").write_text(card, encoding="utf-8")
+        (unfinished / "README.md").write_text(card + _copied_report(unfinished, run), encoding="utf-8")
         files = sorted(str(path.relative_to(unfinished)) for path in unfinished.rglob("*") if path.is_file())
+    if judged is not None and len(judged.training_pixels):
+        print(
+            f"With {len(judged.training_pixels)} training images, to be shown beside the mistakes that are like them"
+            " (--neighbours 0: with none)"
+        )
     size = sum((folder / file).stat().st_size for file in files) / 1e6
     print(
         f"Written to {folder}: {len(files)} files, {size:.1f} MB. Open it: {_python()} {folder / 'app.py'} (then"
@@ -173,6 +181,25 @@ def export(
     )
     if push is not None:
         print(push_to_hub(folder, files, push, dry_run))
+
+
+def _copied_report(folder: Path, run: CheckpointRun) -> str:
+    """What ``report`` wrote of the run, for the end of the README, its pictures copied to the folder; empty if it was
+    not asked for one, or if that is of another checkpoint."""
+    source = run.folder / "report"
+    if not run.in_run_folder or not (source / "report.md").is_file():
+        return ""
+    text = (source / "report.md").read_text(encoding="utf-8")
+    if digest_of(run.file) not in text.partition("\n---\n")[0]:
+        print(f"{source} tells of another checkpoint, and is left out: `report --ckpt_path {run.file}` renews it")
+        return ""
+    pictures = folder / "report_files"
+    pictures.mkdir()
+    for file in (source / "report_files").glob("*"):
+        if file.suffix in (".png", ".csv", ".yaml"):
+            shutil.copy2(file, pictures)
+    _, _, body = text.removeprefix("---\n").partition("\n---\n")
+    return f"\n{REPORT}\n\n{body}"
 
 
 def _python() -> str:
@@ -210,50 +237,6 @@ def _check_folder(folder: Path) -> None:
         and not (folder / "bundle" / FACTS).is_file()
     ):
         raise InputError(f"--output {folder} is not empty, and no exported Space; choose a new folder")
-
-
-def _images(
-    config: dict[str, Any], trained: TrainedClassifier, images: str | None
-) -> tuple[ImageDataModule | None, list[Images]]:
-    """The run's data, and what to judge by: validation images, if there are any, then test images, if there are any.
-
-    What lacks is told in one line each.
-    """
-    data, sets = None, []
-    try:
-        data = _data_of_run(config)
-        if data.class_names != trained.recipe.class_names or data.image_size != trained.recipe.image_size:
-            raise InputError("the run's data have other classes or another size now")
-        if data.val_set is not None:
-            sets.append(Images("val", data.val_set.images, data.val_set.rows))
-        if images is None and (test := data.load("test")) is not None:
-            sets.append(Images("test", test, torch.arange(len(test))))
-    except InputError as error:
-        if images is None:
-            print(f"Without examples, mistakes, confusion matrix and thresholds: {error}. --images DIR names images.")
-            return data, []
-        print(f"The thresholds are fitted on the images of --images: {error}")
-    if images is not None:
-        own = _own_images(Path(images), trained)
-        sets.append(Images("test", own, torch.arange(len(own))))
-    return data, sets
-
-
-def _data_of_run(config: dict[str, Any]) -> ImageDataModule:
-    if "data" not in config:
-        raise InputError("the checkpoint does not lie in its run's folder, whose config.yaml names the data")
-    parser = Parser()
-    parser.add_subclass_arguments(ImageDataModule, "data")
-    made: ImageDataModule = parser.instantiate_classes(parser.parse_object({"data": config["data"]})).data
-    return made
-
-
-def _own_images(folder: Path, trained: TrainedClassifier) -> LabelledImages:
-    if not folder.is_dir():
-        raise InputError(f"--images: there is no folder {folder}")
-    folder = folder / "test" if (folder / "test").is_dir() else folder
-    recipe = trained.recipe
-    return decoded_folder(folder, recipe.class_names, user_cache_dir(), size=recipe.image_size).images
 
 
 def _write_code(folder: Path, outside: OutsideCode) -> None:

@@ -50,7 +50,7 @@ def push(folder: Path, files: Sequence[str], repo: str, dry_run: bool) -> str:
             repo_type="space",
             folder_path=folder,
             allow_patterns=list(files),
-            delete_patterns=["bundle/**", "callbacks/**", "cifar_lit/**", "space/**"],
+            delete_patterns=["bundle/**", "report_files/**", "callbacks/**", "cifar_lit/**", "space/**"],
             commit_message="Export of a trained classifier",
         )
     except (HTTPError, OSError) as error:

@@ -11,12 +11,15 @@ from rich.progress import track
 from torch import Tensor
 
 from callbacks.calibration import TEMPERATURES, CalibrationByTemperature
+from callbacks.label_errors import ConfidentThresholds, suspected
 from cifar_lit.bundle import TrainedClassifier
-from cifar_lit.data.batches import LabelledImages
+from cifar_lit.data.batches import ImageDataset, LabelledImages
 from cifar_lit.judged import Judged, Unknown, fit_unknown, worth_keeping
+from space.similar import nearest_training
 from space.unknown_images import unknown_images
 
 _BATCH = 256
+_EXPLAINED, _NEIGHBOURS = 300, 3  # mistakes that get neighbours, and how many
 _BINS = 15  # of confidence, as many as the callback's
 
 
@@ -59,13 +62,11 @@ def judge(
     """
     if not sets:
         return trained, None, None
-    logits = {part.split: _logits(trained, part) for part in sets}
-    chosen = _calibration(logits[sets[0].split], sets[0].labels)
-    losses, _ = chosen.compute()
-    temperature = TEMPERATURES[int(losses.argmin())]
+    logits = {part.split: logits_of(trained, part) for part in sets}
+    temperature = chosen_temperature(logits[sets[0].split], sets[0].labels)
     trained = replace(trained, recipe=replace(trained.recipe, temperature=temperature))
     last = sets[-1]
-    judged = _judged(last, logits[last.split], temperature, most)
+    judged = judged_by(last, logits[last.split], temperature, most)
     kinds = unknown_images(256, trained.recipe.image_size, trained.recipe.class_names)
     unknown = {
         kind: torch.cat([trained.logits(part) for part in pixels.split(_BATCH)]).cpu() for kind, pixels in kinds.items()
@@ -73,8 +74,14 @@ def judge(
     return trained, judged, fit_unknown(logits, unknown)
 
 
-def _logits(trained: TrainedClassifier, part: Images) -> Tensor:
-    """float32 (n, C)."""
+def chosen_temperature(logits: Tensor, labels: Tensor) -> float:
+    """The temperature at which the loss of logits (N, C) is lowest."""
+    losses, _ = _calibration(logits, labels).compute()
+    return TEMPERATURES[int(losses.argmin())]
+
+
+def logits_of(trained: TrainedClassifier, part: Images) -> Tensor:
+    """What a classifier says of images: float32 (n, C)."""
     total = math.ceil(len(part.rows) / _BATCH)
     batches = track(
         part.batches(), f"Judging {part.split} images", total, transient=True, disable=not sys.stdout.isatty()
@@ -89,11 +96,14 @@ def _calibration(logits: Tensor, labels: Tensor) -> CalibrationByTemperature:
     return metric
 
 
-def _judged(part: Images, logits: Tensor, temperature: float, most: int) -> Judged:
+def judged_by(part: Images, logits: Tensor, temperature: float, most: int) -> Judged:
+    """The evaluation of logits (n, C) of these images, at a temperature; keeps at most so many mistakes."""
     labels, classes = part.labels, logits.shape[1]
     _, calibrations = _calibration(logits, labels).compute()
     pair = [calibrations[TEMPERATURES.index(value)] for value in (1.0, temperature)]
     kept = worth_keeping(logits / temperature, labels, most)
+    shares, thresholds = logits.softmax(1), ConfidentThresholds(classes)
+    thresholds.update(shares, labels)
     return Judged(
         split=part.split,
         loss=float(F.cross_entropy(logits, labels)),
@@ -103,4 +113,40 @@ def _judged(part: Images, logits: Tensor, temperature: float, most: int) -> Judg
         labels=labels[kept],
         logits=logits[kept],
         indices=part.rows[kept],
+        doubtful=suspected(shares[kept], labels[kept], thresholds.compute()),
+        neighbours=torch.zeros(len(kept), 0, dtype=torch.int64),
+        similarities=torch.zeros(len(kept), 0),
+        training_pixels=part.images.pixels[:0],
+        training_labels=labels[:0],
+    )
+
+
+def with_neighbours(trained: TrainedClassifier, judged: Judged, train: ImageDataset, most: int) -> Judged:
+    """The evaluation with, for the most confident mistakes, the training images that the network finds most alike.
+
+    Args:
+        trained: The classifier.
+        judged: The evaluation.
+        train: The training images, of which ``most``, taken evenly, are searched.
+        most: How many.
+    """
+    wrong = (judged.predictions != judged.labels).nonzero()[:, 0]
+    order = judged.confidences(trained.recipe.temperature)[wrong].argsort(descending=True, stable=True)
+    asked = wrong[order][:_EXPLAINED]
+    if not len(train) or not len(asked):
+        return judged
+    try:
+        rows, alike = nearest_training(trained, judged.pixels[asked], train, most, _NEIGHBOURS)
+    except ValueError:  # a network none of whose layers gives the logits
+        return judged
+    used, inverse = rows.unique(return_inverse=True)
+    neighbours = torch.full((len(judged.labels), rows.shape[1]), -1)
+    similarities = torch.zeros(neighbours.shape)
+    neighbours[asked], similarities[asked] = inverse, alike
+    return replace(
+        judged,
+        neighbours=neighbours,
+        similarities=similarities,
+        training_pixels=train.images.pixels[used],
+        training_labels=train.images.labels[used],
     )

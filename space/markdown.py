@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 
 from cifar_lit.judged import Judged
 
+REPORT = "<!-- The report on the run -->"  # before it in a Space's README, whose page shows what stands before
+
 
 def escaped(text: object) -> str:
     r"""The text as Markdown shows it letter by letter, whatever it holds.
@@ -34,6 +36,6 @@ CLASS_SCORES = ("class", "images", "precision", "recall", "F1")
 def class_scores(class_names: Sequence[str], judged: Judged) -> list[tuple[str, ...]]:
     """A row of ``CLASS_SCORES`` for each class."""
     return [
-        (name, f"{images:,}", *(f"{score:.3f}" for score in scores))
+        (name, f"{images:,}", *(f"{score:.3f}" if images else "" for score in scores))
         for name, (images, *scores) in zip(class_names, judged.by_class(), strict=True)
     ]

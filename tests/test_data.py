@@ -26,6 +26,7 @@ from cifar_lit.data.mixing import Mixing
 from cifar_lit.data.splits import hold_out
 from cifar_lit.data.statistics import statistics
 from cifar_lit.errors import InputError
+from space.at_hand import other_cifar
 from tests.conftest import ROOT, write_class_folders
 
 
@@ -354,6 +355,17 @@ def test_cifar_is_downloaded_checked_and_read(
     assert test is not None
     assert len(test) == 10
     assert data_class(root="data").load("val") is None
+
+
+def test_the_other_cifar_is_at_hand_where_it_was_downloaded(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert other_cifar(CIFAR10(root="data")) == {}
+    write_archive(Path("server"), tv.CIFAR100, "fine_labels", server, monkeypatch)
+    test = CIFAR100(root="data").load("test")
+    assert test is not None
+    found = other_cifar(CIFAR10(root="data"))
+    assert list(found) == ["CIFAR100"]
+    assert torch.equal(found["CIFAR100"], test.pixels)
+    assert other_cifar(None) == {}
 
 
 def test_names_of_cifar_are_the_archives() -> None:

@@ -442,11 +442,20 @@ def test_mistakes_are_chosen_by_every_control_and_sent_to_be_classified(page: Pa
     wrong = judged.predictions != judged.labels
     sure = judged.confidences(recipe.temperature)
     worst, best = int((sure * wrong).argmax()), int((sure + 2 * ~wrong).argmin())
-    assert tiles(page).first.inner_text().endswith(f"{float(sure[worst]):.1%} · #{int(judged.indices[worst])}")
+
+    def place(image: int) -> str:
+        return f"· #{int(judged.indices[image])}" + " · label may be wrong" * bool(judged.doubtful[image])
+
+    assert tiles(page).first.inner_text().endswith(f"{float(sure[worst]):.1%} {place(worst)}")
 
     page.get_by_role("radio", name="least confident first").click()
-    page.get_by_text(re.compile(rf" #{int(judged.indices[best])}$")).locator("visible=true").first.wait_for()
-    assert tiles(page).first.inner_text().endswith(f"· #{int(judged.indices[best])}")
+    page.get_by_text(re.compile(f"{place(best)}$")).locator("visible=true").first.wait_for()
+    assert tiles(page).first.inner_text().endswith(place(best))
+
+    page.get_by_label("Show the training images that the network finds most alike").check()
+    page.get_by_text(" · alike: ").locator("visible=true").first.wait_for()
+    page.get_by_label("Show the training images that the network finds most alike").uncheck()
+    page.get_by_text(re.compile(f"{place(best)}$")).locator("visible=true").first.wait_for()
 
     def other_captions(before: list[str]) -> list[str]:
         page.wait_for_function(

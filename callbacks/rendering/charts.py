@@ -118,3 +118,78 @@ def reliability_diagram(
     )
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def lines_chart(
+    curves: Mapping[str, Sequence[float]],
+    places: Sequence[float],
+    labels: tuple[str, str],
+    limits: tuple[float, float] | None = None,
+    columns: int = 4,
+) -> np.ndarray:
+    """A small panel for each curve, all with the same axes.
+
+    Args:
+        curves: For each panel by its title, P values.
+        places: Where on the horizontal axis, P numbers.
+        labels: Of the horizontal and the vertical axis.
+        limits: Of the vertical axis; by default those of the values.
+        columns: Panels in a row.
+
+    Returns:
+        uint8 (height, width, 3).
+    """
+    rows = -(-len(curves) // columns)
+    figure = Figure(figsize=(2.4 * columns, 2.0 * max(rows, 1) + 0.4), dpi=150, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    panels = figure.subplots(max(rows, 1), columns, squeeze=False, sharex=True, sharey=True).flatten()
+    for axes, (title, values) in zip(panels, curves.items(), strict=False):
+        axes.plot(places, values, "o-", color="#0072b2", markersize=3, linewidth=1.5)
+        axes.set_title(as_letters(title), fontsize=9)
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    for axes in panels[len(curves) :]:
+        axes.set_visible(False)
+    if limits is not None and len(panels):
+        panels[0].set_ylim(*limits)
+    figure.supxlabel(labels[0], fontsize=10)
+    figure.supylabel(labels[1], fontsize=10)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def compared_curves(curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]) -> np.ndarray:
+    """Curves of several runs, a panel for each kind, a line for each run.
+
+    Args:
+        curves: For each kind by its name, pairs of step and value by the run's name.
+
+    Returns:
+        uint8 (height, width, 3).
+    """
+    figure = Figure(figsize=(4.2 * max(len(curves), 1), 4.0), dpi=150, layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    names = list(dict.fromkeys(name for of_runs in curves.values() for name in of_runs))
+    colors = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")  # Okabe & Ito's
+    for axes, (kind, of_runs) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True):
+        for name, curve in of_runs.items():
+            steps, values = zip(*curve, strict=True)
+            color = colors[names.index(name) % len(colors)]
+            axes.plot(
+                steps,
+                values,
+                "o-" if len(steps) < 40 else "-",
+                color=color,
+                label=as_letters(name).lstrip("_") or "run",  # with "_" first, matplotlib leaves it out
+                linewidth=1.5,
+                markersize=3,
+            )
+        axes.set(title=kind.replace("/", " "), xlabel="step")
+        axes.grid(alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+    told = {
+        label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(told.values(), told.keys(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()

@@ -21,6 +21,7 @@ class _CIFAR(ImageDataModule):
     """
 
     torchvision_name: ClassVar[str]
+    folder: ClassVar[str]  # below the root, where torchvision unpacks the archive
     size: ClassVar[str]
 
     def __init__(self, root: str = "data", **kwargs: Any) -> None:
@@ -31,6 +32,11 @@ class _CIFAR(ImageDataModule):
     def image_size(self) -> tuple[int, int]:
         """32x32."""
         return 32, 32
+
+    @property
+    def is_downloaded(self) -> bool:
+        """Whether the archive has been downloaded and unpacked."""
+        return (self.root / self.folder).is_dir()
 
     def load(self, split: Split) -> LabelledImages | None:
         """Training and test images; ``val`` is held out of the former."""
@@ -81,6 +87,7 @@ class CIFAR10(_CIFAR):
     """
 
     torchvision_name = "CIFAR10"
+    folder = "cifar-10-batches-py"
     size = "170 MB"
 
     @property
@@ -105,6 +112,7 @@ class CIFAR100(_CIFAR):
     """
 
     torchvision_name = "CIFAR100"
+    folder = "cifar-100-python"
     size = "169 MB"
 
     @property

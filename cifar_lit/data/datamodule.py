@@ -16,7 +16,7 @@ from cifar_lit.data.batches import Batch, BatchLoader, EpochSampler, ImageDatase
 from cifar_lit.data.mixing import Mixing
 from cifar_lit.data.pipeline import AlbumentationsPipeline
 from cifar_lit.data.residence import free_memory, resident
-from cifar_lit.data.splits import hold_out
+from cifar_lit.data.splits import hold_out, hold_out_fold
 from cifar_lit.errors import InputError
 from cifar_lit.randomness import SampleRandom, key, run_seed
 
@@ -34,6 +34,9 @@ class ImageDataModule(LightningDataModule, ABC):
         val_fraction: Share of the training images that is held out as ``val``, where the source has none of its own;
             0 trains on all of them and does not validate.
         split_seed: Chooses which images are held out; the run's seed does not.
+        folds: Cut the training images into so many equal parts, and hold out one, in place of ``val_fraction`` and of
+            the source's own validation images; 0 does not.
+        fold: Which of the parts is held out, from 0.
         augment: Augmentations of whole batches, on the device, in this order: the fast route.
         albumentations: Albumentations transforms of single images, in the loader's workers, in this order, each a
             name with its arguments, e.g. ``[{HorizontalFlip: {p: 0.5}}]``.
@@ -52,6 +55,8 @@ class ImageDataModule(LightningDataModule, ABC):
         batch_size: int = 512,
         val_fraction: float = 0.1,
         split_seed: int = 0,
+        folds: int = 0,
+        fold: int = 0,
         augment: list[Augmentation] | None = None,
         albumentations: list[dict[str, Any]] | None = None,
         route: Literal["batched", "per_sample", "both"] = "both",
@@ -81,6 +86,9 @@ class ImageDataModule(LightningDataModule, ABC):
         self._albumentations = None if route == "batched" else albumentations
         self._mixup, self._cutmix = mixup, cutmix
         self._val_fraction, self._split_seed = val_fraction, split_seed
+        if folds < 0 or folds == 1 or (folds and not 0 <= fold < folds):
+            raise InputError(f"data.folds must be 0 or at least 2, and data.fold below it, got {folds} and {fold}")
+        self._folds, self._fold = folds, fold
         self._mean, self._std = mean, std
         self._then: dict[str, Any] | None = None  # what the checkpoint that the run goes on from was made with
 
@@ -129,6 +137,9 @@ class ImageDataModule(LightningDataModule, ABC):
         train, val = self.load("train"), self.load("val")
         assert train is not None
         rows = torch.arange(len(train))
+        if self._folds:
+            kept, held_out = hold_out_fold(train.labels, self._folds, self._fold, self._split_seed, self.class_names)
+            return self._training(train, kept), ImageDataset(train, held_out)
         if val is not None:
             return self._training(train, rows), ImageDataset(val, torch.arange(len(val)))
         if self._val_fraction == 0:
@@ -202,12 +213,12 @@ class ImageDataModule(LightningDataModule, ABC):
             done = 0
         elif batches.is_last_batch:
             epoch, done = epoch + 1, 0
-        images = {"images": len(self.train_set), "labels": self._labels_digest}
+        images = {"images": len(self.train_set), "labels": self.labels_digest}
         return {"epoch": epoch, "batches": done, **self._step(), **images}
 
     @cached_property
-    def _labels_digest(self) -> str:
-        """A name of the labels in their order: other images have, all but surely, another."""
+    def labels_digest(self) -> str:
+        """A name of the training images' labels in their order: other images have, all but surely, another."""
         return hashlib.blake2b(self.train_set.labels.to("cpu").numpy().tobytes(), digest_size=8).hexdigest()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -249,6 +260,10 @@ class ImageDataModule(LightningDataModule, ABC):
         seed = run_seed()
         resides = on_cuda = False
         if trainer:
+            if len(dataset) < processes:
+                raise InputError(
+                    f"{processes} processes cannot share {len(dataset)} images: choose fewer --trainer.devices"
+                )
             # validation counts each image once, so its images are not shared out, which may repeat some
             device = trainer.strategy.root_device
             on_cuda = device.type == "cuda"

@@ -43,6 +43,7 @@ def tiles(
     layer: str | None = None,
     method: Method = "gradcam",
     opacity: float = 0.5,
+    alike: bool = False,
 ) -> list[tuple[str, str]]:
     """Images with captions: true and predicted class, confidence, index.
 
@@ -53,6 +54,7 @@ def tiles(
         layer: The feature map of the heatmaps; None for no heatmaps.
         method: How the heatmaps are made.
         opacity: Of the heatmaps.
+        alike: Show the training images that the network finds most alike beside each.
 
     Returns:
         A PNG file and a caption for each; with heatmaps, the image stands left of those of the predicted and (if
@@ -65,8 +67,10 @@ def tiles(
     labels, said = judged.labels[places].numpy(), judged.predictions[places].numpy()
     shares = network.probabilities(judged.logits[places].numpy())
     captions = [
-        caption(network.class_names, int(true), int(predicted), float(share[predicted]), index)
-        for true, predicted, share, index in zip(labels, said, shares, judged.indices[places].tolist(), strict=True)
+        caption(network.class_names, int(true), int(predicted), float(share[predicted]), index, doubtful)
+        for true, predicted, share, index, doubtful in zip(
+            labels, said, shares, judged.indices[places].tolist(), judged.doubtful[places].tolist(), strict=True
+        )
     ]
     pictures = list(for_page(pixels))
     if layer is not None:
@@ -75,17 +79,27 @@ def tiles(
             beside([picture, *overlaid(image, of_image[: 1 + int(true != predicted)], opacity)])
             for picture, image, of_image, true, predicted in zip(pictures, pixels, maps, labels, said, strict=True)
         ]
+    if alike:
+        for place, row in enumerate(rows):
+            found = judged.neighbours[row]
+            near = judged.training_pixels[found[found >= 0]].permute(0, 2, 3, 1).numpy()
+            if len(near):
+                pictures[place] = beside([pictures[place], *for_page(near)])
+                labels_of = judged.training_labels[found[found >= 0]].tolist()
+                captions[place] += " · alike: " + ", ".join(network.class_names[label] for label in labels_of)
     return list(zip(map(served, pictures), captions, strict=True))
 
 
-def caption(class_names: Sequence[str], true: int, predicted: int, confidence: float, index: int) -> str:
+def caption(
+    class_names: Sequence[str], true: int, predicted: int, confidence: float, index: int, doubtful: bool
+) -> str:
     """What an image is, and what it was taken for.
 
-    >>> caption(["cat", "dog"], 0, 1, 0.987, 42)
-    'cat → dog · 98.7% · #42'
+    >>> caption(["cat", "dog"], 0, 1, 0.987, 42, doubtful=True)
+    'cat → dog · 98.7% · #42 · label may be wrong'
     """
     kind = class_names[true] if true == predicted else f"{class_names[true]} → {class_names[predicted]}"
-    return f"{kind} · {confidence:.1%} · #{index}"
+    return f"{kind} · {confidence:.1%} · #{index}" + " · label may be wrong" * doubtful
 
 
 def beside(pictures: Sequence[np.ndarray], gap: int = 6) -> np.ndarray:

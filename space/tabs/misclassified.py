@@ -45,6 +45,10 @@ class MisclassifiedTab:
             self._seed = gr.Number(0, precision=0, minimum=0, maximum=2**31, label="Seed of the random choice")
             self._true = gr.Dropdown([ANY, *names], value=ANY, label="True class")
             self._said = gr.Dropdown([ANY, *names], value=ANY, label="Predicted class")
+        has_neighbours = self.shown.judged is not None and len(self.shown.judged.training_labels) > 0
+        self._alike = gr.Checkbox(
+            False, label="Show the training images that the network finds most alike", visible=has_neighbours
+        )
         layers = self.shown.network.layer_choices()
         with gr.Group(visible=bool(layers)):
             self._explain = gr.Checkbox(False, label="Show what speaks for the predicted and for the true class")
@@ -54,7 +58,15 @@ class MisclassifiedTab:
 
     def _listen(self, tabs: gr.Tabs, classify: ClassifyTab) -> None:
         choice = [self._count, self._order, self._seed, self._true, self._said]
-        controls: list[Any] = [self._show, *choice, self._explain, self._layer, self._method, self._opacity]
+        controls: list[Any] = [
+            self._show,
+            *choice,
+            self._alike,
+            self._explain,
+            self._layer,
+            self._method,
+            self._opacity,
+        ]
         gr.on(
             [control.input for control in controls],
             self._browse,
@@ -75,10 +87,11 @@ class MisclassifiedTab:
         """The rows that are shown, a sentence about them, and the gallery's update."""
         if show is not True:
             return [[], "", gr.Gallery([], visible=False)]
-        count, order, seed, true, said, explain, *heat_controls = controls
+        count, order, seed, true, said, alike, explain, *heat_controls = controls
         heat = heat_controls if explain is True else None
-        rows, status, pictures = mistakes(self.shown, count, order, seed, true, said, heat)
-        return [rows, status, gr.Gallery(pictures, columns=4 if heat is None else 2, visible=bool(pictures))]
+        rows, status, pictures = mistakes(self.shown, count, order, seed, true, said, heat, alike is True)
+        columns = 4 if heat is None and alike is not True else 2
+        return [rows, status, gr.Gallery(pictures, columns=columns, visible=bool(pictures))]
 
 
 def mistakes(
@@ -89,6 +102,7 @@ def mistakes(
     true: Any = ANY,
     said: Any = ANY,
     heat: list[Any] | None = None,
+    alike: bool = False,
 ) -> tuple[list[int], str, list[tuple[str, str]]]:
     """Chosen mistakes of the evaluation; whatever is asked for is checked.
 
@@ -100,6 +114,7 @@ def mistakes(
         true: The true class, by name.
         said: The predicted class, by name.
         heat: Layer, method and opacity of heatmaps.
+        alike: Whether to show the training images most alike.
 
     Returns:
         Their rows among the kept images, a sentence about them, and their tiles.
@@ -122,10 +137,11 @@ def mistakes(
     rows = rows[: whole("The number of images", count, 1, _MOST)]
     status = _summary(judged, places, len(rows), len(kept))
     if heat is None:
-        return rows, status, tiles(network, judged, rows)
+        return rows, status, tiles(network, judged, rows, alike=alike)
     layer = one_of("The layer", heat[0], network.layers)
     method = METHODS[one_of("The method", heat[1], METHODS)]
-    return rows, status, tiles(network, judged, rows, layer, method, fraction("The opacity", heat[2], 0, 1))
+    opacity = fraction("The opacity", heat[2], 0, 1)
+    return rows, status, tiles(network, judged, rows, layer, method, opacity, alike)
 
 
 def _summary(judged: Judged, places: list[int | None], count: int, kept: int) -> str:

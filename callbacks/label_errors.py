@@ -1,0 +1,54 @@
+"""Which labels may be wrong, told from sums alone, while the batches go by."""
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class ConfidentThresholds(Metric):
+    """How sure a network is, on average, of the images that are labelled with each class.
+
+    An image that is taken for another class than its label's, as surely as that class's own images are on average, has
+    a label that may be wrong: those off the diagonal of confident learning's joint, which the cleanlab library calls
+    ``filter_by="confident_learning"``, without keeping the probabilities of all images.
+
+    Source: Northcutt, Jiang & Chuang 2021, arXiv:1911.00068, eq. 1 and 2.
+    """
+
+    full_state_update = False
+    sums: Tensor
+    counts: Tensor
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        for name in ("sums", "counts"):
+            self.add_state(name, torch.zeros(classes, dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, shares: Tensor, labels: Tensor) -> None:
+        """Adds a batch.
+
+        Args:
+            shares: float (N, C), probabilities.
+            labels: int64 (N,).
+        """
+        own = shares.gather(1, labels[:, None])[:, 0].double()
+        self.sums.index_add_(0, labels, own)
+        self.counts.index_add_(0, labels, torch.ones_like(own))
+
+    def compute(self) -> Tensor:
+        """float64 (C,); infinite for a class that no image is labelled with."""
+        return torch.where(self.counts > 0, self.sums / self.counts.clamp(min=1), torch.inf)
+
+
+def suspected(shares: Tensor, labels: Tensor, thresholds: Tensor) -> Tensor:
+    """bool (N,), whether the label of an image may be wrong.
+
+    Args:
+        shares: float (N, C), probabilities.
+        labels: int64 (N,).
+        thresholds: float (C,), of ``ConfidentThresholds``.
+    """
+    sure = shares >= thresholds - 1e-6  # as cleanlab has it
+    own = sure.gather(1, labels[:, None])[:, 0]
+    elsewhere = (sure.sum(1) > 1) | (sure.any(1) & ~own)  # of several classes, the likeliest of all is taken
+    return elsewhere & (shares.argmax(1) != labels)

@@ -1,0 +1,121 @@
+"""Several runs side by side."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from cifar_lit.errors import InputError
+from space.report.document import Document
+from space.report.evidence import Evidence
+from space.report.results import CHOSEN_BY_VAL
+from space.report.significance import holm, mcnemar, paired_difference, wilson
+
+_CURVES = ("val/accuracy", "val/loss", "train/loss")
+
+
+def write_comparison(document: Document, runs: Sequence[Evidence]) -> None:
+    """Curves and figures of runs side by side, and whether the differences may be chance.
+
+    Args:
+        document: The report.
+        runs: At least two; the first is what the others are compared with.
+
+    Raises:
+        InputError: if they were not judged by the same images.
+    """
+    from callbacks.rendering.charts import compared_curves
+
+    document.heading("Comparison")
+    names = names_of(runs)
+    facts = [["network", *(one.trained.recipe.net["class_path"].rpartition(".")[2] for one in runs)]]
+    parameters = [sum(weight.numel() for weight in one.trained.network.parameters()) for one in runs]
+    facts.append(["parameters", *(f"{count:,}" for count in parameters)])
+    facts.append(["checkpoint", *(one.place for one in runs)])
+    document.table(["", *names], facts)
+    judged = all(one.sets for one in runs)
+    if judged:
+        _write_differences(document, names, runs)
+    else:
+        document.lacks("Accuracy", "not all runs have images at hand; --images DIR names some for all")
+    curves = {
+        kind: {name: one.history[kind] for name, one in zip(names, runs, strict=True) if one.history.get(kind)}
+        for kind in _CURVES
+    }
+    shown = {kind: of_runs for kind, of_runs in curves.items() if of_runs}
+    if shown:
+        document.picture("comparison", compared_curves(shown), "Curves of the runs")
+    if judged:
+        of_classes = [class_accuracies(one) for one in runs]
+        document.text("Accuracy on each class:")
+        document.table(
+            ["class", *names],
+            [
+                [name, *("" if np.isnan(found[place]) else f"{found[place]:.1%}" for found in of_classes)]
+                for place, name in enumerate(runs[0].class_names)
+            ],
+        )
+
+
+def _write_differences(document: Document, names: Sequence[str], runs: Sequence[Evidence]) -> None:
+    first, rows = runs[0], []
+    for name, one in zip(names, runs, strict=True):
+        if not _same_images(first, one):
+            raise InputError(f"{name} was judged by other images than {names[0]}; name the same with --images DIR")
+    chances = iter(holm([mcnemar(first.right.numpy(), one.right.numpy()) for one in runs[1:]]))
+    for name, one in zip(names, runs, strict=True):
+        right = one.right.numpy()
+        low, high = wilson(int(right.sum()), len(right))
+        row = [name, f"{right.mean():.2%} ({low:.2%} to {high:.2%})"]
+        if one is first:
+            row += ["", ""]
+        else:
+            low, high = paired_difference(first.right.numpy(), right)
+            difference = float(right.mean()) - float(first.right.float().mean())
+            row += [f"{difference:+.2%} ({low:+.2%} to {high:+.2%})", f"{next(chances):.3g}"]
+        rows.append(row)
+    document.table(["run", f"{first.last.split} accuracy (95 % interval)", "difference (95 % interval)", "p"], rows)
+    document.text(
+        "p: how often so great a difference would come about between two networks that are equally good on such images"
+        " (McNemar's exact test against the first run, with Holm's correction for the number of runs). It speaks of"
+        " these two networks: another seed gives another network."
+        + CHOSEN_BY_VAL
+        * (first.last.split == "val" and any(one.run.file.stem == "best" for one in runs))
+    )
+    sizes = {one.trained.recipe.image_size for one in runs}
+    if len(sizes) > 1:
+        document.text(
+            "The networks take images of different sizes: that they saw the same is told by labels and order."
+        )
+
+
+def _same_images(first: Evidence, other: Evidence) -> bool:
+    ours, theirs = first.last, other.last
+    return (
+        first.class_names == other.class_names
+        and torch.equal(ours.rows, theirs.rows)
+        and torch.equal(ours.labels, theirs.labels)
+        and (
+            first.trained.recipe.image_size != other.trained.recipe.image_size
+            or all(map(torch.equal, ours.batches(), theirs.batches()))
+        )
+    )
+
+
+def names_of(runs: Sequence[Evidence]) -> list[str]:
+    """The runs' names, from their folders; where some are alike, with their checkpoints and numbers."""
+    names = ["/".join(one.run.folder.parts[-2:]) if one.run.in_run_folder else one.run.file.stem for one in runs]
+    if len(set(names)) < len(names):
+        names = [f"{name} {one.run.file.stem}" for name, one in zip(names, runs, strict=True)]
+    if len(set(names)) < len(names):
+        names = [f"{number}: {name}" for number, name in enumerate(names, start=1)]
+    return names
+
+
+def class_accuracies(evidence: Evidence) -> np.ndarray:
+    """float (C,), the share of each class's images that is classified rightly; NaN for a class without images."""
+    labels, right = evidence.last.labels.numpy(), evidence.right.numpy()
+    classes = len(evidence.class_names)
+    with np.errstate(invalid="ignore"):
+        found: np.ndarray = np.bincount(labels, right, classes) / np.bincount(labels, minlength=classes)
+    return found

@@ -1,0 +1,161 @@
+"""How good a network is, where it fails, and how sure one can be of that."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from callbacks.rendering.charts import reliability_diagram
+from callbacks.rendering.confusion import confusion_picture
+from callbacks.rendering.explanation_grid import explanation_grid
+from callbacks.rendering.feature_maps import feature_maps
+from callbacks.rendering.grid import image_grid
+from callbacks.rendering.heatmaps import heatmaps
+from callbacks.rendering.text import FAINT_INK, RIGHT_INK, WRONG_INK
+from cifar_lit.judged import Judged
+from space.judging import judged_by
+from space.markdown import CLASS_SCORES, class_scores
+from space.report.document import Document
+from space.report.evidence import Evidence
+from space.report.significance import bootstrap_mean, wilson
+
+CHOSEN_BY_VAL = " The epoch was chosen by the val images, so that their accuracy is a little too good."
+_PAIRS = 10
+_BATCH = 64  # images that heatmaps are made of at once
+
+
+def write_accuracy(document: Document, evidence: Evidence, seed: int) -> Judged | None:
+    """Accuracy and loss with their intervals, scores of each class, and the confusion matrix; gives the evaluation."""
+    document.heading("Results")
+    if not evidence.sets:
+        document.lacks("Everything about accuracy", "there are no images at hand to judge by; --images DIR names some")
+        return None
+    rows = []
+    for part in evidence.sets:
+        logits = evidence.logits[part.split]
+        right = int((logits.argmax(1) == part.labels).sum())
+        losses = F.cross_entropy(logits, part.labels, reduction="none").double().numpy()
+        low, high = wilson(right, len(losses))
+        low_loss, high_loss = bootstrap_mean(losses, seed=seed)
+        accuracy = f"{right / len(losses):.2%} ({low:.2%} to {high:.2%})"
+        rows.append(
+            [part.split, f"{len(losses):,}", accuracy, f"{losses.mean():.4f} ({low_loss:.4f} to {high_loss:.4f})"]
+        )
+    document.table(["images", "number", "accuracy (95 % interval)", "loss (95 % interval)"], rows)
+    chosen = evidence.run.file.stem == "best" and "val" in evidence.logits
+    document.text(
+        "Accuracy with Wilson's score interval; mean cross-entropy with a bootstrap interval. They tell how far other"
+        " images of the same kind may differ, and nothing of other seeds." + CHOSEN_BY_VAL * chosen
+    )
+    last = evidence.last
+    judged = judged_by(last, evidence.logits[last.split], evidence.trained.recipe.temperature, 1000)
+    document.table(CLASS_SCORES, class_scores(evidence.class_names, judged))
+    title = f"Confusion matrix: number of images\n{last.split} · {judged.accuracy:.2%} right"
+    counts = judged.counts.numpy()
+    document.picture("confusion", confusion_picture(counts, evidence.class_names, "counts", title), "Confusion matrix")
+    pairs = most_confused(judged.counts, evidence.class_names)
+    if pairs:
+        document.text("The pairs that are confused most:")
+        document.table(["true class", "taken for", "images"], pairs)
+    return judged
+
+
+def most_confused(counts: Tensor, class_names: Sequence[str], most: int = _PAIRS) -> list[tuple[str, str, int]]:
+    """True class, predicted class and number of the mistakes that are most frequent.
+
+    >>> most_confused(torch.tensor([[5, 2], [3, 4]]), ["cat", "dog"])
+    [('dog', 'cat', 3), ('cat', 'dog', 2)]
+    """
+    mistakes = (counts - counts.diagonal().diag()).flatten()
+    places = mistakes.argsort(descending=True, stable=True)[:most].tolist()
+    classes = len(class_names)
+    return [
+        (class_names[place // classes], class_names[place % classes], int(mistakes[place]))
+        for place in places
+        if mistakes[place]
+    ]
+
+
+def worst_mistakes(evidence: Evidence, count: int) -> Tensor:
+    """int64 (up to count,), the places of the most confident mistakes among the images to judge by."""
+    logits = evidence.logits[evidence.last.split] / evidence.trained.recipe.temperature
+    sure = logits.softmax(1).amax(1).masked_fill(evidence.right, -1)
+    order = sure.argsort(descending=True, stable=True)
+    return order[: min(count, int((~evidence.right).sum()))]
+
+
+def pixels_of(evidence: Evidence, places: Tensor) -> Tensor:
+    """uint8 (K, 3, H, W) of the images at these places."""
+    last = evidence.last
+    return last.images.pixels[last.rows[places]]
+
+
+def write_mistakes(document: Document, evidence: Evidence, count: int) -> None:
+    """Misclassified images, and what speaks for their predicted and their true class."""
+    document.heading("Misclassified images")
+    if not evidence.sets:
+        document.lacks("Misclassified images", "there are no images at hand to judge by")
+        return
+    places = worst_mistakes(evidence, count)
+    if not len(places):
+        document.text("None: all images were classified rightly.")
+        return
+    pixels, names = pixels_of(evidence, places), evidence.class_names
+    shares = (evidence.logits[evidence.last.split][places] / evidence.trained.recipe.temperature).softmax(1)
+    said, true = shares.argmax(1).tolist(), evidence.last.labels[places].tolist()
+    images = pixels.permute(0, 2, 3, 1).numpy()
+    captions = [
+        f"{names[said_one]} {share[said_one]:.0%}\n{names[true_one]} {share[true_one]:.0%}\n#{index}"
+        for said_one, true_one, share, index in zip(
+            said, true, shares.tolist(), evidence.last.rows[places].tolist(), strict=True
+        )
+    ]
+    document.text(
+        f"Of {int((~evidence.right).sum()):,} mistakes among {len(evidence.right):,} {evidence.last.split} images, the"
+        " most confident ones: the predicted class and its confidence, the true class and its, and the image's place in"
+        " the data set."
+    )
+    colors = (WRONG_INK, RIGHT_INK, FAINT_INK)
+    grid = image_grid(images, captions, 5, 160, line_colors=colors)
+    document.picture("misclassified", grid, "Misclassified images with predicted and true class")
+    net = evidence.trained.network.net
+    inputs = evidence.trained.network.inputs_of(pixels.to(evidence.trained.device))
+    layers = list(feature_maps(net, inputs))
+    if not layers:
+        document.lacks("Heatmaps", "the network has no feature maps")
+        return
+    asked = torch.tensor([said, true]).T
+    parts = zip(inputs.split(_BATCH), asked.to(inputs.device).split(_BATCH), strict=True)
+    try:
+        maps = torch.cat([heatmaps(net, layers[-1:], *part)[0].cpu() for part in parts]).numpy()
+    except ValueError as error:  # a network that switches gradients off
+        document.lacks("Heatmaps", str(error))
+        return
+    texts = [[names[one], names[other]] for one, other in zip(said, true, strict=True)]
+    shown = explanation_grid(
+        images, maps, [""] * len(images), texts, [f"predicted · {layers[-1]}", f"true · {layers[-1]}"]
+    )
+    document.text("What speaks for the predicted and for the true class of each (Grad-CAM):")
+    document.picture("gradcam", shown, "Grad-CAM of predicted and true class")
+
+
+def write_calibration(document: Document, evidence: Evidence, judged: Judged | None) -> None:
+    """How far the confidence can be trusted."""
+    document.heading("Calibration")
+    if judged is None:
+        document.lacks("Calibration", "there are no images at hand to judge by")
+        return
+    before, after = judged.calibration_errors()
+    temperature = evidence.trained.recipe.temperature
+    confidence, accuracy, share = judged.calibration.numpy().transpose(1, 0, 2)
+    titles = [f"as trained: error {before:.2%}", f"temperature {temperature:.2f}: error {after:.2%}"]
+    document.picture(
+        "calibration", reliability_diagram(confidence, accuracy, share, titles), "Accuracy against confidence"
+    )
+    fitted = evidence.sets[0].split
+    note = "" if fitted != evidence.last.split else ": the same images, so that the second figure is a little too good"
+    document.text(
+        f"Expected calibration error {before:.2%} as trained, {after:.2%} when the logits are divided by"
+        f" {temperature:.2f}, which was chosen on the {fitted} images{note}."
+    )

@@ -1,0 +1,180 @@
+"""What was trained, on what, how, and how to do it again."""
+
+import io
+import shlex
+import statistics
+import time
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import yaml
+from PIL import Image
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from callbacks.rendering.charts import class_count_chart, learning_curves
+from cifar_lit.imports import OPTION, own_modules
+from cifar_lit.models.evaluated import views
+from space.facts import config_to_share, recipe_text, run_facts
+from space.report.document import Document
+from space.report.evidence import Evidence
+
+_SPEED_BATCH, _SPEED_ROUNDS = 256, 5
+
+
+def write_run(document: Document, evidence: Evidence) -> None:
+    """Facts, and the command that repeats the run."""
+    document.heading("The run")
+    facts = run_facts(evidence.trained, evidence.run, evidence.checkpoint, evidence.config, evidence.sets)
+    document.table(["", ""], facts.items())
+    if not evidence.run.in_run_folder:
+        document.lacks("The command that repeats it", "the checkpoint does not lie in its run's folder")
+    else:
+        file = document.file("config.yaml")
+        head = next(line for line in evidence.run.config.read_text().splitlines() if line)
+        config = yaml.safe_dump(config_to_share(evidence.config), sort_keys=False, allow_unicode=True)
+        file.write_text(f"{head}\n{config}" if head.startswith("#") else config, encoding="utf-8")
+        document.text(f"The same again, with {document.link(file, file.name)}, in a copy of the program:")
+        document.code(repeating(evidence, file.name), "sh")
+        document.text("The settings that differ from run to run:")
+    document.code(recipe_text(evidence.config, evidence.checkpoint), "yaml")
+
+
+def repeating(evidence: Evidence, config: str) -> str:
+    """The command that repeats the run with this configuration of it."""
+    root = "root" in evidence.config.get("data", {}).get("init_args", {})
+    allowed = [part for name in own_modules() for part in (OPTION, name)]
+    return shlex.join(["uv", "run", "main.py", "fit", "--config", config, *["--data.root", "DIR"] * root, *allowed])
+
+
+def write_model(document: Document, evidence: Evidence) -> None:
+    """The network's parts, their parameters and multiply-adds, and its speed here."""
+    document.heading("The network")
+    net = evidence.trained.network.net
+    device = evidence.trained.device
+    size = evidence.trained.recipe.image_size
+    pixels = torch.zeros(1, 3, *size, dtype=torch.uint8, device=device)
+    of_parts, total = multiply_adds(net, evidence.trained.network.inputs_of(pixels))
+    rows = []
+    for name, part in parts_of(net).items():
+        parameters = sum(parameter.numel() for parameter in part.parameters())
+        rows.append([name, type(part).__name__, f"{parameters:,}", f"{of_parts[name]:,}"])
+    parameters = sum(parameter.numel() for parameter in net.parameters())
+    rows.append(["all", type(net).__name__, f"{parameters:,}", f"{total:,}"])
+    document.table(["part", "type", "parameters", "multiply-adds an image"], rows)
+    document.text("Multiply-adds: of one view, in convolutions, linear layers and attention; nothing else is counted.")
+    recipe = evidence.trained.recipe
+    seen = sum(1 for _ in views(pixels, recipe.flip_tta, recipe.translate_tta))
+    told = f", each seen in {seen} views" if seen > 1 else ""
+    document.text(f"Classifies {images_per_second(evidence):,.0f} images/s here ({device}, float32{told}).")
+
+
+def parts_of(net: nn.Module) -> dict[str, nn.Module]:
+    """The network's direct parts by name, each followed by those of its own direct parts that have parameters.
+
+    >>> list(parts_of(nn.Sequential(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), nn.Flatten())))
+    ['0', '0.0', '1']
+    """
+    found = {}
+    for name, part in net.named_children():
+        found[name] = part
+        for own, below in part.named_children():
+            if any(True for _ in below.parameters()):
+                found[f"{name}.{own}"] = below
+    return found
+
+
+def multiply_adds(net: nn.Module, inputs: torch.Tensor) -> tuple[dict[str, int], int]:
+    """Multiply-adds of one forward pass: of each of ``parts_of(net)`` by name, and in all.
+
+    Of convolutions, matrix products and attention, as torch.utils.flop_counter has them; of nothing else.
+
+    Args:
+        net: The network, in evaluation mode.
+        inputs: float (1, C, H, W).
+    """
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # attention in one piece is not counted
+    try:
+        with FlopCounterMode(display=False) as counter, torch.inference_mode(False), torch.no_grad():
+            net(inputs.clone())
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+    root = type(net).__name__
+    counts = {name: sum(of_kind.values()) // 2 for name, of_kind in counter.get_flop_counts().items()}
+    parts = {name: counts.get(f"{root}.{name}", 0) for name in parts_of(net)}
+    return parts, counter.get_total_flops() // 2
+
+
+def images_per_second(evidence: Evidence) -> float:
+    """How many images the network classifies in a second, in batches; the median of a few."""
+    trained = evidence.trained
+    pixels = torch.zeros(_SPEED_BATCH, 3, *trained.recipe.image_size, dtype=torch.uint8, device=trained.device)
+    taken = []
+    for _ in range(1 + _SPEED_ROUNDS):
+        start = time.perf_counter()
+        trained.logits(pixels).sum().item()  # which waits for the device
+        taken.append(time.perf_counter() - start)
+    return _SPEED_BATCH / statistics.median(taken[1:])
+
+
+def write_log(document: Document, evidence: Evidence) -> None:
+    """The log of each epoch, and the curves."""
+    document.heading("Training")
+    if not evidence.history:
+        document.lacks("The log and the curves", "there are no TensorBoard files in the run's folder")
+        return
+    names = [name for name in ("train/loss", "train/accuracy", "val/loss", "val/accuracy") if name in evidence.history]
+    header = ["epoch", "step", *(name.replace("/", " ") for name in names)]
+    header += ["learning rate"] * ("lr" in evidence.history)
+    document.table(header, epoch_rows(evidence.history, names))
+    document.picture("curves", learning_curves(evidence.history), "Loss, accuracy and learning rate against the step")
+    found = evidence.event_pictures.get("your run/learning-rate finder")
+    if found is not None:
+        document.text("The search for a learning rate:")
+        document.picture("lr_find", np.asarray(Image.open(io.BytesIO(found)).convert("RGB")), "Loss against rate")
+
+
+def epoch_rows(history: dict[str, list[tuple[float, float]]], names: Sequence[str]) -> list[list[str]]:
+    """A row for each step that was judged: the epoch, if it ended there; the step, the metrics, and the learning rate.
+
+    >>> history = {"train/loss": [(10, 2.0), (20, 1.0)], "val/loss": [(5, 3.0), (10, 2.5)]}
+    >>> history["lr"] = [(9, 0.1), (19, 0.05)]
+    >>> for row in epoch_rows(history, ["train/loss", "val/loss"]):
+    ...     print(row)
+    ['', '5', '', '3.0000', '']
+    ['1', '10', '2.0000', '2.5000', '0.1']
+    ['2', '20', '1.0000', '', '0.05']
+    """
+    curves = {name: dict(history[name]) for name in names}
+    steps = sorted({step for curve in curves.values() for step in curve})
+    ends = sorted(curves.get("train/loss", {})) or steps
+    rates = history.get("lr", [])
+    rows = []
+    for step in steps:
+        row = [str(1 + ends.index(step)) if step in ends else "", f"{step:.0f}"]
+        row += [f"{curve[step]:.4f}" if step in curve else "" for curve in curves.values()]
+        before = [rate for at, rate in rates if at <= step]
+        rows.append(row + ([f"{before[-1]:.3g}"] if before else [""] * bool(rates)))
+    return rows
+
+
+def write_data(document: Document, evidence: Evidence) -> None:
+    """How many images each class has, and what the network sees of them in training."""
+    document.heading("The images")
+    if evidence.data is None:
+        document.lacks("The class counts", "the run's data are not at hand")
+    else:
+        sets = {"train": evidence.data.train_set.labels} | {part.split: part.labels for part in evidence.sets}
+        classes = len(evidence.class_names)
+        counts = {name: torch.bincount(labels.cpu(), minlength=classes).tolist() for name, labels in sets.items()}
+        document.picture("classes", class_count_chart(evidence.class_names, counts), "Images of each class")
+    found = evidence.event_pictures.get("your run/training samples")
+    if found is None:
+        document.lacks(
+            "Training images as the network sees them", "the run's TensorBoard files hold no picture of them"
+        )
+    else:
+        document.text("Training images as the network sees them, augmented:")
+        document.picture("augmented", np.asarray(Image.open(io.BytesIO(found)).convert("RGB")), "Augmented images")
