@@ -8,10 +8,8 @@ from huggingface_hub import SpaceCardData
 
 from cifar_lit.bundle import TrainedClassifier
 from cifar_lit.judged import Facts, Judged, Unknown
-from space.markdown import CLASS_SCORES, class_scores, escaped, table
+from space.markdown import CLASS_SCORES, CONFUSED_PAIRS, class_scores, confused_pairs, escaped, table
 from space.shown import NOTHING_JUDGED
-
-_PAIRS = 10  # of confused classes, that the card names
 
 
 def front_matter(title: str) -> str:
@@ -76,12 +74,8 @@ def _results(judged: Judged | None, names: Sequence[str]) -> str:
         " the temperature that this page uses. All are measured in float32, as the page computes."
     )
     parts = [summary, table(CLASS_SCORES, class_scores(names, judged))]
-    mistakes = judged.counts - judged.counts.diagonal().diag()
-    worst = mistakes.flatten().argsort(descending=True, stable=True)[:_PAIRS].tolist()
-    pairs = [(*divmod(place, len(names)), int(mistakes.flatten()[place])) for place in worst]
-    pairs = [(names[true], names[said], count) for true, said, count in pairs if count]
-    if pairs:
-        parts += ["The pairs that are confused most:", table(["true class", "taken for", "images"], pairs)]
+    if pairs := confused_pairs(names, judged.counts):
+        parts += ["The pairs that are confused most:", table(CONFUSED_PAIRS, pairs)]
     return "\n\n".join(parts)
 
 

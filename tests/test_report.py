@@ -277,7 +277,7 @@ def test_a_report_has_all_its_parts_and_pictures(report: Path) -> None:
     for heading in (
         "The run", "Results", "Misclassified images", "Calibration", "Training", "The images", "The network",
         "Labels that may be wrong", "Training images most alike", "Corrupted images", "Images of something else",
-        "Faithfulness of the heatmaps",
+        "Faithfulness of the heatmaps", "Settings",
     ):  # fmt: skip
         assert f"\n## {heading}\n" in text
     pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)

@@ -22,8 +22,8 @@ from space.report.insight import (
     write_unknown,
 )
 from space.report.projector import write_projector
-from space.report.results import write_accuracy, write_calibration, write_mistakes
-from space.report.training import write_data, write_log, write_model, write_run
+from space.report.results import write_accuracy, write_calibration, write_mistakes, write_summary
+from space.report.training import write_data, write_log, write_model, write_run, write_settings
 
 
 def report_command(args: Sequence[str]) -> None:
@@ -97,6 +97,7 @@ def report(
         examined = [train_folds(evidence, folds), *kept]
         how = f"Examined: all training images, each by one of {folds} networks that did not learn from it"
         how += "".join(f", and the {part.name} images" for part in kept) + "."
+    write_summary(document, evidence)
     write_run(document, evidence)
     judged = write_accuracy(document, evidence, seed)
     write_mistakes(document, evidence, count)
@@ -110,6 +111,7 @@ def report(
     write_robustness(document, evidence, robustness_images, seed)
     write_unknown(document, evidence, others, seed)
     write_faithfulness(document, evidence, seed)
+    write_settings(document, evidence)
     document.write(front_matter(evidence, judged))
     print(f"Written in {time.monotonic() - start:.0f} s: {document.folder / 'report.html'}, and report.md beside it")
 

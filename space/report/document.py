@@ -127,12 +127,15 @@ h2 { border-bottom: 1px solid #ddd; padding-bottom: .2rem; margin-top: 2.5rem }
 .table { overflow-x: auto }
 table { border-collapse: collapse; margin: 1rem 0; font-size: .9rem; font-variant-numeric: tabular-nums }
 th, td { border: 1px solid #ddd; padding: .25rem .6rem; text-align: left }
+thead:has(th:first-child:empty + th:empty) { display: none }
 th { background: #f5f5f5 }
 img { max-width: 100%; height: auto }
 pre { background: #f5f5f5; padding: .8rem; overflow-x: auto; font-size: .85rem }
+@page { margin: 15mm }
 @media print {
   body { max-width: none; margin: 0; font-size: 10pt }
-  img, tr, pre { break-inside: avoid }
+  img, tr { break-inside: avoid }
+  p:has(+ p > img), p:has(+ .table) { break-after: avoid }
   .table, pre { overflow: visible }
   pre { white-space: pre-wrap }
 }

@@ -1,7 +1,5 @@
 """How good a network is, where it fails, and how sure one can be of that."""
 
-from collections.abc import Sequence
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -15,14 +13,28 @@ from callbacks.rendering.heatmaps import heatmaps
 from callbacks.rendering.text import FAINT_INK, RIGHT_INK, WRONG_INK
 from cifar_lit.judged import Judged
 from space.judging import judged_by
-from space.markdown import CLASS_SCORES, class_scores
+from space.markdown import CLASS_SCORES, CONFUSED_PAIRS, class_scores, confused_pairs
 from space.report.document import Document
 from space.report.evidence import Evidence
 from space.report.significance import bootstrap_mean, wilson
 
 CHOSEN_BY_VAL = " The epoch was chosen by the val images, so that their accuracy is a little too good."
-_PAIRS = 10
 _BATCH = 64  # images that heatmaps are made of at once
+
+
+def write_summary(document: Document, evidence: Evidence) -> None:
+    """The result in a sentence."""
+    size = "x".join(map(str, evidence.trained.recipe.image_size))
+    classes = f"{len(evidence.class_names)} classes of images of {size} pixels"
+    if not evidence.sets:
+        document.text(f"A network for {classes}; there were no images at hand to judge it by.")
+        return
+    right, images = int(evidence.right.sum()), len(evidence.right)
+    low, high = wilson(right, images)
+    document.text(
+        f"A network for {classes}: **{right / images:.2%}** of {images:,} {evidence.last.split} images are right (95 %"
+        f" interval {low:.2%} to {high:.2%}); {images - right:,} are not."
+    )
 
 
 def write_accuracy(document: Document, evidence: Evidence, seed: int) -> Judged | None:
@@ -54,27 +66,10 @@ def write_accuracy(document: Document, evidence: Evidence, seed: int) -> Judged 
     title = f"Confusion matrix: number of images\n{last.split} · {judged.accuracy:.2%} right"
     counts = judged.counts.numpy()
     document.picture("confusion", confusion_picture(counts, evidence.class_names, "counts", title), "Confusion matrix")
-    pairs = most_confused(judged.counts, evidence.class_names)
-    if pairs:
+    if pairs := confused_pairs(evidence.class_names, judged.counts):
         document.text("The pairs that are confused most:")
-        document.table(["true class", "taken for", "images"], pairs)
+        document.table(CONFUSED_PAIRS, pairs)
     return judged
-
-
-def most_confused(counts: Tensor, class_names: Sequence[str], most: int = _PAIRS) -> list[tuple[str, str, int]]:
-    """True class, predicted class and number of the mistakes that are most frequent.
-
-    >>> most_confused(torch.tensor([[5, 2], [3, 4]]), ["cat", "dog"])
-    [('dog', 'cat', 3), ('cat', 'dog', 2)]
-    """
-    mistakes = (counts - counts.diagonal().diag()).flatten()
-    places = mistakes.argsort(descending=True, stable=True)[:most].tolist()
-    classes = len(class_names)
-    return [
-        (class_names[place // classes], class_names[place % classes], int(mistakes[place]))
-        for place in places
-        if mistakes[place]
-    ]
 
 
 def worst_mistakes(evidence: Evidence, count: int) -> Tensor:

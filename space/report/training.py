@@ -37,7 +37,11 @@ def write_run(document: Document, evidence: Evidence) -> None:
         file.write_text(f"{head}\n{config}" if head.startswith("#") else config, encoding="utf-8")
         document.text(f"The same again, with {document.link(file, file.name)}, in a copy of the program:")
         document.code(repeating(evidence, file.name), "sh")
-        document.text("The settings that differ from run to run:")
+
+
+def write_settings(document: Document, evidence: Evidence) -> None:
+    """The settings that differ from run to run."""
+    document.heading("Settings")
     document.code(recipe_text(evidence.config, evidence.checkpoint), "yaml")
 
 
