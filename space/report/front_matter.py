@@ -15,20 +15,25 @@ def front_matter(evidence: Evidence, judged: Judged | None) -> str:
     """
     title = title_of(evidence.trained, evidence.config)
     kind = evidence.judged_on
-    results = []
-    if judged is not None:
-        common = {"task_type": "image-classification", "dataset_type": kind.lower(), "dataset_name": kind}
-        common |= {"dataset_split": judged.split}
-        values = {"accuracy": judged.accuracy, "loss": judged.loss}
-        results = [
-            EvalResult(**common, metric_type=name, metric_value=round(value, 6)) for name, value in values.items()
-        ]
+    values = {} if judged is None else {"accuracy": judged.accuracy, "loss": judged.loss}
+    results = [
+        EvalResult(
+            task_type="image-classification",
+            dataset_type=kind.lower(),
+            dataset_name=kind,
+            dataset_split=evidence.last.split,
+            metric_type=name,
+            metric_value=round(value, 6),
+        )
+        for name, value in values.items()
+    ]
     data = ModelCardData(
         library_name="pytorch",
         pipeline_tag="image-classification",
         tags=["image-classification", "interpretability", "grad-cam"],
         metrics=["accuracy"],
         checkpoint=digest_of(evidence.run.file),
-        **({"model_name": title, "eval_results": results} if results else {}),
+        model_name=title if results else None,
+        eval_results=results or None,
     )
     return f"---\n{yaml.safe_dump(data.to_dict(), sort_keys=False, allow_unicode=True)}---\n\n"
