@@ -2,7 +2,7 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,6 +145,12 @@ class EvaluationCallback(Callback, ABC):
                 rank_zero_warn(f"{type(self).__name__} wrote nothing at step {step} ({reason}); the run goes on")
 
 
+def judged_dataset(trainer: Trainer) -> Any:
+    """The data set that the trainer validates or tests by; None if its loader has none."""
+    loaders = trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders
+    return getattr(loaders, "dataset", None)
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """One validation or test: what it judged, and where what is seen of it is written.
@@ -179,6 +185,12 @@ class Evaluation:
             logger.log_dir for logger in self.trainer.loggers if isinstance(logger, TensorBoardLogger | CSVLogger)
         )
         return next(map(Path, folders), None)
+
+    def file_of(self, index: int) -> str:
+        """The file that an image is from, relative to its split's folder; empty where that is not known."""
+        images = getattr(judged_dataset(self.trainer), "images", None)
+        files: Sequence[str] = getattr(images, "files", ())
+        return files[index] if index < len(files) else ""
 
     def add_image(self, tag: str, picture: np.ndarray) -> None:
         """Writes a picture, uint8 (H, W, 3), under ``val/`` or ``test/``."""

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
-from callbacks.evaluation import Evaluation, EvaluationCallback
+from callbacks.evaluation import Evaluation, EvaluationCallback, judged_dataset
 from callbacks.mistakes import MistakeKeeper, Mistakes
 from callbacks.rendering.explanation_grid import explanation_grid
 from callbacks.rendering.feature_maps import feature_maps
@@ -128,8 +128,7 @@ class GradCAMImages(EvaluationCallback):
     def _choice(self, trainer: Trainer) -> list[int]:
         if self.images is not None:
             return self.images
-        loaders = trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders
-        dataset = getattr(loaders, "dataset", None)
+        dataset = judged_dataset(trainer)
         labels, rows = getattr(dataset, "labels", None), getattr(dataset, "rows", None)
         return [] if labels is None or rows is None else rows[first_of_each_class(labels, self.count)].tolist()
 

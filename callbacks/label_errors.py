@@ -4,6 +4,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+_LEAST, _ROUNDING = 2e-6, 1e-6  # as cleanlab has them: CONFIDENT_THRESHOLDS_LOWER_BOUND, FLOATING_POINT_COMPARISON
+
 
 class ConfidentThresholds(Metric):
     """How sure a network is, on average, of the images that are labelled with each class.
@@ -24,31 +26,32 @@ class ConfidentThresholds(Metric):
         for name in ("sums", "counts"):
             self.add_state(name, torch.zeros(classes, dtype=torch.float64), dist_reduce_fx="sum")
 
-    def update(self, shares: Tensor, labels: Tensor) -> None:
+    def update(self, probabilities: Tensor, labels: Tensor) -> None:
         """Adds a batch.
 
         Args:
-            shares: float (N, C), probabilities.
+            probabilities: float (N, C), probabilities.
             labels: int64 (N,).
         """
-        own = shares.gather(1, labels[:, None])[:, 0].double()
+        own = probabilities.gather(1, labels[:, None])[:, 0].double()
         self.sums.index_add_(0, labels, own)
         self.counts.index_add_(0, labels, torch.ones_like(own))
 
     def compute(self) -> Tensor:
         """float64 (C,); infinite for a class that no image is labelled with."""
-        return torch.where(self.counts > 0, self.sums / self.counts.clamp(min=1), torch.inf)
+        found = (self.sums / self.counts.clamp(min=1)).clamp(min=_LEAST)
+        return torch.where(self.counts > 0, found, torch.inf)
 
 
-def suspected(shares: Tensor, labels: Tensor, thresholds: Tensor) -> Tensor:
+def suspected(probabilities: Tensor, labels: Tensor, thresholds: Tensor) -> Tensor:
     """bool (N,), whether the label of an image may be wrong.
 
     Args:
-        shares: float (N, C), probabilities.
+        probabilities: float (N, C), probabilities.
         labels: int64 (N,).
         thresholds: float (C,), of ``ConfidentThresholds``.
     """
-    sure = shares >= thresholds - 1e-6  # as cleanlab has it
+    sure = probabilities >= thresholds - _ROUNDING
     own = sure.gather(1, labels[:, None])[:, 0]
     elsewhere = (sure.sum(1) > 1) | (sure.any(1) & ~own)  # of several classes, the likeliest of all is taken
-    return elsewhere & (shares.argmax(1) != labels)
+    return elsewhere & (probabilities.argmax(1) != labels)

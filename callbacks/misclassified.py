@@ -1,8 +1,11 @@
 """Misclassified images: as a captioned grid, as a table, and as a CSV."""
 
 import csv
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -73,9 +76,8 @@ class MisclassifiedImages(EvaluationCallback):
         self._keeper = MistakeKeeper(self.count, self.order, self.seed, true, predicted)
         if self._thresholds is None:
             self._thresholds = ConfidentThresholds(len(names))
-        self._thresholds.to(
-            pl_module.device if pl_module.device.type != "mps" else "cpu"
-        ).reset()  # which has no float64
+        device = pl_module.device if pl_module.device.type != "mps" else torch.device("cpu")  # that has no float64
+        self._thresholds.to(device).reset()
 
     def watch(self, pl_module: LightningModule, outputs: dict[str, Any], batch: Any) -> None:
         """Keeps a batch's mistakes, as far as they come before those that are kept."""
@@ -94,45 +96,21 @@ class MisclassifiedImages(EvaluationCallback):
         if self.count == 0:
             return
         mistakes, thresholds = merged
-        doubtful = suspected(mistakes.logits.softmax(1), mistakes.labels, thresholds).tolist()
-        self._write(mistakes, doubtful, evaluation)
-
-    def _write(self, merged: Mistakes, doubtful: list[bool], evaluation: Evaluation) -> None:
-        names = evaluation.pl_module.class_names
-        kept = zip(
-            merged.labels.tolist(),
-            merged.predictions.tolist(),
-            merged.confidences.tolist(),
-            merged.losses.tolist(),
-            merged.indices.tolist(),
-            strict=True,
-        )
-        rows = [(index, names[true], names[said], sure, loss) for true, said, sure, loss, index in kept]
-        captions = [
-            f"{true}\n→ {said}\n{sure:.1%}\n#{index}" + "\nlabel may\nbe wrong" * doubt
-            for (index, true, said, sure, _), doubt in zip(rows, doubtful, strict=True)
-        ]
-        title = self._title(merged, evaluation)
-        pixels = merged.pixels.permute(0, 2, 3, 1).numpy()
+        rows = _rows(mistakes, thresholds, evaluation)
+        title = self._title(mistakes, evaluation)
+        captions = [row.caption() for row in rows]
+        pixels = mistakes.pixels.permute(0, 2, 3, 1).numpy()
         colors = (RIGHT_INK, WRONG_INK, FAINT_INK)
-        name = self._name
-        evaluation.add_image(name, image_grid(pixels, captions, 5, 128, title, colors))
-        cells = [
-            [str(index), true, said, f"{sure:.1%}", f"{loss:.3f}", DOUBT * doubt]
-            for (index, true, said, sure, loss), doubt in zip(rows, doubtful, strict=True)
-        ]
+        evaluation.add_image(self._name, image_grid(pixels, captions, 5, 128, title, colors))
         header = ["index", "true class", "predicted class", "confidence", "loss", ""]
-        evaluation.add_text(name, f"{title.splitlines()[-1]}\n\n{markdown_table(header, cells)}")
+        cells = [
+            [str(row.index), row.true, row.said, f"{row.confidence:.1%}", f"{row.loss:.3f}", DOUBT if row.doubt else ""]
+            for row in rows
+        ]
+        evaluation.add_text(self._name, f"{title.splitlines()[-1]}\n\n{markdown_table(header, cells)}")
         if evaluation.folder is not None:
             suffix = "" if evaluation.split == "val" else f"_{evaluation.split}"
-            path = evaluation.folder / f"{name.replace(' ', '_')}{suffix}.csv"
-            with open(path, "w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file)
-                writer.writerow(["step", "index", "true", "predicted", "confidence", "loss", "label_may_be_wrong"])
-                writer.writerows(
-                    [evaluation.step, *row[:3], f"{row[3]:.6f}", f"{row[4]:.6f}", int(doubt)]
-                    for row, doubt in zip(rows, doubtful, strict=True)
-                )
+            _write_csv(evaluation.folder / f"{self._name.replace(' ', '_')}{suffix}.csv", evaluation.step, rows)
 
     @property
     def _name(self) -> str:
@@ -146,3 +124,37 @@ class MisclassifiedImages(EvaluationCallback):
         heading = ", ".join(["Misclassified", *filters]) + f": {_ORDERS[self.order]}"
         count = f"{len(mistakes.labels)} of {mistakes.errors:,} errors in {mistakes.images:,} images"
         return f"{heading}\n{evaluation.when} · {count}"
+
+
+class _Row(NamedTuple):
+    """A mistake: its place in the data, and file there; true and predicted class; whether the label may be wrong."""
+
+    index: int
+    file: str
+    true: str
+    said: str
+    confidence: float
+    loss: float
+    doubt: bool
+
+    def caption(self) -> str:
+        """What stands below its picture."""
+        lines = [self.true, f"→ {self.said}", f"{self.confidence:.1%}", f"#{self.index}"]
+        return "\n".join([*lines, "label may", "be wrong"] if self.doubt else lines)
+
+
+def _rows(mistakes: Mistakes, thresholds: Tensor, evaluation: Evaluation) -> list[_Row]:
+    names = evaluation.pl_module.class_names
+    doubtful = suspected(mistakes.logits.softmax(1), mistakes.labels, thresholds)
+    columns = (mistakes.indices, mistakes.labels, mistakes.predictions, mistakes.confidences, mistakes.losses, doubtful)
+    return [
+        _Row(index, evaluation.file_of(index), names[true], names[said], confidence, loss, doubt)
+        for index, true, said, confidence, loss, doubt in zip(*(column.tolist() for column in columns), strict=True)
+    ]
+
+
+def _write_csv(path: Path, step: int, rows: Sequence[_Row]) -> None:
+    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as opened:
+        writer = csv.writer(opened)
+        writer.writerow(["step", "index", "file", "true", "predicted", "confidence", "loss", "label_may_be_wrong"])
+        writer.writerows([step, *row[:4], f"{row.confidence:.6f}", f"{row.loss:.6f}", int(row.doubt)] for row in rows)

@@ -18,6 +18,7 @@ from cifar_lit.models.evaluated import EvaluatedClassifier
 from cifar_lit.models.recipe import build_network
 
 _FORMAT = 1  # raise when what is written changes
+_MOST_AT_ONCE, _PIXELS_AT_ONCE = 256, 2**24  # images, and pixels, that are classified together
 _RECIPE, _WEIGHTS = "recipe.json", "weights.safetensors"
 
 
@@ -75,7 +76,13 @@ class TrainedClassifier:
     @torch.inference_mode()
     def logits(self, pixels: Tensor) -> Tensor:
         """Logits float32 (N, classes), on the network's device, of pixels uint8 (N, 3, H, W)."""
-        return self.network(pixels.to(self.device))
+        return torch.cat([self.network(part.to(self.device)) for part in pixels.split(self.batch_size)])
+
+    @property
+    def batch_size(self) -> int:
+        """How many images are classified at once: fewer, where they are large."""
+        height, width = self.recipe.image_size
+        return max(1, min(_MOST_AT_ONCE, _PIXELS_AT_ONCE // (height * width)))
 
     @property
     def device(self) -> torch.device:

@@ -13,27 +13,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 from PIL import Image
 
 from callbacks.grad_cam import first_of_each_class
 from callbacks.rendering.feature_maps import feature_maps
 from cifar_lit.arguments import Parser
 from cifar_lit.bundle import TrainedClassifier, write_bundle
-from cifar_lit.checkpoints import CheckpointRun, find_checkpoint, read_checkpoint, read_classifier
+from cifar_lit.checkpoints import CheckpointRun, find_checkpoint
 from cifar_lit.errors import InputError
-from cifar_lit.history import read_history
 from cifar_lit.judged import Facts
-from space.at_hand import images_to_judge
 from space.card import front_matter, model_card
-from space.facts import digest_of, recipe_text, run_facts, title_of
+from space.evidence import Evidence
+from space.facts import digest_of, recipe_text, run_facts
 from space.hub import check_push
 from space.hub import push as push_to_hub
-from space.judging import Images, judge, with_neighbours
+from space.judging import Images, with_neighbours
 from space.markdown import REPORT
 from space.network import METHODS
 from space.outside import OutsideCode, find_outside_code
 from space.shown import EXAMPLES, FACTS, JUDGED
+from space.unknown_images import unknown_images
 
 ROOT = Path(__file__).parents[1]
 # All the code that a Space gets
@@ -142,31 +141,32 @@ def export(
         raise InputError(f"mistakes and neighbours must be at least 0, got {mistakes} and {neighbours}")
     if push is not None:
         check_push(push, dry_run)
-    run, folder = find_checkpoint(ckpt_path, "runs/*/*"), Path(output)
+    folder = Path(output)
     _check_folder(folder)
-    checkpoint = read_checkpoint(run.file)
-    trained = read_classifier(run.file)
-    outside = find_outside_code(trained.recipe.net)
-    config = yaml.safe_load(run.config.read_text()) if run.in_run_folder else {}
-    data, sets = images_to_judge(config, checkpoint, trained, images)
-    trained, judged, unknown = judge(trained, sets, mistakes)
-    if judged is not None and data is not None and neighbours:
-        judged = with_neighbours(trained, judged, data.train_set, neighbours)
+    evidence = Evidence.gather(ckpt_path, images)
+    run, sets = evidence.run, evidence.sets
+    outside = find_outside_code(evidence.as_trained.recipe.net)
+    _tell_what_lacks(evidence)
+    trained, judged, unknown = evidence.trained, evidence.judged(mistakes), None
+    if judged is not None:
+        unknown, _ = evidence.unknown(unknown_images(256, trained.recipe.image_size, trained.recipe.class_names))
+        if evidence.data is not None and neighbours:
+            judged = with_neighbours(trained, judged, evidence.data.train_set, neighbours)
     with _appearing_whole(folder) as unfinished:
         _write_code(unfinished, outside)
         bundle = unfinished / "bundle"
         write_bundle(bundle, trained.recipe, trained.network.state_dict())
         facts = Facts(
-            title=title or title_of(trained, config),
-            run=run_facts(trained, run, checkpoint, config, sets),
-            history=read_history(run.folder) if run.in_run_folder else {},
+            title=title or evidence.title,
+            run=run_facts(evidence),
+            history=evidence.history,
             unknown=unknown,
             examples=_write_examples(bundle / EXAMPLES, trained, sets[-1]) if sets else [],
         )
         (bundle / FACTS).write_text(json.dumps(facts.to_json(), indent=1, ensure_ascii=False), encoding="utf-8")
         if judged is not None:
             judged.save(bundle / JUDGED)
-        card = front_matter(facts.title) + model_card(trained, facts, judged, recipe_text(config, checkpoint))
+        card = front_matter(facts.title) + model_card(trained, facts, judged, recipe_text(evidence))
         (unfinished / "README.md").write_text(card + _copied_report(unfinished, run), encoding="utf-8")
         files = sorted(str(path.relative_to(unfinished)) for path in unfinished.rglob("*") if path.is_file())
     if judged is not None and len(judged.training_pixels):
@@ -181,6 +181,14 @@ def export(
     )
     if push is not None:
         print(push_to_hub(folder, files, push, dry_run))
+
+
+def _tell_what_lacks(evidence: Evidence) -> None:
+    note = evidence.at_hand.note
+    if not evidence.sets:
+        print(f"Without examples, mistakes, confusion matrix and thresholds: {note}. --images DIR names images.")
+    elif note:
+        print(f"Without validation images, by which the thresholds would be chosen: {note}.")
 
 
 def _copied_report(folder: Path, run: CheckpointRun) -> str:

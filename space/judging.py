@@ -1,24 +1,21 @@
-"""Judging a trained classifier for export: all its mistakes, its calibration, and what it makes of unknown images."""
+"""Judging a trained classifier: its temperature, its mistakes, and the training images that explain them."""
 
 import math
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from rich.progress import track
 from torch import Tensor
 
 from callbacks.calibration import TEMPERATURES, CalibrationByTemperature
 from callbacks.label_errors import ConfidentThresholds, suspected
 from cifar_lit.bundle import TrainedClassifier
 from cifar_lit.data.batches import ImageDataset, LabelledImages
-from cifar_lit.judged import Judged, Unknown, fit_unknown, worth_keeping
+from cifar_lit.judged import Judged, worth_keeping
+from space.progress import told
 from space.similar import nearest_training
-from space.unknown_images import unknown_images
 
-_BATCH = 256
 _EXPLAINED, _NEIGHBOURS = 300, 3  # mistakes that get neighbours, and how many
 _BINS = 15  # of confidence, as many as the callback's
 
@@ -41,37 +38,20 @@ class Images:
         """int64 (n,)."""
         return self.images.labels[self.rows]
 
-    def batches(self) -> Iterator[Tensor]:
-        """Pixels uint8 (N, 3, H, W)."""
-        for rows in self.rows.split(_BATCH):
+    def batches(self, size: int) -> Iterator[Tensor]:
+        """Pixels uint8 (N, 3, H, W), ``size`` images at a time."""
+        for rows in self.rows.split(size):
             yield self.images.pixels[rows]
 
 
-def judge(
-    trained: TrainedClassifier, sets: Sequence[Images], most: int
-) -> tuple[TrainedClassifier, Judged | None, Unknown | None]:
-    """Judges a classifier, after choosing its temperature.
-
-    Args:
-        trained: The classifier.
-        sets: Images by split; the first one chooses temperature and threshold, the last one judges. May be empty.
-        most: How many mistakes to keep, at most.
-
-    Returns:
-        The classifier at that temperature, how it was judged, and when an image is probably none of the classes.
-    """
-    if not sets:
-        return trained, None, None
+def calibrated(trained: TrainedClassifier, sets: Sequence[Images]) -> tuple[TrainedClassifier, dict[str, Tensor]]:
+    """The classifier at the temperature that the first of the sets chooses (as it is, where there is none), and what it
+    says of all: logits float32 (n, C) by split, which no temperature has divided."""
     logits = {part.split: logits_of(trained, part) for part in sets}
-    temperature = chosen_temperature(logits[sets[0].split], sets[0].labels)
-    trained = replace(trained, recipe=replace(trained.recipe, temperature=temperature))
-    last = sets[-1]
-    judged = judged_by(last, logits[last.split], temperature, most)
-    kinds = unknown_images(256, trained.recipe.image_size, trained.recipe.class_names)
-    unknown = {
-        kind: torch.cat([trained.logits(part) for part in pixels.split(_BATCH)]).cpu() for kind, pixels in kinds.items()
-    }
-    return trained, judged, fit_unknown(logits, unknown)
+    if sets:
+        temperature = chosen_temperature(logits[sets[0].split], sets[0].labels)
+        trained = replace(trained, recipe=replace(trained.recipe, temperature=temperature))
+    return trained, logits
 
 
 def chosen_temperature(logits: Tensor, labels: Tensor) -> float:
@@ -82,10 +62,8 @@ def chosen_temperature(logits: Tensor, labels: Tensor) -> float:
 
 def logits_of(trained: TrainedClassifier, part: Images) -> Tensor:
     """What a classifier says of images: float32 (n, C)."""
-    total = math.ceil(len(part.rows) / _BATCH)
-    batches = track(
-        part.batches(), f"Judging {part.split} images", total, transient=True, disable=not sys.stdout.isatty()
-    )
+    size = trained.batch_size
+    batches = told(part.batches(size), f"Judging {part.split} images", math.ceil(len(part.rows) / size))
     return torch.cat([trained.logits(pixels).cpu() for pixels in batches])
 
 
@@ -102,8 +80,8 @@ def judged_by(part: Images, logits: Tensor, temperature: float, most: int) -> Ju
     _, calibrations = _calibration(logits, labels).compute()
     pair = [calibrations[TEMPERATURES.index(value)] for value in (1.0, temperature)]
     kept = worth_keeping(logits / temperature, labels, most)
-    shares, thresholds = logits.softmax(1), ConfidentThresholds(classes)
-    thresholds.update(shares, labels)
+    probabilities, thresholds = logits.softmax(1), ConfidentThresholds(classes)
+    thresholds.update(probabilities, labels)
     return Judged(
         split=part.split,
         loss=float(F.cross_entropy(logits, labels)),
@@ -113,7 +91,7 @@ def judged_by(part: Images, logits: Tensor, temperature: float, most: int) -> Ju
         labels=labels[kept],
         logits=logits[kept],
         indices=part.rows[kept],
-        doubtful=suspected(shares[kept], labels[kept], thresholds.compute()),
+        doubtful=suspected(probabilities[kept], labels[kept], thresholds.compute()),
         neighbours=torch.zeros(len(kept), 0, dtype=torch.int64),
         similarities=torch.zeros(len(kept), 0),
         training_pixels=part.images.pixels[:0],

@@ -357,6 +357,27 @@ def test_cifar_is_downloaded_checked_and_read(
     assert data_class(root="data").load("val") is None
 
 
+def test_other_training_images_have_another_name() -> None:
+    root = write_class_folders(Path("images"), train=20)
+    settings: dict[str, object] = {"root": str(root), "cache_dir": "cache"}
+    first = ClassFolders(**settings).training_digest  # type: ignore[arg-type]
+    assert ClassFolders(**settings, num_workers=2).training_digest == first  # type: ignore[arg-type]
+    for other in ({"split_seed": 1}, {"folds": 5, "fold": 0}, {"folds": 5, "fold": 1}, {"val_fraction": 0}):
+        assert ClassFolders(**settings, **other).training_digest != first  # type: ignore[arg-type]
+    names = [root / "train" / name for name in ("cat/000.png", "dog/001.png")]
+    names[0].rename(root / "train" / "dog" / "new.png")  # as many of each class as before, and in the same places
+    names[1].rename(root / "train" / "cat" / "new.png")
+    assert ClassFolders(**settings).training_digest != first  # type: ignore[arg-type]
+
+
+def test_files_of_images_are_known() -> None:
+    root = write_class_folders(Path("images"), train=3)
+    for _ in range(2):  # decoded, then read from the cache
+        images = ClassFolders(root=str(root), cache_dir="cache").load("train")
+        assert images is not None
+        assert list(images.files) == [f"{name}/00{number}.png" for name in ("cat", "dog") for number in range(3)]
+
+
 def test_the_other_cifar_is_at_hand_where_it_was_downloaded(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert other_cifar(CIFAR10(root="data")) == {}
     write_archive(Path("server"), tv.CIFAR100, "fine_labels", server, monkeypatch)
@@ -366,6 +387,8 @@ def test_the_other_cifar_is_at_hand_where_it_was_downloaded(server: str, monkeyp
     assert list(found) == ["CIFAR100"]
     assert torch.equal(found["CIFAR100"], test.pixels)
     assert other_cifar(None) == {}
+    next(Path("data", tv.CIFAR100.base_folder).glob("test")).write_bytes(b"damaged")
+    assert other_cifar(CIFAR10(root="data")) == {}
 
 
 def test_names_of_cifar_are_the_archives() -> None:

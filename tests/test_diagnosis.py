@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from cleanlab.filter import find_label_issues
 from PIL import Image
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
@@ -119,9 +120,12 @@ def test_numbers_equal_those_of_scikit_learn(fit: Fit) -> None:
     assert [row["predicted"] for row in found] == [Digits().class_names[label] for label in predictions[worst]]
     assert [float(row["confidence"]) for row in found] == pytest.approx(shares[worst].max(1).tolist(), abs=1e-4)
     assert {row["step"] for row in found} == {"42"}
+    doubtful = find_label_issues(labels, shares, filter_by="confident_learning", n_jobs=1)
+    assert [row["label_may_be_wrong"] for row in found] == [str(int(one)) for one in doubtful[worst]]
     shown = texts(run, "val/misclassified")[42]
     assert f"20 of {len(wrong)} errors in 144 images" in shown
     assert [int(row[0]) for row in table(shown)] == indices[worst].tolist()
+    assert [row[5] for row in table(shown)] == ["label may be wrong" if one else "" for one in doubtful[worst]]
 
 
 def test_misclassified_picture_shows_the_images_themselves(fit: Fit) -> None:
@@ -235,6 +239,8 @@ def test_many_classes_and_other_sizes(classes: int, size: int, program: Program)
         assert len(pictures(run, f"val/{tag}")) == 1
     with open(run / "misclassified.csv") as file:
         for place, row in enumerate(list(csv.DictReader(file))[:5]):  # red, green and blue images in turn
+            assert row["file"].startswith(f"{row['true']}/")
+            assert Path("images", "train", row["file"]).is_file()
             [picture] = pictures(run, "val/misclassified").values()
             tile = picture[70:100, 20 + 136 * place : 50 + 136 * place]
             assert tile.mean((0, 1)).argmax() == int(row["true"].split()[1]) % 3

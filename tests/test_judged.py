@@ -13,7 +13,7 @@ from cifar_lit.bundle import Recipe, TrainedClassifier
 from cifar_lit.data.batches import LabelledImages
 from cifar_lit.errors import InputError
 from cifar_lit.judged import Judged, energy, fit_unknown, worth_keeping
-from space.judging import Images, judge
+from space.judging import Images, calibrated, judged_by
 from space.unknown_images import unknown_images
 
 NAMES = ["cat", "dog", "owl"]
@@ -36,10 +36,8 @@ LABELS[::3] = torch.randint(0, 3, (100,), generator=GENERATOR)
 def judged() -> tuple[TrainedClassifier, Judged]:
     images = LabelledImages(PIXELS, LABELS)
     sets = [Images("val", images, torch.arange(100)), Images("test", images, torch.arange(100, 300))]
-    trained, found, unknown = judge(network(), sets, most=20)
-    assert found is not None
-    assert unknown is not None
-    return trained, found
+    trained, logits = calibrated(network(), sets)
+    return trained, judged_by(sets[1], logits["test"], trained.recipe.temperature, most=20)
 
 
 def test_the_scores_equal_those_of_scikit_learn_and_torchmetrics() -> None:

@@ -124,8 +124,8 @@ def lines_chart(
     curves: Mapping[str, Sequence[float]],
     places: Sequence[float],
     labels: tuple[str, str],
-    limits: tuple[float, float] | None = None,
-    columns: int = 4,
+    limits: tuple[float, float],
+    columns: int,
 ) -> np.ndarray:
     """A small panel for each curve, all with the same axes.
 
@@ -133,7 +133,7 @@ def lines_chart(
         curves: For each panel by its title, P values.
         places: Where on the horizontal axis, P numbers.
         labels: Of the horizontal and the vertical axis.
-        limits: Of the vertical axis; by default those of the values.
+        limits: Of the vertical axis.
         columns: Panels in a row.
 
     Returns:
@@ -150,8 +150,7 @@ def lines_chart(
         axes.spines[["top", "right"]].set_visible(False)
     for axes in panels[len(curves) :]:
         axes.set_visible(False)
-    if limits is not None and len(panels):
-        panels[0].set_ylim(*limits)
+    panels[0].set_ylim(*limits)
     figure.supxlabel(labels[0], fontsize=10)
     figure.supylabel(labels[1], fontsize=10)
     canvas.draw()

@@ -34,10 +34,12 @@ class LabelledImages:
 
     pixels: uint8 (N, 3, H, W), in memory or mapped from a file.
     labels: int64 (N,).
+    files: Where they are from, relative to their folder; empty where that is no folder of files.
     """
 
     pixels: Tensor
     labels: Tensor
+    files: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -20,7 +20,8 @@ from cifar_lit.data.statistics import statistics
 from cifar_lit.errors import InputError
 from cifar_lit.images import SUFFIXES, read_image
 
-_FORMAT = 1  # raise when what is written changes
+_FORMAT = 2  # raise when what is written changes
+_PARTS = ("pixels.npy", "labels.npy", "files.json")
 _LARGEST_KEPT = 128  # images of one size up to this many pixels a side are kept as they are
 _DEFAULT_SIZE = (64, 64)  # what others are resized to
 _NAMED = 10  # unreadable files that an error names, of all that there are
@@ -116,16 +117,17 @@ def _read(entry: Path, fingerprint: str) -> FolderImages | None:
     """The cache entry; None if it is missing, belongs to other images, or is not as it was written."""
     try:
         meta = json.loads((entry / "meta.json").read_text())
-        written = {name: _stamp(entry / name) for name in ("pixels.npy", "labels.npy")}
+        written = {name: _stamp(entry / name) for name in _PARTS}
         if meta["fingerprint"] != fingerprint or meta["written"] != written:
             return None
         # copy-on-write, since torch warns of memory that it may not write
         pixels = torch.from_numpy(np.load(entry / "pixels.npy", mmap_mode="c"))
         labels = torch.from_numpy(np.load(entry / "labels.npy"))
+        files = json.loads((entry / "files.json").read_text())
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
     height, width = pixels.shape[-2:]
-    return FolderImages(LabelledImages(pixels, labels), (height, width), meta["mean"], meta["std"])
+    return FolderImages(LabelledImages(pixels, labels, files), (height, width), meta["mean"], meta["std"])
 
 
 def _write(
@@ -169,7 +171,8 @@ def _write(
     pixels.flush()
     np.save(unfinished / "labels.npy", np.array([file.label for file in files], dtype=np.int64))
     mean, std = statistics(torch.from_numpy(pixels))
-    written = {name: _stamp(unfinished / name) for name in ("pixels.npy", "labels.npy")}
+    (unfinished / "files.json").write_text(json.dumps([file.path for file in files]))
+    written = {name: _stamp(unfinished / name) for name in _PARTS}
     meta = {"fingerprint": fingerprint, "written": written, "mean": mean, "std": std}
     (unfinished / "meta.json").write_text(json.dumps(meta))
     shutil.rmtree(entry, ignore_errors=True)

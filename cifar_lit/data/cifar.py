@@ -11,6 +11,8 @@ from cifar_lit.data.batches import LabelledImages
 from cifar_lit.data.datamodule import ImageDataModule, Split
 from cifar_lit.errors import InputError
 
+_UNREADABLE = (OSError, RuntimeError, EOFError)  # what torchvision raises of an archive that lacks or is damaged
+
 
 class _CIFAR(ImageDataModule):
     """What the two data sets share: 60,000 images of 32x32 pixels, 10,000 of them for testing.
@@ -21,7 +23,6 @@ class _CIFAR(ImageDataModule):
     """
 
     torchvision_name: ClassVar[str]
-    folder: ClassVar[str]  # below the root, where torchvision unpacks the archive
     size: ClassVar[str]
 
     def __init__(self, root: str = "data", **kwargs: Any) -> None:
@@ -35,8 +36,12 @@ class _CIFAR(ImageDataModule):
 
     @property
     def is_downloaded(self) -> bool:
-        """Whether the archive has been downloaded and unpacked."""
-        return (self.root / self.folder).is_dir()
+        """Whether the images are there, whole."""
+        try:
+            self._dataset(train=False, download=False)
+        except _UNREADABLE:
+            return False
+        return True
 
     def load(self, split: Split) -> LabelledImages | None:
         """Training and test images; ``val`` is held out of the former."""
@@ -53,17 +58,19 @@ class _CIFAR(ImageDataModule):
         return self._read(train=False)
 
     def _read(self, train: bool) -> LabelledImages:
-        from torchvision import datasets  # 4 s to import
-
-        dataset_class = getattr(datasets, self.torchvision_name)
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             with FileLock(self.root / f".{self.torchvision_name}.lock"):  # one process downloads, the others wait
-                dataset = dataset_class(self.root, train=train, download=True)
-        except (OSError, RuntimeError, EOFError) as error:
+                dataset = self._dataset(train, download=True)
+        except _UNREADABLE as error:
             raise InputError(self._advice(error)) from error
         pixels = torch.from_numpy(dataset.data).permute(0, 3, 1, 2).contiguous()  # (N, 3, 32, 32)
         return LabelledImages(pixels, torch.tensor(dataset.targets))
+
+    def _dataset(self, train: bool, download: bool) -> Any:
+        from torchvision import datasets  # 4 s to import
+
+        return getattr(datasets, self.torchvision_name)(self.root, train=train, download=download)
 
     def _advice(self, error: Exception) -> str:
         reason = " ".join(str(error).split())
@@ -87,7 +94,6 @@ class CIFAR10(_CIFAR):
     """
 
     torchvision_name = "CIFAR10"
-    folder = "cifar-10-batches-py"
     size = "170 MB"
 
     @property
@@ -112,7 +118,6 @@ class CIFAR100(_CIFAR):
     """
 
     torchvision_name = "CIFAR100"
-    folder = "cifar-100-python"
     size = "169 MB"
 
     @property

@@ -1,6 +1,7 @@
 """What every data source shares: honest splits, augmentation, loaders whose batches do not depend on who makes them."""
 
 import hashlib
+import json
 from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import Any, Literal
@@ -213,13 +214,18 @@ class ImageDataModule(LightningDataModule, ABC):
             done = 0
         elif batches.is_last_batch:
             epoch, done = epoch + 1, 0
-        images = {"images": len(self.train_set), "labels": self.labels_digest}
+        images = {"images": len(self.train_set), "digest": self.training_digest}
         return {"epoch": epoch, "batches": done, **self._step(), **images}
 
     @cached_property
-    def labels_digest(self) -> str:
-        """A name of the training images' labels in their order: other images have, all but surely, another."""
-        return hashlib.blake2b(self.train_set.labels.to("cpu").numpy().tobytes(), digest_size=8).hexdigest()
+    def training_digest(self) -> str:
+        """A name of the training images, by their labels, their places in the source, and their files' names."""
+        train = self.train_set
+        found = hashlib.blake2b(digest_size=8)
+        for part in (train.images.labels, train.rows):
+            found.update(part.to("cpu").numpy().tobytes())
+        found.update(json.dumps(list(train.images.files)).encode())
+        return found.hexdigest()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes over where to go on; tells if the images are others than they were."""
@@ -230,7 +236,7 @@ class ImageDataModule(LightningDataModule, ABC):
             raise InputError(f"{strategy} cannot go on in the middle of an epoch; take a checkpoint of an epoch's end")
         self._then = state_dict
         now = self.state_dict()
-        if any(state_dict[name] != now[name] for name in ("images", "labels")):
+        if any(state_dict[name] != now[name] for name in ("images", "digest")):
             rank_zero_warn(
                 f"the training images are not those of the checkpoint ({state_dict['images']} then,"
                 f" {now['images']} now): the run goes on with those of now"

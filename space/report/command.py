@@ -7,23 +7,19 @@ from pathlib import Path
 from cifar_lit.arguments import Parser
 from cifar_lit.errors import InputError
 from space.at_hand import images_below, other_cifar
-from space.facts import title_of
+from space.evidence import Evidence
 from space.report.comparison import names_of, write_comparison
 from space.report.document import Document
-from space.report.evidence import Evidence
-from space.report.folds import check_folds, train_folds
+from space.report.faithfulness import write_faithfulness
+from space.report.folds import check_folds, examined_images
 from space.report.front_matter import front_matter
-from space.report.insight import (
-    held_out,
-    write_faithfulness,
-    write_label_errors,
-    write_neighbours,
-    write_robustness,
-    write_unknown,
-)
+from space.report.label_errors import write_label_errors
+from space.report.neighbours import write_neighbours
 from space.report.projector import write_projector
 from space.report.results import write_accuracy, write_calibration, write_mistakes, write_summary
+from space.report.robustness import write_robustness
 from space.report.training import write_data, write_log, write_model, write_run, write_settings
+from space.report.unknown import write_unknown
 
 
 def report_command(args: Sequence[str]) -> None:
@@ -40,13 +36,10 @@ def report_command(args: Sequence[str]) -> None:
     given = [name for name in settings if name not in ("output", "images") and settings[name] != defaults[name]]
     if compare and given:
         raise InputError(f"--compare takes --output and --images alone, not --{given[0]}")
-    try:
-        if compare:
-            comparison(compare, settings["output"], settings["images"])
-        else:
-            report(**settings)
-    except OSError as error:
-        raise InputError(f"the report is not complete: {error.filename or 'a file'}: {error.strerror}") from error
+    if compare:
+        comparison(compare, settings["output"], settings["images"])
+    else:
+        report(**settings)
 
 
 def report(
@@ -56,6 +49,7 @@ def report(
     folds: int = 0,
     count: int = 10,
     robustness_images: int = 500,
+    faithfulness_images: int = 50,
     unknown: str | None = None,
     seed: int = 0,
 ) -> None:
@@ -69,37 +63,37 @@ def report(
             of them; 0 looks among the images that the network was not trained on.
         count: How many misclassified images to show.
         robustness_images: How many images to corrupt; 0 leaves that out.
+        faithfulness_images: How many images' heatmaps to judge; 0 leaves that out.
         unknown: A folder of images that are none of the classes, to see whether the network notices.
         seed: Of what is random in the report.
     """
-    if count < 1 or robustness_images < 0 or folds < 0 or folds == 1 or seed < 0:
-        raise InputError(
-            "count must be at least 1, robustness_images and seed at least 0, and folds 0 or at least 2,"
-            f" got {count}, {robustness_images}, {seed} and {folds}"
-        )
+    for name, value, least in (
+        ("count", count, 1),
+        ("robustness_images", robustness_images, 0),
+        ("faithfulness_images", faithfulness_images, 0),
+        ("seed", seed, 0),
+    ):
+        if value < least:
+            raise InputError(f"{name} must be at least {least}, got {value}")
+    if folds < 0 or folds == 1:
+        raise InputError(f"folds must be 0 or at least 2, got {folds}")
     start = time.monotonic()
     evidence = Evidence.gather(ckpt_path, images)
+    if evidence.at_hand.note:
+        print(f"What lacks: {evidence.at_hand.note}")
     run = evidence.run
     default = run.folder / "report" if run.in_run_folder else Path(f"{run.file.stem}_report")
     others = other_cifar(evidence.data)
     if unknown:
-        others["your images"] = images_below(Path(unknown), evidence.trained)
+        others["your images"] = images_below(Path(unknown), evidence.as_trained.recipe)
     if folds:
         check_folds(evidence)
-    document = Document(Path(output) if output else default, title_of(evidence.trained, evidence.config))
-    examined = held_out(evidence)
-    kinds = " and ".join(part.name for part in examined)
-    how = f"Examined: the {kinds} images alone, since the network learnt from the others (--folds 5 would train five"
-    how += " networks to examine those as well)."
-    if folds:  # which takes longest: what would fail for other reasons has failed by now
-        own_val = evidence.data is not None and evidence.data.load("val") is not None
-        kept = [part for part in examined if part.name == "test" or own_val]
-        examined = [train_folds(evidence, folds), *kept]
-        how = f"Examined: all training images, each by one of {folds} networks that did not learn from it"
-        how += "".join(f", and the {part.name} images" for part in kept) + "."
+    document = Document(Path(output) if output else default, evidence.title)
+    examined, how = examined_images(evidence, folds)  # what would fail for other reasons has failed by now
+    judged = evidence.judged(most=1000)
     write_summary(document, evidence)
     write_run(document, evidence)
-    judged = write_accuracy(document, evidence, seed)
+    write_accuracy(document, evidence, judged, seed)
     write_mistakes(document, evidence, count)
     write_calibration(document, evidence, judged)
     write_log(document, evidence)
@@ -110,7 +104,7 @@ def report(
     write_projector(document, evidence)
     write_robustness(document, evidence, robustness_images, seed)
     write_unknown(document, evidence, others, seed)
-    write_faithfulness(document, evidence, seed)
+    write_faithfulness(document, evidence, faithfulness_images, seed)
     write_settings(document, evidence)
     document.write(front_matter(evidence, judged))
     print(f"Written in {time.monotonic() - start:.0f} s: {document.folder / 'report.html'}, and report.md beside it")

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from callbacks.rendering.charts import compared_curves
 from cifar_lit.errors import InputError
+from space.evidence import Evidence
 from space.report.document import Document
-from space.report.evidence import Evidence
 from space.report.results import CHOSEN_BY_VAL
 from space.report.significance import holm, mcnemar, paired_difference, wilson
 
+_BATCH = 1000  # images that are compared at once
 _CURVES = ("val/accuracy", "val/loss", "train/loss")
 
 
@@ -24,8 +26,6 @@ def write_comparison(document: Document, runs: Sequence[Evidence]) -> None:
     Raises:
         InputError: if they were not judged by the same images.
     """
-    from callbacks.rendering.charts import compared_curves
-
     document.heading("Comparison")
     names = names_of(runs)
     facts = [["network", *(one.trained.recipe.net["class_path"].rpartition(".")[2] for one in runs)]]
@@ -33,11 +33,15 @@ def write_comparison(document: Document, runs: Sequence[Evidence]) -> None:
     facts.append(["parameters", *(f"{count:,}" for count in parameters)])
     facts.append(["checkpoint", *(one.place for one in runs)])
     document.table(["", *names], facts)
-    judged = all(one.sets for one in runs)
-    if judged:
+    lack = None
+    if not all(one.sets for one in runs):
+        lack = "not all runs have images at hand; --images DIR names some for all"
+    elif any(one.class_names != runs[0].class_names for one in runs):
+        lack = "the runs tell other classes apart"
+    if lack is None:
         _write_differences(document, names, runs)
     else:
-        document.lacks("Accuracy", "not all runs have images at hand; --images DIR names some for all")
+        document.lacks("Accuracy", lack)
     curves = {
         kind: {name: one.history[kind] for name, one in zip(names, runs, strict=True) if one.history.get(kind)}
         for kind in _CURVES
@@ -45,7 +49,7 @@ def write_comparison(document: Document, runs: Sequence[Evidence]) -> None:
     shown = {kind: of_runs for kind, of_runs in curves.items() if of_runs}
     if shown:
         document.picture("comparison", compared_curves(shown), "Curves of the runs")
-    if judged:
+    if lack is None:
         of_classes = [class_accuracies(one) for one in runs]
         document.text("Accuracy on each class:")
         document.table(
@@ -62,7 +66,7 @@ def _write_differences(document: Document, names: Sequence[str], runs: Sequence[
     for name, one in zip(names, runs, strict=True):
         if not _same_images(first, one):
             raise InputError(f"{name} was judged by other images than {names[0]}; name the same with --images DIR")
-    chances = iter(holm([mcnemar(first.right.numpy(), one.right.numpy()) for one in runs[1:]]))
+    p_values = iter(holm([mcnemar(first.right.numpy(), one.right.numpy()) for one in runs[1:]]))
     for name, one in zip(names, runs, strict=True):
         right = one.right.numpy()
         low, high = wilson(int(right.sum()), len(right))
@@ -72,15 +76,14 @@ def _write_differences(document: Document, names: Sequence[str], runs: Sequence[
         else:
             low, high = paired_difference(first.right.numpy(), right)
             difference = float(right.mean()) - float(first.right.float().mean())
-            row += [f"{difference:+.2%} ({low:+.2%} to {high:+.2%})", f"{next(chances):.3g}"]
+            row += [f"{difference:+.2%} ({low:+.2%} to {high:+.2%})", f"{next(p_values):.3g}"]
         rows.append(row)
     document.table(["run", f"{first.last.split} accuracy (95 % interval)", "difference (95 % interval)", "p"], rows)
+    by_val = first.last.split == "val" and any(one.run.file.stem == "best" for one in runs)
     document.text(
         "p: how often so great a difference would come about between two networks that are equally good on such images"
         " (McNemar's exact test against the first run, with Holm's correction for the number of runs). It speaks of"
-        " these two networks: another seed gives another network."
-        + CHOSEN_BY_VAL
-        * (first.last.split == "val" and any(one.run.file.stem == "best" for one in runs))
+        " these two networks: another seed gives another network." + (CHOSEN_BY_VAL if by_val else "")
     )
     sizes = {one.trained.recipe.image_size for one in runs}
     if len(sizes) > 1:
@@ -92,19 +95,20 @@ def _write_differences(document: Document, names: Sequence[str], runs: Sequence[
 def _same_images(first: Evidence, other: Evidence) -> bool:
     ours, theirs = first.last, other.last
     return (
-        first.class_names == other.class_names
-        and torch.equal(ours.rows, theirs.rows)
+        torch.equal(ours.rows, theirs.rows)
         and torch.equal(ours.labels, theirs.labels)
         and (
             first.trained.recipe.image_size != other.trained.recipe.image_size
-            or all(map(torch.equal, ours.batches(), theirs.batches()))
+            or all(map(torch.equal, ours.batches(_BATCH), theirs.batches(_BATCH)))
         )
     )
 
 
 def names_of(runs: Sequence[Evidence]) -> list[str]:
     """The runs' names, from their folders; where some are alike, with their checkpoints and numbers."""
-    names = ["/".join(one.run.folder.parts[-2:]) if one.run.in_run_folder else one.run.file.stem for one in runs]
+    names = [
+        "/".join(one.run.folder.absolute().parts[-2:]) if one.run.in_run_folder else one.run.file.stem for one in runs
+    ]
     if len(set(names)) < len(names):
         names = [f"{name} {one.run.file.stem}" for name, one in zip(names, runs, strict=True)]
     if len(set(names)) < len(names):

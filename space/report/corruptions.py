@@ -83,11 +83,14 @@ def _motion_blur(images: np.ndarray, severity: int, random: np.random.Generator,
     reach = round(scale * radius)
     along = np.exp(-(np.arange(reach + 1) ** 2) / (2 * (scale * width) ** 2))
     found = np.empty_like(images)
+    height, across = images.shape[1:3]
     for place, angle in enumerate(random.uniform(-np.pi / 4, np.pi / 4, len(images))):
-        kernel = np.zeros((2 * reach + 1, 2 * reach + 1), np.float32)
-        for step, weight in enumerate(along):
-            kernel[reach + round(step * np.sin(angle)), reach + round(step * np.cos(angle))] += weight
-        found[place] = ndimage.convolve(images[place], (kernel / kernel.sum())[:, :, None], mode="nearest")
+        padded = np.pad(images[place], ((reach, reach), (reach, reach), (0, 0)), mode="edge")
+        total = np.zeros_like(images[place])
+        for step, weight in enumerate(along / along.sum()):
+            down, right = reach - round(step * np.sin(angle)), reach - round(step * np.cos(angle))
+            total += weight * padded[down : down + height, right : right + across]
+        found[place] = total
     return found
 
 
@@ -173,7 +176,7 @@ def _jpeg(images: np.ndarray, severity: int, random: np.random.Generator, scale:
 
 def _pixelation(images: np.ndarray, severity: int, random: np.random.Generator, scale: float) -> np.ndarray:
     height, width = images.shape[1:3]
-    share = (0.95, 0.9, 0.85, 0.75, 0.65)[severity]
+    share = (0.95, 0.9, 0.85, 0.75, 0.65)[severity] / scale
     found = []
     for image in (images * 255).round().astype(np.uint8):
         small = Image.fromarray(image).resize((int(width * share), int(height * share)), Image.Resampling.BOX)

@@ -4,7 +4,8 @@ import base64
 import html
 import re
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from string import Template
 
@@ -70,17 +71,24 @@ class Document:
             pixels: uint8 (H, W, 3).
             description: For those who do not see it.
         """
-        file = self.file(f"{name}.png")
-        Image.fromarray(pixels).save(file, "PNG")
-        self._parts.append(f"![{escaped(description)}]({_FILES}/{file.name})")
+        with _told():
+            Image.fromarray(pixels).save(self._unfinished / f"{name}.png", "PNG")
+        self._parts.append(f"![{escaped(description)}]({_FILES}/{name}.png)")
 
-    def file(self, name: str) -> Path:
-        """Where to write a file that the report is to have beside it."""
-        return self._unfinished / name
+    def file(self, name: str, content: str, link: str) -> str:
+        """Puts a file beside the report.
 
-    def link(self, file: Path, text: str) -> str:
-        """Markdown that leads to such a file."""
-        return f"[{escaped(text)}]({_FILES}/{file.name})"
+        Args:
+            name: Of the file.
+            content: Its text; names of files in it may be such as are no text.
+            link: What the link says that leads to it.
+
+        Returns:
+            The link, in Markdown.
+        """
+        with _told():
+            (self._unfinished / name).write_text(content, encoding="utf-8", errors="surrogateescape", newline="")
+        return f"[{escaped(link)}]({_FILES}/{name})"
 
     @property
     def markdown(self) -> str:
@@ -92,12 +100,16 @@ class Document:
 
         Args:
             front_matter: What stands before the Markdown, for the Hub.
+
+        Raises:
+            InputError: if they cannot be written.
         """
         page = self._html()
-        shutil.rmtree(self.folder / _FILES, ignore_errors=True)
-        self._unfinished.rename(self.folder / _FILES)
-        (self.folder / "report.md").write_text(front_matter + self.markdown, encoding="utf-8", errors="replace")
-        (self.folder / "report.html").write_text(page, encoding="utf-8", errors="replace")
+        with _told():
+            shutil.rmtree(self.folder / _FILES, ignore_errors=True)
+            self._unfinished.rename(self.folder / _FILES)
+            (self.folder / "report.md").write_text(front_matter + self.markdown, encoding="utf-8", errors="replace")
+            (self.folder / "report.html").write_text(page, encoding="utf-8", errors="replace")
 
     def _html(self) -> str:
         body = MarkdownIt("commonmark", {"html": False}).enable("table").render(self.markdown)
@@ -110,6 +122,15 @@ class Document:
         file = self._unfinished / Path(source).name
         kind = {".png": "image/png", ".csv": "text/csv", ".yaml": "text/plain"}[file.suffix]
         return f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What cannot be written is told to the user."""
+    try:
+        yield
+    except OSError as error:
+        raise InputError(f"the report is not complete: {error.filename}: {error.strerror or error}") from error
 
 
 _PAGE = """<!doctype html>

@@ -10,23 +10,51 @@ from typing import Any
 import torch
 
 from cifar_lit.checkpoints import read_classifier
+from cifar_lit.data.batches import ImageDataset
 from cifar_lit.errors import InputError
 from cifar_lit.imports import OPTION, own_modules
 from space.at_hand import data_of_run
+from space.evidence import Evidence
 from space.judging import Images, logits_of
-from space.report.evidence import Evidence
 from space.report.label_errors import Examined
 
 _MAIN = Path(__file__).parents[2] / "main.py"
-
-
-_WATCHING = ("callbacks.", "lightning.pytorch.callbacks.LearningRateMonitor")  # and changing nothing
+# What watches a training without changing it, and what would stop it by the images that it must not learn from
+_LEFT_OUT = (
+    "callbacks.",
+    "lightning.pytorch.callbacks.LearningRateMonitor",
+    "lightning.pytorch.callbacks.EarlyStopping",
+)
 
 
 def check_folds(evidence: Evidence) -> None:
     """Raises InputError if no folds can be trained."""
-    if not evidence.run.in_run_folder or evidence.data is None:
-        raise InputError("--folds needs the run's configuration, which lies beside its checkpoints, and its data")
+    if not evidence.run.in_run_folder:
+        raise InputError("--folds needs the run's configuration, which lies beside its checkpoints")
+    if evidence.data is None:
+        raise InputError(f"--folds needs the images that the run was trained on: {evidence.at_hand.note}")
+    if not isinstance(evidence.config["trainer"].get("logger"), dict):
+        raise InputError("--folds trains by the run's configuration, whose trainer.logger must be a single one")
+
+
+def examined_images(evidence: Evidence, folds: int) -> tuple[list[Examined], str]:
+    """Images with what a network that did not learn from them says of them, and a sentence on which they are.
+
+    Args:
+        evidence: The run.
+        folds: How many networks to train, so that the training images are among them; 0 for none.
+    """
+    held_out = [Examined(part, evidence.logits[part.split].softmax(1)) for part in evidence.sets]
+    if not folds:
+        names = " and ".join(one.part.split for one in held_out)
+        how = f"Examined: the {names} images alone, since the network learnt from the others (--folds 5 would train"
+        return held_out, f"{how} five networks to examine those as well)."
+    assert evidence.data is not None
+    of_training = evidence.data.train_set.images
+    others = [one for one in held_out if one.part.images is not of_training]  # validation images may be of them
+    how = f"Examined: all training images, each by one of {folds} networks that did not learn from it"
+    how += "".join(f", and the {one.part.split} images" for one in others)
+    return [train_folds(evidence, folds), *others], f"{how}."
 
 
 def train_folds(evidence: Evidence, folds: int) -> Examined:
@@ -39,35 +67,37 @@ def train_folds(evidence: Evidence, folds: int) -> Examined:
         folds: How many.
 
     Raises:
-        InputError: if the run's configuration is not at hand, or a training fails.
+        InputError: if a training fails.
     """
-    check_folds(evidence)
-    callbacks = evidence.config["trainer"].get("callbacks") or []
-    callbacks = [one for one in callbacks if not one["class_path"].startswith(_WATCHING)]
-    images, rows, shares = None, [], []
+    images, rows, probabilities = None, [], []
     for fold in range(folds):
         data: dict[str, Any] = dict(evidence.config["data"])
         data["init_args"] = {**data.get("init_args", {}), "folds": folds, "fold": fold}
         of_fold = data_of_run({"data": data})
-        held_out = of_fold.val_set
-        assert held_out is not None
-        trained_on = f"{of_fold.labels_digest} {evidence.run.config.read_text()}"
         run = evidence.run.folder / "folds" / f"fold_{fold}_of_{folds}" / "run"
-        done = run / "done"
+        done, trained_on = run / "done", f"{of_fold.training_digest} {evidence.run.config.read_text()}"
         if not done.is_file() or done.read_text() != trained_on:
             shutil.rmtree(run, ignore_errors=True)
             print(f"Training network {fold + 1} of {folds}", flush=True)
-            options = ["--config", str(evidence.run.config), "--data.folds", str(folds), "--data.fold", str(fold)]
-            options += ["--trainer.logger.save_dir", str(run.parents[1]), "--trainer.logger.name", run.parent.name]
-            options += ["--trainer.logger.version", "run", "--trainer.callbacks", json.dumps(callbacks)]
-            options += [part for name in own_modules() for part in (OPTION, name)]
-            if subprocess.run([sys.executable, str(_MAIN), "fit", *options], check=False).returncode:
-                raise InputError(f"training without fold {fold + 1} failed, as told above")
+            _train(evidence, run, folds, fold)
             done.write_text(trained_on)
+        held_out: ImageDataset | None = of_fold.val_set
+        assert held_out is not None
         images = images or held_out.images  # the same in all
         rows.append(held_out.rows)
         trained = read_classifier(run / "checkpoints" / "last.ckpt")
-        trained.network.to(evidence.trained.device)
-        shares.append(logits_of(trained, Images("val", images, held_out.rows)).softmax(1))
+        trained.network.to(evidence.as_trained.device)
+        probabilities.append(logits_of(trained, Images("train", images, held_out.rows)).softmax(1))
     assert images is not None
-    return Examined("train", images, torch.cat(rows), torch.cat(shares))
+    return Examined(Images("train", images, torch.cat(rows)), torch.cat(probabilities))
+
+
+def _train(evidence: Evidence, run: Path, folds: int, fold: int) -> None:
+    callbacks = evidence.config["trainer"].get("callbacks") or []
+    kept = [one for one in callbacks if not one["class_path"].startswith(_LEFT_OUT)]
+    options = ["--config", str(evidence.run.config), "--data.folds", str(folds), "--data.fold", str(fold)]
+    options += ["--trainer.logger.save_dir", str(run.parents[1]), "--trainer.logger.name", run.parent.name]
+    options += ["--trainer.logger.version", run.name, "--trainer.callbacks", json.dumps(kept)]
+    options += [part for name in own_modules() for part in (OPTION, name)]
+    if subprocess.run([sys.executable, str(_MAIN), "fit", *options], check=False).returncode:
+        raise InputError(f"training without fold {fold + 1} failed, as told above")

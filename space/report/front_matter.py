@@ -4,8 +4,8 @@ import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
 from cifar_lit.judged import Judged
-from space.facts import digest_of, title_of
-from space.report.evidence import Evidence
+from space.evidence import Evidence
+from space.facts import digest_of
 
 
 def front_matter(evidence: Evidence, judged: Judged | None) -> str:
@@ -13,7 +13,7 @@ def front_matter(evidence: Evidence, judged: Judged | None) -> str:
 
     Source: https://huggingface.co/docs/hub/model-cards
     """
-    title = title_of(evidence.trained, evidence.config)
+    title = evidence.title
     kind = evidence.judged_on
     values = {} if judged is None else {"accuracy": judged.accuracy, "loss": judged.loss}
     results = [

@@ -1,90 +1,86 @@
 """Images whose label may be wrong, found by confident learning."""
 
+import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from cifar_lit.data.batches import LabelledImages
+from callbacks.rendering.grid import image_grid
+from callbacks.rendering.text import FAINT_INK, RIGHT_INK, WRONG_INK
+from space.judging import Images
+from space.report.document import Document
+
+_SHOWN = 15  # suspects that are pictured; all are in the CSV
+_TILE = 160  # pixels of an image in a picture, wide enough for its caption
 
 
 @dataclass(frozen=True)
 class Examined:
     """Images with what a network that did not learn from them says of them.
 
-    name: Of the data set: ``train``, ``val``, ``test``.
-    images: The data set.
-    rows: int64 (n,), which of it.
-    shares: float (n, C), the probabilities of the classes, as the network has them (at temperature 1).
+    part: The images.
+    probabilities: float (n, C), of the classes, as the network has them (at temperature 1).
     """
 
-    name: str
-    images: LabelledImages
-    rows: Tensor
-    shares: Tensor
-
-    @property
-    def labels(self) -> Tensor:
-        """int64 (n,)."""
-        return self.images.labels[self.rows.to(self.images.labels.device)].cpu()
+    part: Images
+    probabilities: Tensor
 
 
 @dataclass(frozen=True)
 class Suspect:
     """An image whose label may be wrong.
 
-    part: Of what was examined.
-    place: In that part.
+    part: What it is one of.
+    row: Its place in the data set.
     label: That it has.
     suggested: The label that the network would give.
     score: The probability that the network gives to the label that it has.
     """
 
-    part: Examined
-    place: int
+    part: Images
+    row: int
     label: int
     suggested: int
     score: float
 
-    @property
-    def row(self) -> int:
-        """Its place in the data set."""
-        return int(self.part.rows[self.place])
 
-
-def all_suspects(parts: Sequence[Examined]) -> list[Suspect]:
+def all_suspects(examined: Sequence[Examined]) -> list[Suspect]:
     """The images whose label may be wrong, the likeliest first; each part is judged by itself."""
     found = []
-    for part in parts:
-        labels = part.labels.numpy()
-        of_part = suspects(labels, part.shares.numpy())
-        for place, suggested, score in zip(of_part.rows, of_part.suggested, of_part.scores, strict=True):
-            found.append(Suspect(part, int(place), int(labels[place]), int(suggested), float(score)))
-    return sorted(found, key=lambda one: one.score)
+    for one in examined:
+        labels = one.part.labels.cpu().numpy()
+        of_part = suspects(labels, one.probabilities.numpy())
+        for place, suggested, score in zip(of_part.places, of_part.suggested, of_part.scores, strict=True):
+            row, label = int(one.part.rows[place]), int(labels[place])
+            found.append(Suspect(one.part, row, label, int(suggested), float(score)))
+    return sorted(found, key=lambda suspect: suspect.score)
 
 
 @dataclass(frozen=True)
 class Suspects:
     """Images whose label may be wrong, the likeliest first.
 
-    rows: int64 (K,), their places in what was examined.
+    places: int64 (K,), among what was examined.
     suggested: int64 (K,), the label that the network would give.
     scores: float (K,), the probability that the network gives to the label that the image has: the lower, the likelier
         it is wrong.
     """
 
-    rows: np.ndarray
+    places: np.ndarray
     suggested: np.ndarray
     scores: np.ndarray
 
 
-def suspects(labels: np.ndarray, shares: np.ndarray) -> Suspects:
+def suspects(labels: np.ndarray, probabilities: np.ndarray) -> Suspects:
     """Finds the images whose label may be wrong.
 
     Args:
         labels: int64 (N,), as given.
-        shares: float (N, C), the probabilities that a network that did not learn from these images gives the classes.
+        probabilities: float (N, C), that a network that did not learn from these images gives the classes.
 
     Source: Northcutt, Jiang & Chuang 2021, arXiv:1911.00068, by the cleanlab library.
     """
@@ -93,12 +89,54 @@ def suspects(labels: np.ndarray, shares: np.ndarray) -> Suspects:
 
     if len(np.unique(labels)) < 2:
         return Suspects(*(np.zeros(0, kind) for kind in (np.int64, np.int64, np.float64)))
-    rows = find_label_issues(
-        labels,
-        shares,
-        filter_by="confident_learning",  # as callbacks.label_errors, which the pictures and the page are marked by
-        return_indices_ranked_by="self_confidence",
-        n_jobs=1,
+    places = np.asarray(
+        find_label_issues(
+            labels,
+            probabilities,
+            filter_by="confident_learning",  # as callbacks.label_errors, which the pictures and the page are marked by
+            return_indices_ranked_by="self_confidence",
+            n_jobs=1,
+        )
     )
-    scores = get_self_confidence_for_each_label(labels, shares)
-    return Suspects(np.asarray(rows), shares.argmax(1)[rows], scores[rows])
+    scores = get_self_confidence_for_each_label(labels, probabilities)
+    return Suspects(places, probabilities.argmax(1)[places], scores[places])
+
+
+def write_label_errors(document: Document, names: Sequence[str], examined: Sequence[Examined], how: str) -> None:
+    """Images whose label may be wrong, the likeliest first.
+
+    Args:
+        document: The report.
+        names: The classes.
+        examined: Images that their network did not learn from.
+        how: A sentence on what was examined.
+    """
+    document.heading("Labels that may be wrong")
+    if not examined:
+        document.lacks("Label errors", "there are no images at hand that the network was not trained on")
+        return
+    found = all_suspects(examined)
+    link = _write_csv(document, names, found)
+    count = sum(len(one.part.rows) for one in examined)
+    document.text(
+        f"{how} Of {count:,} images, {len(found):,} have a label that may be wrong, by confident learning"
+        " ([Northcutt et al. 2021](https://arxiv.org/abs/1911.00068))" + (f": {link}." if found else ".")
+    )
+    if shown := found[:_SHOWN]:
+        captions = [f"{names[one.label]}\n{names[one.suggested]}?\n{one.part.split}\n#{one.row}" for one in shown]
+        pixels = torch.stack([one.part.images.pixels[one.row].cpu() for one in shown])
+        colors = (WRONG_INK, RIGHT_INK, FAINT_INK, FAINT_INK)
+        grid = image_grid(pixels.permute(0, 2, 3, 1).numpy(), captions, 5, _TILE, line_colors=colors)
+        document.text("The likeliest: the label that each has, the one that the network suggests, and its place.")
+        document.picture("label_errors", grid, "Images whose label may be wrong")
+
+
+def _write_csv(document: Document, names: Sequence[str], found: Sequence[Suspect]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(["images", "index", "file", "label", "suggested", "probability of the label"])
+    for one in found:
+        file = one.part.images.files[one.row] if one.part.images.files else ""
+        score = f"{one.score:.6f}"
+        writer.writerow([one.part.split, one.row, file, names[one.label], names[one.suggested], score])
+    return document.file("label_errors.csv", text.getvalue(), "all of them")

@@ -6,8 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from space.evidence import Evidence
 from space.report.document import Document
-from space.report.evidence import Evidence
 from space.similar import evenly, features
 
 _MOST = 1000  # images of the training, and as many others, since the browser lays them out
@@ -27,7 +27,9 @@ def write_projector(document: Document, evidence: Evidence) -> None:
     if evidence.data is not None:
         train = evidence.data.train_set
         parts.append(("train", train.images, evenly(train.rows, _MOST)))
-    found, described, pictures = [], [], []
+    found: list[Tensor] = []
+    described: list[list[str]] = []
+    pictures: list[Tensor] = []
     for split, images, rows in parts:
         chosen, labels = images.pixels[rows], images.labels[rows]
         try:
@@ -35,10 +37,10 @@ def write_projector(document: Document, evidence: Evidence) -> None:
         except ValueError as error:
             document.lacks("TensorBoard's projector", str(error))
             return
-        said = torch.cat([evidence.trained.logits(part).argmax(1).cpu() for part in chosen.split(_BATCH)])
+        said = evidence.trained.logits(chosen).argmax(1).cpu()
         for label, one in zip(labels.tolist(), said.tolist(), strict=True):
             described.append([split, _word(names[label]), _word(names[one]), "right" if label == one else "wrong"])
-        pictures.append(_square(chosen))
+        pictures += map(_square, chosen.split(_BATCH))
     folder = evidence.run.folder / "projector"
     try:
         shutil.rmtree(folder, ignore_errors=True)

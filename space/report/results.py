@@ -12,10 +12,9 @@ from callbacks.rendering.grid import image_grid
 from callbacks.rendering.heatmaps import heatmaps
 from callbacks.rendering.text import FAINT_INK, RIGHT_INK, WRONG_INK
 from cifar_lit.judged import Judged
-from space.judging import judged_by
+from space.evidence import Evidence
 from space.markdown import CLASS_SCORES, CONFUSED_PAIRS, class_scores, confused_pairs
 from space.report.document import Document
-from space.report.evidence import Evidence
 from space.report.significance import bootstrap_mean, wilson
 
 CHOSEN_BY_VAL = " The epoch was chosen by the val images, so that their accuracy is a little too good."
@@ -37,12 +36,12 @@ def write_summary(document: Document, evidence: Evidence) -> None:
     )
 
 
-def write_accuracy(document: Document, evidence: Evidence, seed: int) -> Judged | None:
-    """Accuracy and loss with their intervals, scores of each class, and the confusion matrix; gives the evaluation."""
+def write_accuracy(document: Document, evidence: Evidence, judged: Judged | None, seed: int) -> None:
+    """Accuracy and loss with their intervals, scores of each class, and the confusion matrix."""
     document.heading("Results")
-    if not evidence.sets:
+    if judged is None:
         document.lacks("Everything about accuracy", "there are no images at hand to judge by; --images DIR names some")
-        return None
+        return
     rows = []
     for part in evidence.sets:
         logits = evidence.logits[part.split]
@@ -57,11 +56,11 @@ def write_accuracy(document: Document, evidence: Evidence, seed: int) -> Judged 
     document.table(["images", "number", "accuracy (95 % interval)", "loss (95 % interval)"], rows)
     chosen = evidence.run.file.stem == "best" and "val" in evidence.logits
     document.text(
-        "Accuracy with Wilson's score interval; mean cross-entropy with a bootstrap interval. They tell how far other"
-        " images of the same kind may differ, and nothing of other seeds." + CHOSEN_BY_VAL * chosen
+        "Accuracy with Wilson's score interval; mean cross-entropy with a bootstrap interval. They tell where this"
+        " network's figures on all images of the kind may lie, and nothing of other seeds."
+        + (CHOSEN_BY_VAL if chosen else "")
     )
     last = evidence.last
-    judged = judged_by(last, evidence.logits[last.split], evidence.trained.recipe.temperature, 1000)
     document.table(CLASS_SCORES, class_scores(evidence.class_names, judged))
     title = f"Confusion matrix: number of images\n{last.split} · {judged.accuracy:.2%} right"
     counts = judged.counts.numpy()
@@ -69,7 +68,6 @@ def write_accuracy(document: Document, evidence: Evidence, seed: int) -> Judged 
     if pairs := confused_pairs(evidence.class_names, judged.counts):
         document.text("The pairs that are confused most:")
         document.table(CONFUSED_PAIRS, pairs)
-    return judged
 
 
 def worst_mistakes(evidence: Evidence, count: int) -> Tensor:

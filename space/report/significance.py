@@ -63,21 +63,21 @@ def mcnemar(first: np.ndarray, second: np.ndarray) -> float:
     return float(stats.binomtest(only_first, only_first + only_second, 0.5).pvalue)
 
 
-def holm(chances: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float]) -> list[float]:
     """Probabilities of several tests, corrected for there being several.
 
     Args:
-        chances: Of each test by itself.
+        p_values: Of each test by itself.
 
     Source: Holm 1979, https://www.jstor.org/stable/4615733.
 
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]
     """
-    order = sorted(range(len(chances)), key=chances.__getitem__)
-    found, highest = [0.0] * len(chances), 0.0
+    order = sorted(range(len(p_values)), key=p_values.__getitem__)
+    found, highest = [0.0] * len(p_values), 0.0
     for rank, place in enumerate(order):
-        highest = max(highest, min(1.0, (len(chances) - rank) * chances[place]))
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[place]))
         found[place] = highest
     return found
 

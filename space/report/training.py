@@ -16,40 +16,44 @@ from torch.utils.flop_counter import FlopCounterMode
 from callbacks.rendering.charts import class_count_chart, learning_curves
 from cifar_lit.imports import OPTION, own_modules
 from cifar_lit.models.evaluated import views
+from space.evidence import Evidence
 from space.facts import config_to_share, recipe_text, run_facts
 from space.report.document import Document
-from space.report.evidence import Evidence
 
-_SPEED_BATCH, _SPEED_ROUNDS = 256, 5
+_SPEED_SECONDS, _SPEED_ROUNDS = 2.0, 5  # that the speed is measured for, whichever ends first
 
 
 def write_run(document: Document, evidence: Evidence) -> None:
     """Facts, and the command that repeats the run."""
     document.heading("The run")
-    facts = run_facts(evidence.trained, evidence.run, evidence.checkpoint, evidence.config, evidence.sets)
-    document.table(["", ""], facts.items())
+    document.table(["", ""], run_facts(evidence).items())
+    if evidence.at_hand.note:
+        document.lacks("Not all of its images are at hand", evidence.at_hand.note)
     if not evidence.run.in_run_folder:
         document.lacks("The command that repeats it", "the checkpoint does not lie in its run's folder")
-    else:
-        file = document.file("config.yaml")
-        head = next(line for line in evidence.run.config.read_text().splitlines() if line)
-        config = yaml.safe_dump(config_to_share(evidence.config), sort_keys=False, allow_unicode=True)
-        file.write_text(f"{head}\n{config}" if head.startswith("#") else config, encoding="utf-8")
-        document.text(f"The same again, with {document.link(file, file.name)}, in a copy of the program:")
-        document.code(repeating(evidence, file.name), "sh")
+        return
+    head = next(line for line in evidence.run.config.read_text().splitlines() if line)
+    config = yaml.safe_dump(config_to_share(evidence.config), sort_keys=False, allow_unicode=True)
+    content = f"{head}\n{config}" if head.startswith("#") else config
+    link = document.file("config.yaml", content, "config.yaml")
+    document.text(f"The same again, with {link}, in a copy of the program:")
+    document.code(repeating(evidence, "config.yaml"), "sh")
 
 
 def write_settings(document: Document, evidence: Evidence) -> None:
     """The settings that differ from run to run."""
     document.heading("Settings")
-    document.code(recipe_text(evidence.config, evidence.checkpoint), "yaml")
+    document.code(recipe_text(evidence), "yaml")
 
 
 def repeating(evidence: Evidence, config: str) -> str:
     """The command that repeats the run with this configuration of it."""
-    root = "root" in evidence.config.get("data", {}).get("init_args", {})
-    allowed = [part for name in own_modules() for part in (OPTION, name)]
-    return shlex.join(["uv", "run", "main.py", "fit", "--config", config, *["--data.root", "DIR"] * root, *allowed])
+    words = ["uv", "run", "main.py", "fit", "--config", config]
+    if "root" in evidence.config.get("data", {}).get("init_args", {}):
+        words += ["--data.root", "DIR"]
+    for name in own_modules():
+        words += [OPTION, name]
+    return shlex.join(words)
 
 
 def write_model(document: Document, evidence: Evidence) -> None:
@@ -114,13 +118,15 @@ def multiply_adds(net: nn.Module, inputs: torch.Tensor) -> tuple[dict[str, int],
 def images_per_second(evidence: Evidence) -> float:
     """How many images the network classifies in a second, in batches; the median of a few."""
     trained = evidence.trained
-    pixels = torch.zeros(_SPEED_BATCH, 3, *trained.recipe.image_size, dtype=torch.uint8, device=trained.device)
-    taken = []
-    for _ in range(1 + _SPEED_ROUNDS):
+    shape = (trained.batch_size, 3, *trained.recipe.image_size)
+    pixels = torch.zeros(shape, dtype=torch.uint8, device=trained.device)
+    trained.logits(pixels[:8])  # which makes ready what the first images wait for
+    taken: list[float] = []
+    while not taken or (len(taken) < _SPEED_ROUNDS and sum(taken) < _SPEED_SECONDS):
         start = time.perf_counter()
         trained.logits(pixels).sum().item()  # which waits for the device
         taken.append(time.perf_counter() - start)
-    return _SPEED_BATCH / statistics.median(taken[1:])
+    return len(pixels) / statistics.median(taken)
 
 
 def write_log(document: Document, evidence: Evidence) -> None:
@@ -131,8 +137,10 @@ def write_log(document: Document, evidence: Evidence) -> None:
         return
     names = [name for name in ("train/loss", "train/accuracy", "val/loss", "val/accuracy") if name in evidence.history]
     header = ["epoch", "step", *(name.replace("/", " ") for name in names)]
-    header += ["learning rate"] * ("lr" in evidence.history)
-    document.table(header, epoch_rows(evidence.history, names))
+    if "lr" in evidence.history:
+        header.append("learning rate")
+    known = (evidence.checkpoint["global_step"], evidence.checkpoint["epoch"] + 1)
+    document.table(header, epoch_rows(evidence.history, names, known))
     document.picture("curves", learning_curves(evidence.history), "Loss, accuracy and learning rate against the step")
     found = evidence.event_pictures.get("your run/learning-rate finder")
     if found is not None:
@@ -140,27 +148,37 @@ def write_log(document: Document, evidence: Evidence) -> None:
         document.picture("lr_find", np.asarray(Image.open(io.BytesIO(found)).convert("RGB")), "Loss against rate")
 
 
-def epoch_rows(history: dict[str, list[tuple[float, float]]], names: Sequence[str]) -> list[list[str]]:
+def epoch_rows(
+    history: dict[str, list[tuple[float, float]]], names: Sequence[str], known: tuple[float, int]
+) -> list[list[str]]:
     """A row for each step that was judged: the epoch, if it ended there; the step, the metrics, and the learning rate.
+
+    Args:
+        history: Pairs of step and value by the name of the curve.
+        names: The metrics.
+        known: A step, and the epoch that ended there, from 1, by which the epochs are counted.
 
     >>> history = {"train/loss": [(10, 2.0), (20, 1.0)], "val/loss": [(5, 3.0), (10, 2.5)]}
     >>> history["lr"] = [(9, 0.1), (19, 0.05)]
-    >>> for row in epoch_rows(history, ["train/loss", "val/loss"]):
+    >>> for row in epoch_rows(history, ["train/loss", "val/loss"], known=(20, 7)):
     ...     print(row)
     ['', '5', '', '3.0000', '']
-    ['1', '10', '2.0000', '2.5000', '0.1']
-    ['2', '20', '1.0000', '', '0.05']
+    ['6', '10', '2.0000', '2.5000', '0.1']
+    ['7', '20', '1.0000', '', '0.05']
     """
     curves = {name: dict(history[name]) for name in names}
     steps = sorted({step for curve in curves.values() for step in curve})
     ends = sorted(curves.get("train/loss", {})) or steps
+    first = known[1] - ends.index(known[0]) if known[0] in ends else 1  # more, where a run goes on with another's
     rates = history.get("lr", [])
     rows = []
     for step in steps:
-        row = [str(1 + ends.index(step)) if step in ends else "", f"{step:.0f}"]
+        row = [str(first + ends.index(step)) if step in ends else "", f"{step:.0f}"]
         row += [f"{curve[step]:.4f}" if step in curve else "" for curve in curves.values()]
         before = [rate for at, rate in rates if at <= step]
-        rows.append(row + ([f"{before[-1]:.3g}"] if before else [""] * bool(rates)))
+        if rates:
+            row.append(f"{before[-1]:.3g}" if before else "")
+        rows.append(row)
     return rows
 
 
@@ -168,7 +186,7 @@ def write_data(document: Document, evidence: Evidence) -> None:
     """How many images each class has, and what the network sees of them in training."""
     document.heading("The images")
     if evidence.data is None:
-        document.lacks("The class counts", "the run's data are not at hand")
+        document.lacks("The class counts", evidence.at_hand.note or "the run's data are not at hand")
     else:
         sets = {"train": evidence.data.train_set.labels} | {part.split: part.labels for part in evidence.sets}
         classes = len(evidence.class_names)

@@ -1,0 +1,59 @@
+"""How well a network notices images that are none of its classes."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from cifar_lit.judged import energy
+from space.evidence import Evidence
+from space.report.document import Document
+from space.unknown_images import unknown_images
+
+
+def unknown_auroc(known: Tensor, unknown: Mapping[str, Tensor]) -> dict[str, float]:
+    """How well the energy tells images of the classes from others: the probability that one of the classes has more.
+
+    Args:
+        known: float (N, C), logits of images of the classes.
+        unknown: float (M, C), logits of images of other kinds, by kind.
+
+    Source: the area under the receiver operating characteristic, by scikit-learn; Liu et al. 2020, arXiv:2010.03759.
+    """
+    from sklearn.metrics import roc_auc_score
+
+    return {
+        kind: float(
+            roc_auc_score([1] * len(known) + [0] * len(logits), energy(torch.cat([known, logits])).cpu().numpy())
+        )
+        for kind, logits in unknown.items()
+    }
+
+
+def write_unknown(document: Document, evidence: Evidence, others: Mapping[str, Tensor], seed: int) -> None:
+    """How well the network notices images that are none of its classes.
+
+    Args:
+        document: The report.
+        evidence: What it is written from.
+        others: Further images that are none of the classes, by kind, uint8 (N, 3, H, W).
+        seed: Of the images that are made.
+    """
+    document.heading("Images of something else")
+    if not evidence.sets:
+        document.lacks("Unknown images", "there are no images at hand to compare them with")
+        return
+    recipe = evidence.trained.recipe
+    kinds = unknown_images(256, recipe.image_size, recipe.class_names, seed) | dict(others)
+    found, logits = evidence.unknown(kinds)
+    areas = unknown_auroc(evidence.logits[evidence.last.split], logits)
+    by_choice = " (5 % by choice: they are the images that the threshold was chosen on)"
+    document.text(
+        "The energy of the logits ([Liu et al. 2020](https://arxiv.org/abs/2010.03759)) is to tell images of the"
+        " classes from others; the page shows the same. AUROC: how often an image of the classes has"
+        f" more of it than one of the others. Below {found.threshold:.2f} an image is called unknown:"
+        f" {found.false_alarms:.1%} of the {found.judged_on} images are, wrongly"
+        f"{by_choice if len(evidence.sets) < 2 else ''}."
+    )
+    rows = [[kind, len(kinds[kind]), f"{areas[kind]:.4f}", f"{found.found[kind]:.1%}"] for kind in kinds]
+    document.table(["images of something else", "number", "AUROC", "called unknown"], rows)
