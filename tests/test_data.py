@@ -1,8 +1,7 @@
 import hashlib
+import multiprocessing
 import os
 import pickle
-import subprocess
-import sys
 import tarfile
 import threading
 import time
@@ -27,7 +26,7 @@ from cifar_lit.data.splits import hold_out
 from cifar_lit.data.statistics import statistics
 from cifar_lit.errors import InputError
 from space.at_hand import other_cifar
-from tests.conftest import ROOT, write_class_folders
+from tests.conftest import write_class_folders
 
 
 def test_statistics_equal_numpys_over_all_pixels() -> None:
@@ -225,17 +224,30 @@ def test_damaged_cache_is_made_again(name: str) -> None:
     assert torch.equal(again.labels, labels)
 
 
+def _read_in_time(folder: Path, together: Any, number: int) -> None:
+    """Reads the images when the other processes do."""
+    os.chdir(folder)
+    together.wait()
+    images = ClassFolders("images", cache_dir="cache").load("train")
+    assert images is not None
+    Path(f"told{number}").write_text(f"{len(images)} {int(images.pixels.long().sum())}")
+
+
 def test_processes_that_make_a_cache_at_once_do_not_harm_each_other() -> None:
     root = write_class_folders(Path("images"), train=200)
-    read = "from cifar_lit.data.folders import ClassFolders; images = ClassFolders('images').load('train')"
-    command = [sys.executable, "-c", f"{read}; print(len(images), int(images.pixels.long().sum()))"]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    started = [subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True) for _ in range(3)]
-    told = [process.communicate()[0].split() for process in started]
-    assert [process.returncode for process in started] == [0, 0, 0]
-    images = ClassFolders(str(root)).load("train")
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    together = context.Barrier(3)
+    started = [context.Process(target=_read_in_time, args=(Path.cwd(), together, number)) for number in range(3)]
+    for process in started:
+        process.start()
+    for process in started:
+        process.join()
+    assert [process.exitcode for process in started] == [0, 0, 0]
+    images = ClassFolders(str(root), cache_dir="cache").load("train")
     assert images is not None
-    assert told == [[str(len(images)), str(int(images.pixels.long().sum()))]] * 3
+    told = f"{len(images)} {int(images.pixels.long().sum())}"
+    assert [Path(f"told{number}").read_text() for number in range(3)] == [told] * 3
     left = {file.suffix for file in Path("cache").rglob("*") if file.is_file()}
     assert left == {".npy", ".json", ".lock"}
 
