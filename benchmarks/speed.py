@@ -26,7 +26,7 @@ def speed(quick: bool = False, only: list[str] | None = None) -> None:
     """
     known = [measurement.__name__ for measurement in MEASUREMENTS]
     if unknown := set(only or []) - set(known):
-        raise ValueError(f"there is no measurement {', '.join(unknown)}; there are {', '.join(known)}")
+        raise SystemExit(f"error: there is no measurement {', '.join(unknown)}; there are {', '.join(known)}")
     results: list[Result] = []
     for measurement in QUICK if quick and only is None else MEASUREMENTS:
         if only is None or measurement.__name__ in only:
