@@ -95,13 +95,12 @@ def write_mistakes(document: Document, evidence: Evidence, count: int) -> None:
         document.text("None: all images were classified rightly.")
         return
     pixels, names = pixels_of(evidence, places), evidence.class_names
-    shares = (evidence.logits[evidence.last.split][places] / evidence.trained.recipe.temperature).softmax(1)
-    said, true = shares.argmax(1).tolist(), evidence.last.labels[places].tolist()
-    images = pixels.permute(0, 2, 3, 1).numpy()
+    probabilities = (evidence.logits[evidence.last.split][places] / evidence.trained.recipe.temperature).softmax(1)
+    said, true = probabilities.argmax(1).tolist(), evidence.last.labels[places].tolist()
     captions = [
-        f"{names[said_one]} {share[said_one]:.0%}\n{names[true_one]} {share[true_one]:.0%}\n#{index}"
-        for said_one, true_one, share, index in zip(
-            said, true, shares.tolist(), evidence.last.rows[places].tolist(), strict=True
+        f"{names[said_one]} {of_image[said_one]:.0%}\n{names[true_one]} {of_image[true_one]:.0%}\n#{index}"
+        for said_one, true_one, of_image, index in zip(
+            said, true, probabilities.tolist(), evidence.last.rows[places].tolist(), strict=True
         )
     ]
     document.text(
@@ -110,25 +109,28 @@ def write_mistakes(document: Document, evidence: Evidence, count: int) -> None:
         " the data set."
     )
     colors = (WRONG_INK, RIGHT_INK, FAINT_INK)
-    grid = image_grid(images, captions, 5, 160, line_colors=colors)
+    grid = image_grid(pixels.permute(0, 2, 3, 1).numpy(), captions, 5, 160, line_colors=colors)
     document.picture("misclassified", grid, "Misclassified images with predicted and true class")
+    _write_heatmaps(document, evidence, pixels, torch.tensor([said, true]).T)
+
+
+def _write_heatmaps(document: Document, evidence: Evidence, pixels: Tensor, classes: Tensor) -> None:
+    """What speaks for the two classes (N, 2), predicted and true, of each of these images (N, 3, H, W)."""
     net = evidence.trained.network.net
     inputs = evidence.trained.network.inputs_of(pixels.to(evidence.trained.device))
     layers = list(feature_maps(net, inputs))
     if not layers:
         document.lacks("Heatmaps", "the network has no feature maps")
         return
-    asked = torch.tensor([said, true]).T
-    parts = zip(inputs.split(_BATCH), asked.to(inputs.device).split(_BATCH), strict=True)
+    parts = zip(inputs.split(_BATCH), classes.to(inputs.device).split(_BATCH), strict=True)
     try:
         maps = torch.cat([heatmaps(net, layers[-1:], *part)[0].cpu() for part in parts]).numpy()
     except ValueError as error:  # a network that switches gradients off
         document.lacks("Heatmaps", str(error))
         return
-    texts = [[names[one], names[other]] for one, other in zip(said, true, strict=True)]
-    shown = explanation_grid(
-        images, maps, [""] * len(images), texts, [f"predicted · {layers[-1]}", f"true · {layers[-1]}"]
-    )
+    texts = [[evidence.class_names[one] for one in pair] for pair in classes.tolist()]
+    columns = [f"predicted · {layers[-1]}", f"true · {layers[-1]}"]
+    shown = explanation_grid(pixels.permute(0, 2, 3, 1).numpy(), maps, [""] * len(texts), texts, columns)
     document.text("What speaks for the predicted and for the true class of each (Grad-CAM):")
     document.picture("gradcam", shown, "Grad-CAM of predicted and true class")
 
