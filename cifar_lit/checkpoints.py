@@ -57,8 +57,11 @@ def find_checkpoint(wanted: str, runs: str) -> CheckpointRun:
         InputError: if there is none, or it is damaged.
     """
     if wanted not in ("last", "best"):
+        if Path(wanted, "checkpoints").is_dir():
+            files = sorted(map(str, Path(wanted, "checkpoints").glob("*.ckpt")))
+            raise InputError(f"{wanted} is a run's folder; name a file of it: {', '.join(files) or 'there is none'}")
         if not Path(wanted).is_file():
-            raise InputError(f"--ckpt_path: there is no file {wanted}")
+            raise InputError(f"there is no file {wanted}; `best` or `last` is the newest run's")
         return CheckpointRun(Path(wanted))
     found = sorted(map(Path, glob.glob(f"{runs}/checkpoints/{wanted}.ckpt")), key=os.path.getmtime)
     if not found:

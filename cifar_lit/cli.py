@@ -246,7 +246,8 @@ class CommandLine(LightningCLI):
             for one in trainer.checkpoint_callbacks
         ]
         saved = [str(file) for file in kept if file]
-        if saved and self._run_folder is not None:  # the best first; the last, where none was validated
+        fold_of_several = self.datamodule.folds > 0  # whose network is not to be used by itself
+        if saved and self._run_folder is not None and not fold_of_several:  # the best first, else the last
             print_next_steps(saved[0], self._run_folder)
 
     def _ended_early(self) -> str:

@@ -79,10 +79,8 @@ def decoded(
     except MemoryError:
         raise
     except Exception as error:  # PIL's decoders raise whatever they stumble over
-        reason = str(error).replace(repr(str(path)), "it").replace(f"'{path}'", "it")
-        raise InputError(
-            f"{path} cannot be read as an image ({reason}): replace or remove it, or set skip_unreadable"
-        ) from error
+        reason = str(error).replace(f" {str(path)!r}", "").replace(f" '{path}'", "")
+        raise InputError(f"{path} cannot be read as an image ({reason})") from error
 
 
 def fitted(image: Image.Image, size: tuple[int, int], fit: Fit) -> Image.Image:

@@ -151,6 +151,11 @@ class Unknown:
     false_alarms: float
     found: dict[str, float]
 
+    @property
+    def useful(self) -> bool:
+        """Whether an image that is none of the classes is called unknown at least twice as often as one that is."""
+        return sum(self.found.values()) >= 2 * self.false_alarms * len(self.found)
+
     def flags(self, logits: Tensor) -> Tensor:
         """bool (N,), of logits (N, C): whether an image is probably none of the classes."""
         return energy(logits) < self.threshold

@@ -93,7 +93,7 @@ def _batches(
             return torch.from_numpy(read_image(path, size).copy()).permute(2, 0, 1)
         except InputError as error:
             if not skip_unreadable:
-                raise
+                raise InputError(f"{error}: remove it, or leave it out: --skip_unreadable true") from error
             print(f"left out: {error}")
             return None
 

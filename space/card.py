@@ -44,10 +44,11 @@ def model_card(trained: TrainedClassifier, facts: Facts, judged: Judged | None, 
         recipe: The run's settings, as YAML.
     """
     names = trained.recipe.class_names
-    size = "x".join(map(str, trained.recipe.image_size))
+    height, width = trained.recipe.image_size
     parts = [
         f"# {escaped(facts.title)}",
-        f"A network that sorts images of {size} pixels into {len(names)} classes: {', '.join(map(escaped, names))}.",
+        f"A network that sorts images of {width}x{height} pixels into {len(names)} classes:"
+        f" {', '.join(map(escaped, names))}.",
         _PAGE.replace("CLASS", names[0].replace('"', "")),
         "## The run",
         table(["setting", "value"], facts.run.items()),
@@ -83,13 +84,14 @@ def _unknown(unknown: Unknown | None, temperature: float) -> str:
     if unknown is None:
         return "No threshold was fitted, so the page never says that an image is none of the classes."
     kinds = ", ".join(f"{share:.0%} of {escaped(kind)}" for kind, share in unknown.found.items())
+    worth = "a hint, no proof" if unknown.useful else "too few of them, so the page never calls an image unknown"
     return (
         "The network always names one of its classes. Where its energy (the log-sum-exp of the logits: how much it sees"
         f" of any class; [Liu et al. 2020](https://arxiv.org/abs/2010.03759)) is below {unknown.threshold:.2f}, the"
         " page says that the image is probably none of them. That threshold calls 5% of the"
         f" {unknown.fitted_on} images unknown, and {unknown.false_alarms:.1%} of the {unknown.judged_on} images. Of 256"
-        f" images of each kind that were drawn to be unknown it finds {kinds}: a hint, no proof. Confidences are"
-        f" calibrated by dividing the logits by {temperature:.2f}."
+        f" images of each kind that were drawn to be unknown it finds {kinds}: {worth}."
+        f" Confidences are calibrated by dividing the logits by {temperature:.2f}."
     )
 
 
@@ -126,8 +128,8 @@ As a server of tools for language models: `pip install "gradio[mcp]"`, then `GRA
 
 _LIMITS = """## Limits
 
-- The network knows its classes alone, as the images it was trained on show them: small and centred. A photograph is
-  scaled down to what the second picture shows, and judged by that.
+- The network knows its classes alone, and as the images that it was trained on show them. A photograph is scaled to
+  what the second picture shows, and judged by that.
 - A heatmap tells where the evidence for a class lies in the chosen layer, scaled to the full range of colours by
   itself, so that weak evidence looks as bright as strong. It does not tell what the network would do if the
   image were changed.

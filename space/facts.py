@@ -24,12 +24,12 @@ def run_facts(evidence: Evidence) -> dict[str, str]:
     facts = {
         "Network": describe(recipe.net),
         "Parameters": f"{parameters:,}",
-        "Trained": f"{checkpoint['epoch'] + 1}{_planned(config)} epochs, {checkpoint['global_step']:,} steps",
-        "Images": ", ".join(f"{len(part.rows):,} {part.split}" for part in evidence.sets) or "none at hand",
-        "Mean, deviation": f"{_rounded(recipe.mean)}; {_rounded(recipe.std)} (of pixels in 0 to 1)",
+        "Trained": f"until epoch {checkpoint['epoch'] + 1}{_planned(config)}, {checkpoint['global_step']:,} steps",
+        "Images": _images(evidence),
+        "Normalised by": f"mean {_rounded(recipe.mean)}, standard deviation {_rounded(recipe.std)} (pixels in 0 to 1)",
         "Optimizer": _name(model.get("optimizer")),
         "Schedule": _name(model.get("lr_scheduler")),
-        "Read": f"{date.today()}, from {evidence.run.file.name}, with torch {version('torch')}",
+        "Evaluated": f"{date.today()}, from {evidence.run.file.name}, with torch {version('torch')}",
     }
     if "data" in config:
         data = config["data"]
@@ -39,6 +39,12 @@ def run_facts(evidence: Evidence) -> dict[str, str]:
     if commit := commit_of(evidence.run.config):
         facts["Commit"] = commit
     return facts
+
+
+def _images(evidence: Evidence) -> str:
+    sizes = {} if evidence.data is None else {"train": len(evidence.data.train_set)}
+    sizes |= {part.split: len(part.rows) for part in evidence.sets}
+    return ", ".join(f"{size:,} {split}" for split, size in sizes.items()) or "none at hand"
 
 
 def _planned(config: dict[str, Any]) -> str:

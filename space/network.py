@@ -114,6 +114,8 @@ class Network:
 
 
 def flagged(unknown: Unknown | None, logits: np.ndarray) -> Sequence[bool]:
-    """Whether each image is probably none of the classes, of logits (N, C); never, where that was not fitted."""
-    flags: list[bool] = [False] * len(logits) if unknown is None else unknown.flags(torch.from_numpy(logits)).tolist()
+    """Whether each image is probably none of the classes, of logits (N, C); never, where no useful limit was fitted."""
+    if unknown is None or not unknown.useful:
+        return [False] * len(logits)
+    flags: list[bool] = unknown.flags(torch.from_numpy(logits)).tolist()
     return flags

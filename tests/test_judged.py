@@ -12,8 +12,9 @@ from torchmetrics.classification import MulticlassCalibrationError
 from cifar_lit.bundle import Recipe, TrainedClassifier
 from cifar_lit.data.batches import LabelledImages
 from cifar_lit.errors import InputError
-from cifar_lit.judged import Judged, energy, fit_unknown, worth_keeping
+from cifar_lit.judged import Judged, Unknown, energy, fit_unknown, worth_keeping
 from space.judging import Images, calibrated, judged_by
+from space.network import flagged
 from space.unknown_images import unknown_images
 
 NAMES = ["cat", "dog", "owl"]
@@ -129,6 +130,15 @@ def test_the_threshold_calls_a_twentieth_of_the_first_split_unknown() -> None:
     assert unknown.false_alarms == pytest.approx((logsumexp(test.numpy(), axis=1) < unknown.threshold).mean())
     assert unknown.found == {"flat": float(np.log(10) < unknown.threshold)}
     assert (unknown.fitted_on, unknown.judged_on) == ("val", "test")
+
+
+def test_a_threshold_is_useful_that_finds_more_than_it_takes_for_unknown_by_mistake() -> None:
+    rates = {"threshold": 1.0, "fitted_on": "val", "judged_on": "test", "false_alarms": 0.06}
+    assert Unknown(**rates, found={"noise": 0.9, "letters": 0.0}).useful  # type: ignore[arg-type]
+    weak = Unknown(**rates, found={"noise": 0.2, "letters": 0.01})  # type: ignore[arg-type]
+    assert not weak.useful
+    assert flagged(weak, np.zeros((2, 3), np.float32)) == [False, False]
+    assert flagged(weak, np.zeros((0, 3), np.float32)) == []
 
 
 def test_unknown_images_differ_from_one_another_and_repeat() -> None:

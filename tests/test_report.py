@@ -14,6 +14,7 @@ import pytest
 import torch
 import yaml
 from cleanlab.filter import find_label_issues
+from filelock import FileLock
 from huggingface_hub import ModelCard, RepoCard
 from PIL import Image
 from playwright.sync_api import sync_playwright
@@ -241,6 +242,9 @@ def test_runs_are_compared_with_a_test_of_the_difference(fit: Callable[..., Path
     assert outcome.status == 0, outcome.err
     text = Path("comparison/report.md").read_text()
     assert "first/version" in text.replace("\\", "")
+    assert r"| seed\_everything | 0 | 1 |" in text
+    assert r"| trainer.max\_epochs | 1 | 2 |" in text
+    assert "batch_size" not in text.replace("\\", "").partition("## Results")[0].partition("that differ")[2]
     assert "McNemar" in text
     right = []
     for run in (first, second):
@@ -250,7 +254,7 @@ def test_runs_are_compared_with_a_test_of_the_difference(fit: Callable[..., Path
         right.append((trained.logits(test.pixels).argmax(1) == test.labels).numpy())
     table = [[(a & b).sum() for b in (right[1], ~right[1])] for a in (right[0], ~right[0])]
     chance = statsmodels_mcnemar(table, exact=True).pvalue
-    [row] = [line for line in text.splitlines() if line.startswith("| second/") and line.count("|") == 5]
+    [row] = [line for line in text.splitlines() if line.startswith("| second/") and line.count("|") == 6]
     assert f"| {chance:.3g} |" in row
     assert f"| {right[1].mean():.2%} (" in row
     assert Path("comparison/report_files/comparison.png").is_file()
@@ -264,6 +268,35 @@ def test_runs_of_other_classes_are_compared_but_for_their_accuracy(fit: Callable
     text = Path("comparison/report.md").read_text()
     assert "the runs tell other classes apart" in text
     assert "comparison.png" in text
+
+
+def test_without_a_mistake_the_least_certain_images_are_shown(report: Path, program: Program, monkeypatch: Any) -> None:
+    monkeypatch.chdir(report.parent)
+    trained = read_classifier(Path("runs/quickstart/version_0/checkpoints/last.ckpt"))
+    test = Digits().load("test")
+    assert test is not None
+    right = (trained.logits(test.pixels).argmax(1) == test.labels).nonzero()[:, 0][:30]
+    for row in right.tolist():
+        file = Path("rights", Digits().class_names[int(test.labels[row])], f"{row}.png")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(test.pixels[row].permute(1, 2, 0).numpy()).save(file)
+    outcome = program("report", "--ckpt_path", "last", "--output", "r2", "--images", "rights", "--count", 3, *FEW)
+    assert outcome.status == 0, outcome.err
+    text = Path("r2/report.md").read_text()
+    assert "None. The images that it is least sure of: the predicted class and its confidence, the second" in text
+    shown = re.findall(r"\| \\#\d+ \| \w+/(\d+)\.png \|", text)
+    sure = trained.logits(test.pixels[right]).softmax(1).amax(1)
+    assert [int(row) for row in shown] == right[sure.argsort()[:3]].tolist()
+    assert all(Path("r2/report_files", f"{name}.png").is_file() for name in ("misclassified", "gradcam", "neighbours"))
+
+
+def test_two_reports_at_once_do_not_harm_each_other(report: Path, program: Program, monkeypatch: Any) -> None:
+    monkeypatch.chdir(report.parent)
+    with FileLock("report/.lock"):
+        outcome = program("report", "--ckpt_path", "last", "--output", "report", *FEW)
+    assert outcome.status == 2
+    assert "another report is being written to report" in outcome.err
+    assert (report / "report.html").is_file()
 
 
 def test_images_of_something_else_may_be_given(report: Path, program: Program, monkeypatch: Any) -> None:
@@ -336,3 +369,5 @@ def test_folds_examine_all_training_images(fit: Callable[..., Path], program: Pr
         told = sorted(int(row["index"]) for row in csv.DictReader(file) if row["images"] == "train")
     issues = find_label_issues(labels, shares.numpy(), filter_by="confident_learning", n_jobs=1)
     assert told == np.flatnonzero(issues).tolist()
+    assert not list((run / "folds").rglob("events*"))  # which would be further curves in TensorBoard
+    assert "Test it:" not in outcome.out

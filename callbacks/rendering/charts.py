@@ -20,7 +20,8 @@ def class_count_chart(class_names: Sequence[str], counts: Mapping[str, Sequence[
         uint8 (height, width, 3).
     """
     classes, splits = len(class_names), len(counts)
-    figure = Figure(figsize=(5, min(60.0, max(2.5, 1.2 + 0.26 * classes))), dpi=100, layout="constrained")
+    height = min(60.0, max(2.5, 1.2 + (0.14 + 0.12 * splits) * classes))
+    figure = Figure(figsize=(5, height), dpi=100, layout="constrained")
     canvas, axes = FigureCanvasAgg(figure), figure.subplots()
     places, thickness = np.arange(classes), 0.8 / max(splits, 1)
     for number, (split, values) in enumerate(counts.items()):
@@ -110,7 +111,7 @@ def reliability_diagram(
         axes.bar(middles[filled], part[filled], width, color="#d9d9d9", label="share of the images")
         axes.plot([0, 1], [0, 1], color="#888888", linestyle="--", linewidth=1, label="perfectly calibrated")
         axes.vlines(conf[filled], np.minimum(conf, acc)[filled], np.maximum(conf, acc)[filled], "#d55e00", label="gap")
-        axes.plot(conf[filled], acc[filled], "o-", color="#0072b2", markersize=5, label="accuracy")
+        axes.plot(conf[filled], acc[filled], "o-", color="#0072b2", markersize=5, label="accuracy", clip_on=False)
         axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="confidence", title=text)
     all_axes[0].set_ylabel("accuracy")
     figure.legend(
@@ -144,7 +145,7 @@ def lines_chart(
     canvas = FigureCanvasAgg(figure)
     panels = figure.subplots(max(rows, 1), columns, squeeze=False, sharex=True, sharey=True).flatten()
     for axes, (title, values) in zip(panels, curves.items(), strict=False):
-        axes.plot(places, values, "o-", color="#0072b2", markersize=3, linewidth=1.5)
+        axes.plot(places, values, "o-", color="#0072b2", markersize=3, linewidth=1.5, clip_on=False)
         axes.set_title(as_letters(title), fontsize=9)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
@@ -184,6 +185,9 @@ def compared_curves(curves: Mapping[str, Mapping[str, Sequence[tuple[float, floa
                 markersize=3,
             )
         axes.set(title=kind.replace("/", " "), xlabel="step")
+        heights = [value for curve in of_runs.values() for _, value in curve]
+        if kind.endswith("loss") and 0 < 30 * min(heights) < max(heights):
+            axes.set_yscale("log")
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     told = {

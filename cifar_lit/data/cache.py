@@ -24,6 +24,7 @@ _FORMAT = 2  # raise when what is written changes
 _PARTS = ("pixels.npy", "labels.npy", "files.json")
 _LARGEST_KEPT = 128  # images of one size up to this many pixels a side are kept as they are
 _DEFAULT_SIZE = (64, 64)  # what others are resized to
+_OPTION = "--data.skip_unreadable true"
 _NAMED = 10  # unreadable files that an error names, of all that there are
 
 
@@ -161,12 +162,12 @@ def _write(
         decoding = track(pool.map(decode, range(len(files))), f"Decoding {folder}", len(files), transient=True)
         errors = {file.path: error for file, error in zip(files, decoding, strict=True) if error is not None}
     if len(errors) == 1:
-        raise next(iter(errors.values()))
+        raise InputError(f"{next(iter(errors.values()))}: replace or remove it, or leave it out: {_OPTION}")
     if errors:
         named = ", ".join(list(errors)[:_NAMED]) + (f" and {len(errors) - _NAMED} more" if len(errors) > _NAMED else "")
         raise InputError(
             f"{len(errors)} files in {folder} cannot be read as images: {named};"
-            " replace or remove them, or set skip_unreadable"
+            f" replace or remove them, or leave them out: {_OPTION}"
         )
     pixels.flush()
     np.save(unfinished / "labels.npy", np.array([file.label for file in files], dtype=np.int64))

@@ -89,7 +89,7 @@ class ImageDataModule(LightningDataModule, ABC):
         self._val_fraction, self._split_seed = val_fraction, split_seed
         if folds < 0 or folds == 1 or (folds and not 0 <= fold < folds):
             raise InputError(f"data.folds must be 0 or at least 2, and data.fold below it, got {folds} and {fold}")
-        self._folds, self._fold = folds, fold
+        self.folds, self._fold = folds, fold
         self._mean, self._std = mean, std
         self._then: dict[str, Any] | None = None  # what the checkpoint that the run goes on from was made with
 
@@ -138,8 +138,8 @@ class ImageDataModule(LightningDataModule, ABC):
         train, val = self.load("train"), self.load("val")
         assert train is not None
         rows = torch.arange(len(train))
-        if self._folds:
-            kept, held_out = hold_out_fold(train.labels, self._folds, self._fold, self._split_seed, self.class_names)
+        if self.folds:
+            kept, held_out = hold_out_fold(train.labels, self.folds, self._fold, self._split_seed, self.class_names)
             return self._training(train, kept), ImageDataset(train, held_out)
         if val is not None:
             return self._training(train, rows), ImageDataset(val, torch.arange(len(val)))

@@ -1,13 +1,17 @@
 """Several runs side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from callbacks.rendering.charts import compared_curves
 from cifar_lit.errors import InputError
 from space.evidence import Evidence
+from space.facts import config_to_share, run_facts
 from space.report.document import Document
 from space.report.results import CHOSEN_BY_VAL
 from space.report.significance import holm, mcnemar, paired_difference, wilson
@@ -26,13 +30,16 @@ def write_comparison(document: Document, runs: Sequence[Evidence]) -> None:
     Raises:
         InputError: if they were not judged by the same images.
     """
-    document.heading("Comparison")
-    names = names_of(runs)
-    facts = [["network", *(one.trained.recipe.net["class_path"].rpartition(".")[2] for one in runs)]]
-    parameters = [sum(weight.numel() for weight in one.trained.network.parameters()) for one in runs]
-    facts.append(["parameters", *(f"{count:,}" for count in parameters)])
-    facts.append(["checkpoint", *(one.place for one in runs)])
-    document.table(["", *names], facts)
+    document.heading("The runs")
+    names, facts = names_of(runs), [run_facts(one) for one in runs]
+    rows = [[name, *(of_run.get(name, "") for of_run in facts)] for name in dict.fromkeys(chain(*facts))]
+    document.table(["", *names], [*rows, ["Checkpoint", *(one.place for one in runs)]])
+    if all(one.config for one in runs):
+        differing = differing_settings([config_to_share(one.config) for one in runs])
+        document.text("The settings that differ:" if differing else "All settings are the same.")
+        if differing:
+            document.table(["setting", *names], differing)
+    document.heading("Results")
     lack = None
     if not all(one.sets for one in runs):
         lack = "not all runs have images at hand; --images DIR names some for all"
@@ -61,6 +68,25 @@ def write_comparison(document: Document, runs: Sequence[Evidence]) -> None:
         )
 
 
+def differing_settings(configs: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """A row for each setting that is not the same in all configurations: its name, and its value in each.
+
+    >>> differing_settings([{"seed": 0, "model": {"lr": 0.1}}, {"seed": 0, "model": {"lr": 0.2, "ema": True}}])
+    [['model.lr', '0.1', '0.2'], ['model.ema', '', 'True']]
+    """
+    flat = [dict(_flat(config, "")) for config in configs]
+    rows = [[name, *(str(one.get(name, "")) for one in flat)] for name in dict.fromkeys(chain(*flat))]
+    return [row for row in rows if len(set(row[1:])) > 1]
+
+
+def _flat(settings: Any, name: str) -> Iterator[tuple[str, Any]]:
+    if not isinstance(settings, Mapping):
+        yield name.removesuffix("."), settings
+        return
+    for part, value in settings.items():
+        yield from _flat(value, name if part == "init_args" else f"{name}{part}.")
+
+
 def _write_differences(document: Document, names: Sequence[str], runs: Sequence[Evidence]) -> None:
     first, rows = runs[0], []
     for name, one in zip(names, runs, strict=True):
@@ -70,7 +96,8 @@ def _write_differences(document: Document, names: Sequence[str], runs: Sequence[
     for name, one in zip(names, runs, strict=True):
         right = one.right.numpy()
         low, high = wilson(int(right.sum()), len(right))
-        row = [name, f"{right.mean():.2%} ({low:.2%} to {high:.2%})"]
+        loss = F.cross_entropy(one.logits[one.last.split], one.last.labels)
+        row = [name, f"{right.mean():.2%} ({low:.2%} to {high:.2%})", f"{loss:.4f}"]
         if one is first:
             row += ["", ""]
         else:
@@ -78,7 +105,8 @@ def _write_differences(document: Document, names: Sequence[str], runs: Sequence[
             difference = float(right.mean()) - float(first.right.float().mean())
             row += [f"{difference:+.2%} ({low:+.2%} to {high:+.2%})", f"{next(p_values):.3g}"]
         rows.append(row)
-    document.table(["run", f"{first.last.split} accuracy (95 % interval)", "difference (95 % interval)", "p"], rows)
+    header = ["run", f"accuracy of {len(first.right):,} {first.last.split} images (95 % interval)", "loss"]
+    document.table([*header, "difference of accuracy (95 % interval)", "p"], rows)
     by_val = first.last.split == "val" and any(one.run.file.stem == "best" for one in runs)
     document.text(
         "p: how often so great a difference would come about between two networks that are equally good on such images"

@@ -10,6 +10,7 @@ from pathlib import Path
 from string import Template
 
 import numpy as np
+from filelock import FileLock, Timeout
 from markdown_it import MarkdownIt
 from PIL import Image
 
@@ -37,8 +38,15 @@ class Document:
         self._parts = [f"# {escaped(title)}"]
         self._unfinished = folder / f".{_FILES}"  # an earlier report's stay until this one is whole
         try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(folder / ".lock")  # until this process ends
+            self._lock.acquire(timeout=0)
             shutil.rmtree(self._unfinished, ignore_errors=True)
-            self._unfinished.mkdir(parents=True)
+            self._unfinished.mkdir()
+        except Timeout as error:
+            raise InputError(
+                f"another report is being written to {folder}: wait for it, or choose another --output"
+            ) from error
         except OSError as error:
             raise InputError(f"--output: {folder} cannot be written ({error.strerror or error})") from error
 
@@ -110,6 +118,7 @@ class Document:
             self._unfinished.rename(self.folder / _FILES)
             (self.folder / "report.md").write_text(front_matter + self.markdown, encoding="utf-8", errors="replace")
             (self.folder / "report.html").write_text(page, encoding="utf-8", errors="replace")
+        self._lock.release()
 
     def _html(self) -> str:
         body = MarkdownIt("commonmark", {"html": False}).enable("table").render(self.markdown)

@@ -96,6 +96,7 @@ def _train(evidence: Evidence, run: Path, folds: int, fold: int) -> None:
     callbacks = evidence.config["trainer"].get("callbacks") or []
     kept = [one for one in callbacks if not one["class_path"].startswith(_LEFT_OUT)]
     options = ["--config", str(evidence.run.config), "--data.folds", str(folds), "--data.fold", str(fold)]
+    options += ["--trainer.logger", "lightning.pytorch.loggers.CSVLogger"]  # no further curves in TensorBoard
     options += ["--trainer.logger.save_dir", str(run.parents[1]), "--trainer.logger.name", run.parent.name]
     options += ["--trainer.logger.version", run.name, "--trainer.callbacks", json.dumps(kept)]
     options += [part for name in own_modules() for part in (OPTION, name)]

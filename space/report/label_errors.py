@@ -47,6 +47,11 @@ class Suspect:
     suggested: int
     score: float
 
+    @property
+    def file(self) -> str:
+        """That it is from, relative to its split's folder; empty where there is none."""
+        return self.part.images.files[self.row] if self.part.images.files else ""
+
 
 def all_suspects(examined: Sequence[Examined]) -> list[Suspect]:
     """The images whose label may be wrong, the likeliest first; each part is judged by itself."""
@@ -129,6 +134,9 @@ def write_label_errors(document: Document, names: Sequence[str], examined: Seque
         grid = image_grid(pixels.permute(0, 2, 3, 1).numpy(), captions, 5, _TILE, line_colors=colors)
         document.text("The likeliest: the label that each has, the one that the network suggests, and its place.")
         document.picture("label_errors", grid, "Images whose label may be wrong")
+        files = [[f"{one.part.split} #{one.row}", one.file, names[one.label], names[one.suggested]] for one in shown]
+        if any(one.file for one in shown):
+            document.table(["image", "file", "label", "suggested"], files)
 
 
 def _write_csv(document: Document, names: Sequence[str], found: Sequence[Suspect]) -> str:
@@ -136,7 +144,6 @@ def _write_csv(document: Document, names: Sequence[str], found: Sequence[Suspect
     writer = csv.writer(text)
     writer.writerow(["images", "index", "file", "label", "suggested", "probability of the label"])
     for one in found:
-        file = one.part.images.files[one.row] if one.part.images.files else ""
         score = f"{one.score:.6f}"
-        writer.writerow([one.part.split, one.row, file, names[one.label], names[one.suggested], score])
+        writer.writerow([one.part.split, one.row, one.file, names[one.label], names[one.suggested], score])
     return document.file("label_errors.csv", text.getvalue(), "all of them")

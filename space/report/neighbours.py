@@ -1,4 +1,4 @@
-"""The training images that a network finds most like its mistakes."""
+"""The training images that a network finds most like those that it is wrong about, or unsure."""
 
 import numpy as np
 import torch
@@ -6,7 +6,7 @@ import torch
 from callbacks.rendering.grid import image_grid
 from space.evidence import Evidence
 from space.report.document import Document
-from space.report.results import pixels_of, worst_mistakes
+from space.report.results import pixels_of, worth_showing
 from space.similar import nearest_training
 
 _TILE = 160  # pixels of an image in the picture, wide enough for its caption
@@ -15,15 +15,12 @@ _MOST_TRAINING = 10_000  # training images among which the nearest are sought, t
 
 
 def write_neighbours(document: Document, evidence: Evidence, count: int) -> None:
-    """For the worst mistakes, so many at most, the training images that the network finds most alike."""
+    """For the images that are shown as misclassified, the training images that the network finds most alike."""
     document.heading("Training images most alike")
     if not evidence.sets or evidence.data is None:
         document.lacks("Nearest training images", evidence.at_hand.note or "the run's data are not at hand")
         return
-    places = worst_mistakes(evidence, count)
-    if not len(places):
-        document.text("There are no mistakes to explain.")
-        return
+    places = worth_showing(evidence, count)
     train, names = evidence.data.train_set, evidence.class_names
     asked = pixels_of(evidence, places)
     try:
@@ -36,14 +33,14 @@ def write_neighbours(document: Document, evidence: Evidence, count: int) -> None
     true = evidence.last.labels[places].tolist()
     for row in range(len(places)):
         pixels += [asked[row : row + 1], train.images.pixels[found[row]]]
-        captions.append(f"{names[true[row]]}\n→ {names[said[row]]}")
+        captions.append(names[true[row]] + ("" if true[row] == said[row] else f"\n→ {names[said[row]]}"))
         near = zip(train.images.labels[found[row]].tolist(), alike[row].tolist(), strict=True)
         captions += [f"{names[label]}\n{similarity:.2f}" for label, similarity in near]
     images: np.ndarray = torch.cat(pixels).permute(0, 2, 3, 1).numpy()
     document.text(
-        "Each row begins with a misclassified image; beside it stand those of"
+        "Each row begins with one of the images above; beside it stand those of"
         f" {min(_MOST_TRAINING, len(train)):,} training images whose penultimate features are most alike (cosine"
         " similarity below): what the network may have learnt it from."
     )
     grid = image_grid(images, captions, 1 + found.shape[1], _TILE)
-    document.picture("neighbours", grid, "Mistakes and their nearest neighbours")
+    document.picture("neighbours", grid, "Images and their nearest neighbours")

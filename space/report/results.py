@@ -23,8 +23,8 @@ _BATCH = 64  # images that heatmaps are made of at once
 
 def write_summary(document: Document, evidence: Evidence) -> None:
     """The result in a sentence."""
-    size = "x".join(map(str, evidence.trained.recipe.image_size))
-    classes = f"{len(evidence.class_names)} classes of images of {size} pixels"
+    height, width = evidence.trained.recipe.image_size
+    classes = f"{len(evidence.class_names)} classes of images of {width}x{height} pixels"
     if not evidence.sets:
         document.text(f"A network for {classes}; there were no images at hand to judge it by.")
         return
@@ -70,12 +70,15 @@ def write_accuracy(document: Document, evidence: Evidence, judged: Judged | None
         document.table(CONFUSED_PAIRS, pairs)
 
 
-def worst_mistakes(evidence: Evidence, count: int) -> Tensor:
-    """int64 (up to count,), the places of the most confident mistakes among the images to judge by."""
+def worth_showing(evidence: Evidence, count: int) -> Tensor:
+    """int64 (up to count,), the places of the most confident mistakes among the images to judge by; where there are no
+    mistakes, of the right images that the network is least sure of."""
     logits = evidence.logits[evidence.last.split] / evidence.trained.recipe.temperature
-    sure = logits.softmax(1).amax(1).masked_fill(evidence.right, -1)
-    order = sure.argsort(descending=True, stable=True)
-    return order[: min(count, int((~evidence.right).sum()))]
+    sure, wrong = logits.softmax(1).amax(1), ~evidence.right
+    if not wrong.any():
+        return sure.argsort(stable=True)[:count]
+    order = sure.masked_fill(evidence.right, -1).argsort(descending=True, stable=True)
+    return order[: min(count, int(wrong.sum()))]
 
 
 def pixels_of(evidence: Evidence, places: Tensor) -> Tensor:
@@ -85,37 +88,44 @@ def pixels_of(evidence: Evidence, places: Tensor) -> Tensor:
 
 
 def write_mistakes(document: Document, evidence: Evidence, count: int) -> None:
-    """Misclassified images, and what speaks for their predicted and their true class."""
+    """Misclassified images, and what speaks for their predicted and their true class; where there are none, the least
+    certain images, and what speaks for their two likeliest classes."""
     document.heading("Misclassified images")
     if not evidence.sets:
         document.lacks("Misclassified images", "there are no images at hand to judge by")
         return
-    places = worst_mistakes(evidence, count)
-    if not len(places):
-        document.text("None: all images were classified rightly.")
-        return
-    pixels, names = pixels_of(evidence, places), evidence.class_names
-    probabilities = (evidence.logits[evidence.last.split][places] / evidence.trained.recipe.temperature).softmax(1)
-    said, true = probabilities.argmax(1).tolist(), evidence.last.labels[places].tolist()
+    last, names = evidence.last, evidence.class_names
+    mistakes, places = int((~evidence.right).sum()), worth_showing(evidence, count)
+    probabilities = (evidence.logits[last.split][places] / evidence.trained.recipe.temperature).softmax(1)
+    said, second = probabilities.topk(2).indices.unbind(1)
+    other, what = (last.labels[places].cpu(), "true") if mistakes else (second, "second")
+    classes, rows = torch.stack([said, other], 1), last.rows[places].tolist()
     captions = [
-        f"{names[said_one]} {of_image[said_one]:.0%}\n{names[true_one]} {of_image[true_one]:.0%}\n#{index}"
-        for said_one, true_one, of_image, index in zip(
-            said, true, probabilities.tolist(), evidence.last.rows[places].tolist(), strict=True
-        )
+        "\n".join([*(f"{names[one]} {of_image[one]:.0%}" for one in pair), f"#{row}"])
+        for pair, of_image, row in zip(classes.tolist(), probabilities.tolist(), rows, strict=True)
     ]
-    document.text(
-        f"Of {int((~evidence.right).sum()):,} mistakes among {len(evidence.right):,} {evidence.last.split} images, the"
-        " most confident ones: the predicted class and its confidence, the true class and its, and the image's place in"
-        " the data set."
-    )
-    colors = (WRONG_INK, RIGHT_INK, FAINT_INK)
+    told = "the predicted class and its confidence, the true class and its, and the image's place in the data set."
+    if mistakes:
+        all_images = f"{len(evidence.right):,} {last.split} images"
+        document.text(f"Of {mistakes:,} mistakes among {all_images}, the most confident ones: {told}")
+    else:
+        document.text(f"None. The images that it is least sure of: {told.replace('true class', 'second likeliest')}")
+    pixels = pixels_of(evidence, places)
+    colors = (WRONG_INK, RIGHT_INK, FAINT_INK) if mistakes else (RIGHT_INK, WRONG_INK, FAINT_INK)
     grid = image_grid(pixels.permute(0, 2, 3, 1).numpy(), captions, 5, 160, line_colors=colors)
-    document.picture("misclassified", grid, "Misclassified images with predicted and true class")
-    _write_heatmaps(document, evidence, pixels, torch.tensor([said, true]).T)
+    document.picture("misclassified", grid, f"Images with predicted and {what} class")
+    if last.images.files:
+        true = last.labels[places].tolist()
+        cells = [
+            [f"#{row}", last.images.files[row], names[label], names[one]]
+            for row, label, one in zip(rows, true, said.tolist(), strict=True)
+        ]
+        document.table(["image", "file", "true class", "predicted class"], cells)
+    _write_heatmaps(document, evidence, pixels, classes, what)
 
 
-def _write_heatmaps(document: Document, evidence: Evidence, pixels: Tensor, classes: Tensor) -> None:
-    """What speaks for the two classes (N, 2), predicted and true, of each of these images (N, 3, H, W)."""
+def _write_heatmaps(document: Document, evidence: Evidence, pixels: Tensor, classes: Tensor, what: str) -> None:
+    """What speaks for the two classes (N, 2), the predicted one and another, of each of these images (N, 3, H, W)."""
     net = evidence.trained.network.net
     inputs = evidence.trained.network.inputs_of(pixels.to(evidence.trained.device))
     layers = list(feature_maps(net, inputs))
@@ -129,10 +139,10 @@ def _write_heatmaps(document: Document, evidence: Evidence, pixels: Tensor, clas
         document.lacks("Heatmaps", str(error))
         return
     texts = [[evidence.class_names[one] for one in pair] for pair in classes.tolist()]
-    columns = [f"predicted · {layers[-1]}", f"true · {layers[-1]}"]
+    columns = [f"predicted · {layers[-1]}", f"{what} · {layers[-1]}"]
     shown = explanation_grid(pixels.permute(0, 2, 3, 1).numpy(), maps, [""] * len(texts), texts, columns)
-    document.text("What speaks for the predicted and for the true class of each (Grad-CAM):")
-    document.picture("gradcam", shown, "Grad-CAM of predicted and true class")
+    document.text(f"What speaks for the predicted and for the {what} class of each (Grad-CAM):")
+    document.picture("gradcam", shown, f"Grad-CAM of predicted and {what} class")
 
 
 def write_calibration(document: Document, evidence: Evidence, judged: Judged | None) -> None:

@@ -36,7 +36,7 @@ def write_run(document: Document, evidence: Evidence) -> None:
     config = yaml.safe_dump(config_to_share(evidence.config), sort_keys=False, allow_unicode=True)
     content = f"{head}\n{config}" if head.startswith("#") else config
     link = document.file("config.yaml", content, "config.yaml")
-    document.text(f"The same again, with {link}, in a copy of the program:")
+    document.text(f"The same again, with {link} beside the program's main.py:")
     document.code(repeating(evidence, "config.yaml"), "sh")
 
 
@@ -138,7 +138,7 @@ def write_log(document: Document, evidence: Evidence) -> None:
     names = [name for name in ("train/loss", "train/accuracy", "val/loss", "val/accuracy") if name in evidence.history]
     header = ["epoch", "step", *(name.replace("/", " ") for name in names)]
     if "lr" in evidence.history:
-        header.append("learning rate")
+        header.append("learning rate, last noted")
     known = (evidence.checkpoint["global_step"], evidence.checkpoint["epoch"] + 1)
     document.table(header, epoch_rows(evidence.history, names, known))
     document.picture("curves", learning_curves(evidence.history), "Loss, accuracy and learning rate against the step")
@@ -151,7 +151,8 @@ def write_log(document: Document, evidence: Evidence) -> None:
 def epoch_rows(
     history: dict[str, list[tuple[float, float]]], names: Sequence[str], known: tuple[float, int]
 ) -> list[list[str]]:
-    """A row for each step that was judged: the epoch, if it ended there; the step, the metrics, and the learning rate.
+    """A row for each step that was judged: the epoch, if it ended there; the step, the metrics, and the
+    learning rate that was noted last since the row before, if one was.
 
     Args:
         history: Pairs of step and value by the name of the curve.
@@ -171,14 +172,15 @@ def epoch_rows(
     ends = sorted(curves.get("train/loss", {})) or steps
     first = known[1] - ends.index(known[0]) if known[0] in ends else 1  # more, where a run goes on with another's
     rates = history.get("lr", [])
-    rows = []
+    rows, before = [], 0.0
     for step in steps:
         row = [str(first + ends.index(step)) if step in ends else "", f"{step:.0f}"]
         row += [f"{curve[step]:.4f}" if step in curve else "" for curve in curves.values()]
-        before = [rate for at, rate in rates if at <= step]
+        since = [rate for at, rate in rates if before < at <= step]
         if rates:
-            row.append(f"{before[-1]:.3g}" if before else "")
+            row.append(f"{since[-1]:.3g}" if since else "")
         rows.append(row)
+        before = step
     return rows
 
 

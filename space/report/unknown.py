@@ -7,6 +7,7 @@ from torch import Tensor
 
 from cifar_lit.judged import energy
 from space.evidence import Evidence
+from space.markdown import escaped
 from space.report.document import Document
 from space.unknown_images import unknown_images
 
@@ -57,3 +58,10 @@ def write_unknown(document: Document, evidence: Evidence, others: Mapping[str, T
     )
     rows = [[kind, len(kinds[kind]), f"{areas[kind]:.4f}", f"{found.found[kind]:.1%}"] for kind in kinds]
     document.table(["images of something else", "number", "AUROC", "called unknown"], rows)
+    if misjudged := [kind for kind, area in areas.items() if area <= 0.5]:
+        document.text(
+            f"An AUROC of 0.5 is chance: in {', '.join(map(escaped, misjudged))} this network sees as much as in images"
+            " of its classes, so its energy tells nothing of them."
+        )
+    if not found.useful:
+        document.text("All in all it tells too little: the page of this network calls no image unknown.")

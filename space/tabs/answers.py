@@ -110,7 +110,7 @@ class Answers:
 
 
 def _box(number: int, network: Network) -> _Box:
-    size = "x".join(map(str, network.recipe.image_size))
+    height, width = network.recipe.image_size
     picture: dict[str, Any] = {"format": "png", "interactive": False, "height": 200, "min_width": 140, "scale": 1}
     with gr.Column(visible=False, elem_classes="answer") as box:
         word = gr.Markdown(elem_classes="word")
@@ -118,7 +118,7 @@ def _box(number: int, network: Network) -> _Box:
             upload = gr.Image(label=f"Image {number}", buttons=[], **picture)
             seen, why, why_asked = (
                 gr.Image(label=label, buttons=["download"], elem_classes="pixels", visible=visible, **picture)
-                for label, visible in ((f"Seen at {size}", True), ("Why?", False), ("Why?", False))
+                for label, visible in ((f"Seen at {width}x{height}", True), ("Why?", False), ("Why?", False))
             )
             classes = gr.Label(label="Likeliest classes", show_heading=False, scale=2, min_width=230)
     return _Box(box, word, upload, seen, why, why_asked, classes)
