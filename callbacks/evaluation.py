@@ -188,8 +188,7 @@ class Evaluation:
 
     def file_of(self, index: int) -> str:
         """The file that an image is from, relative to its split's folder; empty where that is not known."""
-        images = getattr(judged_dataset(self.trainer), "images", None)
-        files: Sequence[str] = getattr(images, "files", ())
+        files: Sequence[str] = getattr(judged_dataset(self.trainer), "files", ())
         return files[index] if index < len(files) else ""
 
     def add_image(self, tag: str, picture: np.ndarray) -> None:

@@ -15,7 +15,8 @@ CPU = torch.device("cpu")
 def dataset(count: int = 11) -> ImageDataset:
     """Every second image of 22, so that rows and places differ; each is of its row's value."""
     pixels = torch.arange(2 * count, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 4, 4).contiguous()
-    return ImageDataset(LabelledImages(pixels, torch.arange(2 * count)), torch.arange(1, 2 * count, 2), seed=5)
+    images = LabelledImages(pixels, torch.arange(2 * count), [f"{row}.png" for row in range(2 * count)])
+    return ImageDataset(images, torch.arange(1, 2 * count, 2), seed=5)
 
 
 ALL = 2 * 11 * 48  # bytes that are free, of which half is for images: room for the whole data set
@@ -28,6 +29,8 @@ def test_images_that_fit_are_held_whole_and_keep_their_names() -> None:
     for ours, theirs in zip(moved.__getitems__(keys), dataset().__getitems__(keys), strict=True):
         assert torch.equal(ours, theirs)
     assert len(moved.images) == 11  # those left out of training are not moved
+    batch = moved.__getitems__(keys)
+    assert [moved.files[index] for index in batch.indices] == [f"{label}.png" for label in batch.labels.tolist()]
 
 
 def test_images_that_only_fit_in_parts_are_shared_out() -> None:

@@ -54,6 +54,7 @@ class ImageDataset(Dataset[Batch]):
         pipeline: Augments a batch of pixels (uint8 (N, 3, H, W)), given a seed.
         seed: The run's seed, for the pipeline.
         indices: int64 (n,), what the rows are called in a batch, where that is not their place in ``images``.
+        files: The file of each image, by what its row is called; those of ``images``, unless they are given.
     """
 
     def __init__(
@@ -63,8 +64,10 @@ class ImageDataset(Dataset[Batch]):
         pipeline: Pipeline | None = None,
         seed: int = 0,
         indices: Tensor | None = None,
+        files: Sequence[str] | None = None,
     ) -> None:
         self.images, self.rows, self.pipeline, self.seed = images, rows, pipeline, seed
+        self.files = images.files if files is None else files
         self.indices = rows if indices is None else indices
 
     def __len__(self) -> int:

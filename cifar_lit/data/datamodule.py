@@ -224,7 +224,7 @@ class ImageDataModule(LightningDataModule, ABC):
         found = hashlib.blake2b(digest_size=8)
         for part in (train.images.labels, train.rows):
             found.update(part.to("cpu").numpy().tobytes())
-        found.update(json.dumps(list(train.images.files)).encode())
+        found.update(json.dumps(list(train.files)).encode())
         return found.hexdigest()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -34,7 +34,8 @@ def resident(
     if where == "shard":  # of equal lengths, since all processes take as many steps
         rows = torch.cat([rows, rows[: -len(rows) % processes]])[rank::processes]
     images = LabelledImages(_moved(pixels, rows, device), dataset.images.labels[rows].to(device))
-    own = ImageDataset(images, torch.arange(len(rows), device=device), None, dataset.seed, rows.to(device))
+    places = torch.arange(len(rows), device=device)
+    own = ImageDataset(images, places, None, dataset.seed, rows.to(device), dataset.files)
     return own, where == "shard"
 
 
