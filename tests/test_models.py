@@ -68,6 +68,12 @@ def test_dropout_drops_its_share_keeps_the_mean_and_lets_gradients_through_what_
     assert layer.eval()(features) is features
 
 
+def test_dropout_compiles_to_one_graph() -> None:
+    torch.manual_seed(0)
+    dropped = torch.compile(Dropout(0.25), backend="eager", fullgraph=True)(torch.ones(100, 100))
+    assert float((dropped == 0).float().mean()) == pytest.approx(0.25, abs=0.02)
+
+
 def test_dropout_refuses_to_drop_everything() -> None:
     with pytest.raises(InputError, match="below 1"):
         Dropout(1.0)

@@ -1,5 +1,6 @@
 """Dropout that does not wait for its random numbers."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -29,14 +30,13 @@ class Dropout(nn.Module):
         """Activations of the same shape."""
         if not self.training or self.p == 0:
             return features
-        if features.device.type != "cpu":
+        if features.device.type != "cpu" or torch.compiler.is_compiling():  # both throw many coins at once
             return F.dropout(features, self.p)
         dropped = min(max(round(256 * self.p), 1), 255)
-        numbers = torch.empty(-(-features.numel() // 8), dtype=torch.int64).random_(-(2**63), None)  # all 64 bits
-        bytes_ = numbers.view(torch.uint8)[: features.numel()]
-        # in the order in which the activations lie in memory, which need not be that of their dimensions
-        kept = torch.empty_like(features, dtype=torch.uint8)
-        strides = kept.stride()
-        in_memory = sorted(range(features.ndim), key=lambda axis: -strides[axis])
-        kept.permute(in_memory).copy_(bytes_.view([features.shape[axis] for axis in in_memory]) >= dropped)
+        # numpy's generator is twice as fast as torch's, which seeds it, so that a run's seed decides it as well
+        numbers = np.random.SFC64(int(torch.randint(2**62, ()))).random_raw(-(-features.numel() // 8))
+        bytes_ = torch.from_numpy(numbers).view(torch.uint8)[: features.numel()]
+        # In place, which gives bytes of 0 and 1, quicker to compare and to convert than bool; in the order in which the
+        # activations lie in memory, which need not be that of their dimensions
+        kept = bytes_.ge_(dropped).as_strided(features.shape, torch.empty_like(features, device="meta").stride())
         return features * kept.to(features.dtype).mul_(256 / (256 - dropped))
