@@ -14,6 +14,7 @@ import torch
 
 FOLDER = Path(__file__).parent
 _JSON, _MARKDOWN = FOLDER / "results.json", FOLDER / "RESULTS.md"
+_BUT_WRITTEN = ["--", ":/", ":!*.json", ":!*.jsonl", ":!*.md"]  # in this folder
 
 
 @dataclass(frozen=True)
@@ -59,10 +60,10 @@ def result(name: str, ratios: Sequence[float], goal: str, details: str, quick: b
 
 
 def commit() -> str:
-    """The commit that is measured, with a ``+`` where files differ from it."""
+    """The commit that is measured, with a ``+`` where files differ from it, but for what measurements write."""
     told = [
         subprocess.run(["git", *words], cwd=FOLDER, capture_output=True, text=True, check=False).stdout.strip()
-        for words in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "--untracked-files=no"])
+        for words in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "-uno", *_BUT_WRITTEN])
     ]
     return told[0] + "+" * bool(told[1])
 
