@@ -65,6 +65,7 @@ def test_dropout_drops_its_share_keeps_the_mean_and_lets_gradients_through_what_
     assert not torch.equal(layer(features), dropped)
     torch.manual_seed(0)
     assert torch.equal(layer(features), dropped)
+    assert layer(features[:0]).shape == (0, 7, 9, 11)
     assert layer.eval()(features) is features
 
 
@@ -72,6 +73,7 @@ def test_dropout_compiles_to_one_graph() -> None:
     torch.manual_seed(0)
     dropped = torch.compile(Dropout(0.25), backend="eager", fullgraph=True)(torch.ones(100, 100))
     assert float((dropped == 0).float().mean()) == pytest.approx(0.25, abs=0.02)
+    torch.testing.assert_close(dropped[dropped != 0], torch.full((int((dropped != 0).sum()),), 4 / 3))
 
 
 def test_dropout_refuses_to_drop_everything() -> None:

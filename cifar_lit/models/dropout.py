@@ -15,7 +15,8 @@ class Dropout(nn.Module):
     each takes one of the eight bytes of a random number, which makes 256 steps of the probability.
 
     Args:
-        p: Probability of dropping an activation; on a CPU rounded to a multiple of 1/256, of at least 1/256.
+        p: Probability of dropping an activation; on a CPU, unless compiled, rounded to a multiple of 1/256, of at least
+            1/256.
 
     Source: Srivastava et al. 2014, JMLR 15, p. 1929.
     """
@@ -28,13 +29,13 @@ class Dropout(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Activations of the same shape."""
-        if not self.training or self.p == 0:
+        if not self.training or self.p == 0 or not features.numel():
             return features
-        if features.device.type != "cpu" or torch.compiler.is_compiling():  # both throw many coins at once
+        if features.device.type != "cpu" or torch.compiler.is_compiling():  # there, in parallel
             return F.dropout(features, self.p)
         dropped = min(max(round(256 * self.p), 1), 255)
         # numpy's generator is twice as fast as torch's, which seeds it, so that a run's seed decides it as well
-        numbers = np.random.SFC64(int(torch.randint(2**62, ()))).random_raw(-(-features.numel() // 8))
+        numbers = np.random.SFC64(int(torch.randint(2**62, (), device="cpu"))).random_raw(-(-features.numel() // 8))
         bytes_ = torch.from_numpy(numbers).view(torch.uint8)[: features.numel()]
         # In place, which gives bytes of 0 and 1, quicker to compare and to convert than bool; in the order in which the
         # activations lie in memory, which need not be that of their dimensions
