@@ -31,7 +31,7 @@ class Dropout(nn.Module):
         """Activations of the same shape."""
         if not self.training or self.p == 0 or not features.numel():
             return features
-        if features.device.type != "cpu" or torch.compiler.is_compiling():  # there, in parallel
+        if features.device.type != "cpu" or torch.compiler.is_compiling():  # where all coins are thrown at once
             return F.dropout(features, self.p)
         dropped = min(max(round(256 * self.p), 1), 255)
         # numpy's generator is twice as fast as torch's, which seeds it, so that a run's seed decides it as well
