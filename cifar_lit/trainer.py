@@ -65,7 +65,8 @@ class Trainer(pl.Trainer):
             plugins = kwargs.get("plugins") or []
             if not any(isinstance(one, CheckpointIO) for one in (plugins if isinstance(plugins, list) else [plugins])):
                 self.strategy.checkpoint_io = WholeCheckpointIO()
-        except ValueError as error:  # settings that exclude each other, in Lightning's own words
+        # Settings that exclude each other, and what SLURM's tasks lack, in Lightning's own words
+        except (ValueError, RuntimeError) as error:
             raise InputError(f"trainer: {error}") from error
         spare_profiling(self.profiler)
         for callback in self.callbacks:

@@ -1,6 +1,7 @@
+import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +51,34 @@ def test_two_processes_judge_and_draw_as_one_does(program: Callable[..., Outcome
         assert np.array_equal(again[10], drawn[tag][10]), tag
 
 
-def test_two_processes_learn_as_one_does_with_the_same_global_batch(program: Callable[..., Outcome]) -> None:
+def by_lightning(command: Sequence[str]) -> list[tuple[int, str]]:
+    """Exit status and standard error of the command, which starts the second process itself."""
+    ended = subprocess.run([*command, "--trainer.strategy", "ddp"], capture_output=True, text=True, check=False)
+    return [(ended.returncode, ended.stderr)]
+
+
+def as_tasks_of_slurm(command: Sequence[str]) -> list[tuple[int, str]]:
+    """Those of two processes that have what srun tells its tasks, and know of each other from it alone."""
+    job = {
+        "JOB_ID": os.getpid(),
+        "JOB_NAME": "training",
+        "NTASKS": 2,
+        "NTASKS_PER_NODE": 2,
+        "NODELIST": "localhost",
+        "NODEID": 0,
+    }
+    tasks = []
+    for task in (0, 1):
+        told = {f"SLURM_{name}": str(value) for name, value in {**job, "PROCID": task, "LOCALID": task}.items()}
+        tasks.append(subprocess.Popen(command, env={**os.environ, **told}, stderr=subprocess.PIPE, text=True))
+    errors = [task.communicate()[1] for task in tasks]
+    return [(task.returncode, error) for task, error in zip(tasks, errors, strict=True)]
+
+
+@pytest.mark.parametrize("launched", [by_lightning, as_tasks_of_slurm])
+def test_two_processes_learn_as_one_does_with_the_same_global_batch(
+    launched: Callable[[Sequence[str]], list[tuple[int, str]]], program: Callable[..., Outcome]
+) -> None:
     config = ROOT / "configs" / "quickstart.yaml"
     # Batch norm would see half of each batch in each process; in float32, a sum in another order is soon another curve
     net = ["--model.net.norm", "group", "--model.net.width", "8", "--trainer.precision", "64-true"]
@@ -66,10 +94,9 @@ def test_two_processes_learn_as_one_does_with_the_same_global_batch(program: Cal
         *QUIET,
     ]
     common = ["--config", str(config), *net, *short, "--trainer.accelerator", "cpu"]
-    two = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--data.batch_size", "32"]
-    command = [sys.executable, ROOT / "main.py", "fit", *common, *two, "--trainer.logger.name", "two"]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
+    two = ["--trainer.devices", "2", "--data.batch_size", "32", "--trainer.logger.name", "two"]
+    for status, error in launched([sys.executable, str(ROOT / "main.py"), "fit", *common, *two]):
+        assert status == 0, error
     assert program("fit", *common, "--data.batch_size", 64, "--trainer.logger.name", "one").status == 0
     curves = []
     for name in ("one", "two"):
@@ -79,3 +106,14 @@ def test_two_processes_learn_as_one_does_with_the_same_global_batch(program: Cal
     assert len(curves[0]) == 15
     assert len(set(curves[0])) == 15
     assert curves[1] == pytest.approx(curves[0], rel=1e-6)  # TensorBoard keeps float32
+
+
+def test_tasks_of_slurm_that_no_node_counts_are_told_what_to_ask_for(
+    program: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"JOB_NAME": "training", "NTASKS": "2"}.items():  # of `sbatch --ntasks 2`
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    refused = program("fit", "--config", ROOT / "configs" / "quickstart.yaml", "--trainer.devices", 2)
+    assert refused.status == 2
+    assert "error: trainer: You set `--ntasks=2`" in refused.err
+    assert "Use `--ntasks-per-node=2`" in refused.err
