@@ -1,4 +1,5 @@
-"""S4's ResNet-9 as the five systems train it: float32, NCHW, albumentations sample by sample, metric objects.
+"""S4's ResNet-9 as the five systems train it: float32, NCHW, torch's dropout, albumentations sample by
+sample, metric objects.
 
 python -m benchmarks.scripts.systems_way BATCH_SIZE BATCHES EPOCHS WORKERS
 Prints one line of JSON, as benchmarks.clock writes it, without validation.
@@ -16,11 +17,13 @@ import torch.nn.functional as F
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loggers import TensorBoardLogger
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 from torchmetrics.classification import MulticlassAccuracy
 
 from benchmarks.clock import memory
 from cifar_lit.models import ResNet9
+from cifar_lit.models.dropout import Dropout
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
@@ -55,6 +58,10 @@ class Network(LightningModule):
     def __init__(self):
         super().__init__()
         self.net = ResNet9(bias=True, relu_before_add=True, dropout=0.05)
+        for block in self.net.modules():  # theirs is torch's dropout; ours is part of what is measured
+            for name, layer in block.named_children():
+                if isinstance(layer, Dropout):
+                    setattr(block, name, nn.Dropout(layer.p))
         self.accuracy = MulticlassAccuracy(10)
 
     def training_step(self, batch, batch_idx):
