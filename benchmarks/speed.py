@@ -108,7 +108,7 @@ def fit_against_systems_way(quick: bool) -> list[Result]:
     medians = ", ".join(f"{name} {statistics.median(many):.0f}" for name, many in speeds.items())
     return [
         result(
-            "`fit` of S4's ResNet-9 over the systems' way (float32, NCHW, per-sample albumentations)",
+            "`fit` of S4's ResNet-9 over the systems' way (float32, NCHW, torch's dropout, per-sample albumentations)",
             [ours / theirs for ours, theirs in zip(speeds["fit"], best, strict=True)],
             "≥ 2.7",
             f"images/s: {medians}",

@@ -62,12 +62,14 @@ class Trainer(pl.Trainer):
                 check_val_every_n_epoch=check_val_every_n_epoch,
                 **kwargs,
             )
-            plugins = kwargs.get("plugins") or []
-            if not any(isinstance(one, CheckpointIO) for one in (plugins if isinstance(plugins, list) else [plugins])):
-                self.strategy.checkpoint_io = WholeCheckpointIO()
-        # Settings that exclude each other, and what SLURM's tasks lack, in Lightning's own words
         except (ValueError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not str(error).startswith("You set `--ntasks"):
+                raise
+            # Settings that exclude each other, and a SLURM job without --ntasks-per-node, in Lightning's own words
             raise InputError(f"trainer: {error}") from error
+        plugins = kwargs.get("plugins") or []
+        if not any(isinstance(one, CheckpointIO) for one in (plugins if isinstance(plugins, list) else [plugins])):
+            self.strategy.checkpoint_io = WholeCheckpointIO()
         spare_profiling(self.profiler)
         for callback in self.callbacks:
             drop_idle_hooks(callback)

@@ -1,7 +1,9 @@
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from tests.conftest import QUIET, ROOT, TINY, Outcome
 from tests.test_diagnosis import EXACT, PICTURES, pictures, texts
+
+OF_LAUNCHERS = ("SLURM_", "MASTER_", "TORCHELASTIC_")  # how the variables begin that tell processes of each other
 
 
 def scalars(file: Path) -> dict[str, float]:
@@ -51,33 +55,38 @@ def test_two_processes_judge_and_draw_as_one_does(program: Callable[..., Outcome
         assert np.array_equal(again[10], drawn[tag][10]), tag
 
 
-def by_lightning(command: Sequence[str]) -> list[tuple[int, str]]:
+def by_lightning(command: Sequence[str]) -> list[tuple[int | None, str]]:
     """Exit status and standard error of the command, which starts the second process itself."""
     ended = subprocess.run([*command, "--trainer.strategy", "ddp"], capture_output=True, text=True, check=False)
     return [(ended.returncode, ended.stderr)]
 
 
-def as_tasks_of_slurm(command: Sequence[str]) -> list[tuple[int, str]]:
-    """Those of two processes that have what srun tells its tasks, and know of each other from it alone."""
-    job = {
-        "JOB_ID": os.getpid(),
-        "JOB_NAME": "training",
-        "NTASKS": 2,
-        "NTASKS_PER_NODE": 2,
-        "NODELIST": "localhost",
-        "NODEID": 0,
-    }
-    tasks = []
-    for task in (0, 1):
-        told = {f"SLURM_{name}": str(value) for name, value in {**job, "PROCID": task, "LOCALID": task}.items()}
-        tasks.append(subprocess.Popen(command, env={**os.environ, **told}, stderr=subprocess.PIPE, text=True))
-    errors = [task.communicate()[1] for task in tasks]
-    return [(task.returncode, error) for task, error in zip(tasks, errors, strict=True)]
+def as_tasks_of_slurm(command: Sequence[str]) -> list[tuple[int | None, str]]:
+    """Exit status and standard error of each of two processes that have the variables which srun gives its tasks."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    job = {"JOB_ID": 1, "JOB_NAME": "training", "NTASKS": 2, "NTASKS_PER_NODE": 2, "NNODES": 1, "NODELIST": "localhost"}
+    others = {name: value for name, value in os.environ.items() if not name.startswith(OF_LAUNCHERS)}
+
+    def run(task: int) -> tuple[int | None, str]:
+        told = {
+            f"SLURM_{name}": str(value) for name, value in {**job, "NODEID": 0, "PROCID": task, "LOCALID": task}.items()
+        }
+        environment = {**others, **told, "MASTER_PORT": str(port)}
+        try:
+            ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+        except subprocess.TimeoutExpired as late:  # as the one waits for ever if the other fails
+            return None, str(late)
+        return ended.returncode, ended.stderr
+
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(run, (0, 1)))
 
 
 @pytest.mark.parametrize("launched", [by_lightning, as_tasks_of_slurm])
 def test_two_processes_learn_as_one_does_with_the_same_global_batch(
-    launched: Callable[[Sequence[str]], list[tuple[int, str]]], program: Callable[..., Outcome]
+    launched: Callable[[Sequence[str]], list[tuple[int | None, str]]], program: Callable[..., Outcome]
 ) -> None:
     config = ROOT / "configs" / "quickstart.yaml"
     # Batch norm would see half of each batch in each process; in float32, a sum in another order is soon another curve
@@ -95,8 +104,8 @@ def test_two_processes_learn_as_one_does_with_the_same_global_batch(
     ]
     common = ["--config", str(config), *net, *short, "--trainer.accelerator", "cpu"]
     two = ["--trainer.devices", "2", "--data.batch_size", "32", "--trainer.logger.name", "two"]
-    for status, error in launched([sys.executable, str(ROOT / "main.py"), "fit", *common, *two]):
-        assert status == 0, error
+    ended = launched([sys.executable, str(ROOT / "main.py"), "fit", *common, *two])
+    assert {status for status, _ in ended} == {0}, "\n".join(error for _, error in ended)
     assert program("fit", *common, "--data.batch_size", 64, "--trainer.logger.name", "one").status == 0
     curves = []
     for name in ("one", "two"):
@@ -108,12 +117,15 @@ def test_two_processes_learn_as_one_does_with_the_same_global_batch(
     assert curves[1] == pytest.approx(curves[0], rel=1e-6)  # TensorBoard keeps float32
 
 
-def test_tasks_of_slurm_that_no_node_counts_are_told_what_to_ask_for(
+def test_slurms_ntasks_without_ntasks_per_node_is_refused(
     program: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, value in {"JOB_NAME": "training", "NTASKS": "2"}.items():  # of `sbatch --ntasks 2`
-        monkeypatch.setenv(f"SLURM_{name}", value)
-    refused = program("fit", "--config", ROOT / "configs" / "quickstart.yaml", "--trainer.devices", 2)
+    for name in [name for name in os.environ if name.startswith(OF_LAUNCHERS)]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("SLURM_JOB_NAME", "training")
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    two = ["--trainer.accelerator", "cpu", "--trainer.devices", "2"]
+    refused = program("fit", "--config", ROOT / "configs" / "quickstart.yaml", *two)
     assert refused.status == 2
     assert "error: trainer: You set `--ntasks=2`" in refused.err
     assert "Use `--ntasks-per-node=2`" in refused.err

@@ -1,5 +1,4 @@
-"""S4's ResNet-9 as the five systems train it: float32, NCHW, torch's dropout, albumentations sample by
-sample, metric objects.
+"""S4's ResNet-9 in the systems' way: float32, NCHW, torch's dropout, albumentations sample by sample, metric objects.
 
 python -m benchmarks.scripts.systems_way BATCH_SIZE BATCHES EPOCHS WORKERS
 Prints one line of JSON, as benchmarks.clock writes it, without validation.
@@ -58,10 +57,11 @@ class Network(LightningModule):
     def __init__(self):
         super().__init__()
         self.net = ResNet9(bias=True, relu_before_add=True, dropout=0.05)
-        for block in self.net.modules():  # theirs is torch's dropout; ours is part of what is measured
+        for block in self.net.modules():  # S4 has torch's dropout; ours is part of what is measured
             for name, layer in block.named_children():
                 if isinstance(layer, Dropout):
                     setattr(block, name, nn.Dropout(layer.p))
+        assert sum(isinstance(layer, nn.Dropout) for layer in self.net.modules()) == 8  # after each ReLU
         self.accuracy = MulticlassAccuracy(10)
 
     def training_step(self, batch, batch_idx):
