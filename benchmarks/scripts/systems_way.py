@@ -57,7 +57,7 @@ class Network(LightningModule):
     def __init__(self):
         super().__init__()
         self.net = ResNet9(bias=True, relu_before_add=True, dropout=0.05)
-        for block in self.net.modules():  # S4 has torch's dropout; ours is part of what is measured
+        for block in self.net.modules():  # S4's is taken to be torch's; ours is part of what is measured
             for name, layer in block.named_children():
                 if isinstance(layer, Dropout):
                     setattr(block, name, nn.Dropout(layer.p))
