@@ -7,6 +7,7 @@ killed and started again: none of them can change a number that is a function of
 import hashlib
 import os
 import random
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 _GOLDEN = 0x9E3779B97F4A7C15 - 2**64
 _MIX_1 = 0xBF58476D1CE4E5B9 - 2**64
 _MIX_2 = 0x94D049BB133111EB - 2**64
+_DRAWS_AT_ONCE = 6  # those of a crop, a flip and cutout
 
 
 def run_seed() -> int:
@@ -61,6 +63,7 @@ class SampleRandom:
         self.epoch = epoch
         self._seed, self._indices = seed, indices
         self._draws = 0
+        self._block = torch.empty(0)  # the draws made together of which the next one is a row
 
     def coins(self) -> Tensor:
         """bool (N,), as often true as not: a coin a sample that is thrown once, and shows the same in every epoch."""
@@ -68,10 +71,13 @@ class SampleRandom:
 
     def _bits(self) -> Tensor:
         """int64 (N,) of 53 random bits; the next draw at each call."""
+        place = self._draws % _DRAWS_AT_ONCE
+        if not place:  # since for a batch, a hash is mostly the calls of its 15 operations
+            self._block = self._hashed(_salts(self._seed, self.epoch, self._draws, self._indices.device))
         self._draws += 1
-        return self._hashed(key(self._seed, self.epoch, self._draws))
+        return self._block[place]
 
-    def _hashed(self, salt: int) -> Tensor:
+    def _hashed(self, salt: int | Tensor) -> Tensor:
         state = self._indices * _GOLDEN + salt
         state = (state ^ _shift_right(state, 30)) * _MIX_1
         state = (state ^ _shift_right(state, 27)) * _MIX_2
@@ -84,6 +90,13 @@ class SampleRandom:
     def integers(self, low: int, high: int) -> Tensor:
         """int64 (N,), evenly spread over low ... high - 1."""
         return low + self._bits() % (high - low)
+
+
+@lru_cache(maxsize=16)
+def _salts(seed: int, epoch: int, draws: int, device: torch.device) -> Tensor:
+    """int64 (_DRAWS_AT_ONCE, 1), for the draws after so many; kept, since a copy to an accelerator waits for it."""
+    keys = [key(seed, epoch, draws + place) for place in range(1, _DRAWS_AT_ONCE + 1)]
+    return torch.tensor(keys, device=device).view(-1, 1)
 
 
 def _shift_right(values: Tensor, bits: int) -> Tensor:

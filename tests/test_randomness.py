@@ -3,7 +3,7 @@ import random
 import numpy as np
 import torch
 
-from cifar_lit.randomness import SampleRandom, reseed
+from cifar_lit.randomness import SampleRandom, key, reseed
 
 
 def test_numbers_are_evenly_spread_and_independent() -> None:
@@ -29,6 +29,18 @@ def test_seed_epoch_and_index_each_change_the_numbers() -> None:
     base = SampleRandom(0, 0, indices).uniform()
     for other in (SampleRandom(1, 0, indices), SampleRandom(0, 1, indices), SampleRandom(0, 0, indices + 100)):
         assert not torch.isclose(base, other.uniform()).any()
+
+
+def test_each_draw_is_the_published_hash_of_its_own_key() -> None:
+    def splitmix64(state: int) -> int:
+        state = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 % 2**64
+        state = (state ^ state >> 27) * 0x94D049BB133111EB % 2**64
+        return state ^ state >> 31
+
+    source = SampleRandom(1, 2, torch.tensor([0, 7]))
+    for draw in range(1, 14):  # draws are made a few at a time: more than once
+        bits = [splitmix64((index * 0x9E3779B97F4A7C15 + key(1, 2, draw)) % 2**64) >> 11 for index in (0, 7)]
+        assert source.integers(0, 10**9).tolist() == [value % 10**9 for value in bits]
 
 
 def test_reseed_makes_every_generator_repeat() -> None:

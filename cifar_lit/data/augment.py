@@ -62,9 +62,9 @@ class RandomCrop(Augmentation):
         # runs, 4 times faster on a CPU than of single pixels, which indexing makes
         runs = padded.as_strided((padded.numel() - width + 1, width), (1, 1))
         wide, high = padded.shape[-1], padded.shape[-2]
-        place = torch.arange(batch * channels, device=pixels.device).view(batch, channels, 1) * (wide * high)
+        first = torch.arange(batch * channels, device=pixels.device).view(batch, channels, 1) * (wide * high)
         row = torch.arange(height, device=pixels.device) + down.view(-1, 1, 1)  # (N, 1, H)
-        starts = place + row * wide + right.view(-1, 1, 1)  # (N, C, H)
+        starts = (first + right.view(-1, 1, 1)) + row * wide  # (N, C, H)
         return runs.index_select(0, starts.flatten()).view(pixels.shape)
 
     def _padded(self, pixels: Tensor, mean: Sequence[float]) -> Tensor:
@@ -136,11 +136,10 @@ class Cutout(Augmentation):
         chosen = random.uniform() < self.p
         top = random.integers(0, height - self.size + 1)
         left = random.integers(0, width - self.size + 1)
-        rows = _between(height, top, self.size) & chosen.view(-1, 1)  # (N, H)
-        columns = _between(width, left, self.size)  # (N, W)
+        rows = _mask(_between(height, top, self.size) & chosen.view(-1, 1))  # (N, H)
+        columns = _mask(_between(width, left, self.size))  # (N, W)
         covered = (rows.unsqueeze(2) & columns.unsqueeze(1)).unsqueeze(1)  # (N, 1, H, W)
-        mask = covered.to(torch.uint8).neg()  # 255 where covered: as bits, 3 times faster on a CPU than torch.where
-        return (pixels & ~mask) | (_colour(mean, pixels) & mask)
+        return _masked(covered, _colour(mean, pixels), pixels)
 
 
 class ProgressiveResizing(Augmentation):
@@ -197,9 +196,26 @@ def _colour_on(mean: tuple[float, ...], device: torch.device) -> Tensor:
 
 def _mirrored(pixels: Tensor, chosen: Tensor) -> Tensor:
     """Images (N, C, H, W), those chosen (bool (N,)) mirrored left to right."""
-    # A selection of whole images, 3 times faster on a CPU than torch.where
-    both = torch.cat([pixels, pixels.flip(-1)])
-    return both.index_select(0, torch.arange(len(pixels), device=pixels.device) + len(pixels) * chosen)
+    return _masked(_mask(chosen).view(-1, 1, 1, 1), pixels.flip(-1), pixels)
+
+
+def _mask(chosen: Tensor) -> Tensor:
+    """uint8, every bit set where chosen (bool, of the same shape) is True, none where it is False."""
+    return chosen.to(torch.uint8).neg_()
+
+
+def _masked(mask: Tensor, one: Tensor, other: Tensor) -> Tensor:
+    """Bytes of one under the mask, of the other elsewhere; 4 times faster on a CPU than ``torch.where``.
+
+    Args:
+        mask: uint8, as `_mask` makes it; broadcast to the others.
+        one: uint8 (N, C, H, W), or of a shape that broadcasts to it.
+        other: uint8 (N, C, H, W).
+    """
+    result = one ^ other
+    result &= mask
+    result ^= other
+    return result
 
 
 def _between(length: int, start: Tensor, size: int) -> Tensor:
