@@ -12,11 +12,12 @@ from benchmarks.scripts.systems_way import Images
 from benchmarks.timing import side_by_side
 from cifar_lit.allocator import keep_freed_memory
 from cifar_lit.data.augment import Augmentation, Cutout, HorizontalFlip, RandomCrop
+from cifar_lit.data.batches import Batch, BatchLoader, EpochSampler, ImageDataset, LabelledImages, as_is
 from cifar_lit.data.pipeline import AlbumentationsPipeline
 from cifar_lit.randomness import SampleRandom
 
 _MEAN = [0.4914, 0.4822, 0.4465]
-_BATCH, _BATCHES = 512, 40  # one after the other, as in training; the first two take twice as long
+_BATCH, _BATCHES = 512, 40  # each of the first two takes twice as long: of few, they would be what is measured
 _CROP_AND_FLIP: list[Augmentation] = [RandomCrop(), HorizontalFlip()]
 _WITH_CUTOUT = [*_CROP_AND_FLIP, Cutout()]
 _AS_S4 = [RandomCrop(8, "mean"), HorizontalFlip(), Cutout(8, 0.2)]
@@ -31,37 +32,43 @@ def _drop(batches: Iterable[object]) -> None:
 def augmentation(quick: bool) -> list[Result]:
     """Reading and augmenting whole batches, against the systems' loader, and against the same transforms one by one.
 
-    What is batched ends as uint8 pixels, which the network normalises on its device; the systems' loader (crop, flip,
-    cutout with a probability of .2, normalisation, collation) as normalised float32; the same transforms, as theirs
-    are, one by one, as uint8.
+    Each reads through a DataLoader without workers, a batch right after the other (in training, a network's step lies
+    between them). What is batched ends as uint8 pixels, which the network normalises on its device; the systems'
+    (crop, flip, cutout with a probability of .2, normalisation, collation) as normalised float32; the same transforms,
+    as theirs are, one by one, as uint8.
     """
-    pixels = torch.randint(0, 256, (50_000, 3, 32, 32), dtype=torch.uint8)
-    order = torch.randperm(50_000)[: _BATCH * _BATCHES].split(_BATCH)
+    images = LabelledImages(torch.randint(0, 256, (50_000, 3, 32, 32), dtype=torch.uint8), torch.zeros(50_000).long())
+    rows = torch.randperm(50_000)[: _BATCH * _BATCHES]
     pad = {"min_height": 40, "min_width": 40, "border_mode": 4}  # mirrored, as RandomCrop has it
     crop_and_flip = [{"PadIfNeeded": pad}, {"RandomCrop": {"height": 32, "width": 32}}, {"HorizontalFlip": {"p": 0.5}}]
     hole = {name: [8, 8] for name in ("hole_height_range", "hole_width_range")}
     cutout = {"CoarseDropout": {"num_holes_range": [1, 1], **hole, "fill": "mean", "p": 1.0}}
 
-    def batched(transforms: list[Augmentation]) -> Callable[[], Any]:
-        def read(rows: torch.Tensor) -> torch.Tensor:
-            random, images = SampleRandom(0, 0, rows), pixels.index_select(0, rows)
-            for transform in transforms:
-                images = transform(images, random, _MEAN)
-            return images
+    def loader(pipeline: AlbumentationsPipeline | None = None) -> BatchLoader:
+        data = ImageDataset(images, rows, pipeline)
+        return BatchLoader(data, _BATCH, sampler=EpochSampler(data, shuffle=True, seed=0), collate_fn=as_is)
 
-        return lambda: _drop(map(read, order))
+    def batched(transforms: list[Augmentation]) -> Callable[[], Any]:
+        batches = loader()
+
+        def augmented(batch: Batch) -> torch.Tensor:
+            random, pixels = SampleRandom(0, 0, batch.indices), batch.pixels
+            for transform in transforms:
+                pixels = transform(pixels, random, _MEAN)
+            return pixels
+
+        return lambda: _drop(map(augmented, batches))
 
     def one_by_one(transforms: list[dict[str, Any]]) -> Callable[[], Any]:
-        pipeline = AlbumentationsPipeline(transforms, _MEAN, (32, 32))
-        return lambda: _drop(pipeline(pixels.index_select(0, rows), 0) for rows in order)
+        batches = loader(AlbumentationsPipeline(transforms, _MEAN, (32, 32)))
+        return lambda: _drop(batches)
 
-    chosen = torch.cat(order).tolist()
-    loader = DataLoader(Images(len(pixels)), _BATCH, sampler=chosen)
+    systems = DataLoader(Images(50_000), _BATCH, sampler=rows.tolist())
     calls: dict[str, Callable[[], Any]] = {
         "batched": batched(_CROP_AND_FLIP),
         "batched, cutout": batched(_WITH_CUTOUT),
         "batched, as S4 has it": batched(_AS_S4),
-        "loader": lambda: _drop(loader),
+        "loader": lambda: _drop(systems),
         "one by one": one_by_one(crop_and_flip),
         "one by one, cutout": one_by_one([*crop_and_flip, cutout]),
     }

@@ -38,8 +38,8 @@ def key(*parts: int | str) -> int:
 def reseed(*parts: int | str) -> None:
     """Seeds the generators of torch (every device), numpy and Python by the key of the parts."""
     seed = key(*parts)
-    # torch.manual_seed takes a millisecond, and some memory for ever, for each kind of accelerator that is not in use:
-    # it keeps a stack trace of every call, to seed the device with when it is first used
+    # torch.manual_seed takes a millisecond for each kind of accelerator that is not in use: it formats a stack trace at
+    # every call, to tell of when the device is seeded at its first use
     torch.default_generator.manual_seed(seed)
     for backend in (torch.cuda, torch.xpu):
         if backend.is_initialized():

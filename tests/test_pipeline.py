@@ -86,6 +86,8 @@ def test_transforms_nest() -> None:
         ([{"HorizontalFlip": {"p": 2}}], "HorizontalFlip.*p"),
         ([{"PadIfNeeded": {"min_height": 4, "min_width": 4}}], "changes nothing.*32x32.*40"),
         ([{"CropAndPad": {"px": 4, "fill": "mean"}}], "take Pad"),
+        ([{"Normalize": {}}], "float32 of shape .*leave out Normalize"),  # or the network would normalise once more
+        ([{"ToTensorV2": {}}], r"shape \(3, 32, 32\).*leave out"),
         ([{"HorizontalFlip": {}, "VerticalFlip": {}}], "each entry .* names one transform"),
     ],
 )

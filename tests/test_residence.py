@@ -52,6 +52,14 @@ def test_images_that_do_not_fit_stay_where_they_are() -> None:
     assert resident(data, CPU, ALL, 0, 1) == (data, False)
 
 
+def test_a_run_that_goes_on_keeps_its_order_whatever_is_free_now() -> None:
+    for free, before, where in [(ALL, True, True), (ALL, False, False), (ALL // 2 + 48, False, False)]:
+        assert resident(dataset(), CPU, free, 0, 2, before)[1] is where
+    assert resident(data := dataset(), CPU, ALL // 2 + 48, 0, 2, False)[0] is data  # from the host, not in shares
+    with pytest.raises(InputError, match="held a share of the images on each device, and now there is no room"):
+        resident(dataset(), CPU, 0, 0, 2, True)
+
+
 def test_fewer_images_than_processes_are_refused() -> None:
     data = Digits()
     data.trainer = SimpleNamespace(world_size=2000, global_rank=0)  # type: ignore[assignment]
@@ -74,3 +82,38 @@ def test_processes_that_hold_a_share_each_train_on_all_images_in_as_many_steps(m
     assert torch.equal(rows.unique(), data.train_set.rows.sort().values)
     assert len(rows) - len(rows.unique()) <= 1
     assert not torch.equal(seen[0][0].sort().values, seen[0][0])  # shuffled
+
+
+def test_a_resumed_run_shuffles_its_shares_again_though_all_images_would_fit_now() -> None:
+    def of(free: int) -> Digits:
+        data = Digits(batch_size=64)
+        current = SimpleNamespace(processed=0, ready=0)
+        loop = SimpleNamespace(
+            epoch_progress=SimpleNamespace(current=current),
+            epoch_loop=SimpleNamespace(batch_progress=SimpleNamespace(current=current, is_last_batch=False)),
+        )
+        strategy = SimpleNamespace(
+            root_device=CPU,
+            reduce=lambda _, reduce_op: torch.tensor(free),
+            restore_checkpoint_after_setup=False,
+        )
+        data.trainer = SimpleNamespace(  # type: ignore[assignment]
+            world_size=2,
+            global_rank=1,
+            strategy=strategy,
+            accumulate_grad_batches=1,
+            state=SimpleNamespace(fn="fit"),
+            fit_loop=loop,
+        )
+        return data
+
+    def batches(data: Digits) -> torch.Tensor:
+        return torch.cat([batch.indices for batch in data.train_dataloader()])
+
+    needed = len(Digits().train_set) * 3 * 32 * 32
+    begun = of(needed + 8 * 3 * 32 * 32)
+    order = batches(begun)
+    roomy = of(9 * needed)
+    assert not torch.equal(batches(roomy), order)
+    roomy.load_state_dict(begun.state_dict())
+    assert torch.equal(batches(roomy), order)

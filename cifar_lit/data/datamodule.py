@@ -92,6 +92,7 @@ class ImageDataModule(LightningDataModule, ABC):
         self.folds, self._fold = folds, fold
         self._mean, self._std = mean, std
         self._then: dict[str, Any] | None = None  # what the checkpoint that the run goes on from was made with
+        self._shared = False  # whether each process holds a share of the training images, and shuffles that alone
 
     @property
     @abstractmethod
@@ -215,7 +216,7 @@ class ImageDataModule(LightningDataModule, ABC):
         elif batches.is_last_batch:
             epoch, done = epoch + 1, 0
         images = {"images": len(self.train_set), "digest": self.training_digest}
-        return {"epoch": epoch, "batches": done, **self._step(), **images}
+        return {"epoch": epoch, "batches": done, "shared": self._shared, **self._step(), **images}
 
     @cached_property
     def training_digest(self) -> str:
@@ -275,9 +276,13 @@ class ImageDataModule(LightningDataModule, ABC):
             on_cuda = device.type == "cuda"
             free = torch.tensor(float(free_memory(device)), device=device)
             least = int(trainer.strategy.reduce(free, reduce_op="min"))  # over the processes, which have to agree
-            dataset, shared = resident(dataset, device, least, rank, processes if training else 1)
+            if training:
+                before = self._then.get("shared") if self._then else None  # not told by the first releases' checkpoints
+                dataset, self._shared = resident(dataset, device, least, rank, processes, before)
+            else:
+                dataset, _ = resident(dataset, device, least, 0, 1)
             resides = dataset.images.pixels.device.type != "cpu"
-            if shared:  # each process shuffles what it has
+            if training and self._shared:  # each process shuffles what it has
                 seed, processes, rank = key("share", seed, rank), 1, 0
         workers = 0 if resides else self.num_workers
         order = {"processes": processes, "rank": rank, "seed": seed}

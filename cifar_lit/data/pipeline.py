@@ -25,7 +25,8 @@ class AlbumentationsPipeline:
         image_size: Height and width of the images.
 
     Raises:
-        InputError: if albumentations has no such transform or argument, or a pad would change nothing.
+        InputError: if albumentations has no such transform or argument, a pad would change nothing, or what comes out
+            is no image of bytes.
     """
 
     def __init__(
@@ -34,12 +35,18 @@ class AlbumentationsPipeline:
         self._colour = tuple(round(255 * channel) for channel in mean)
         self._image_size = image_size
         self._compose = _albumentations().Compose([self._transform(entry) for entry in transforms])
+        self(torch.zeros(1, 3, *image_size, dtype=torch.uint8), 0)  # so that it is refused before training begins
 
     def __call__(self, pixels: Tensor, seed: int) -> Tensor:
         """Augmented pixels, uint8 (N, 3, H', W'), of uint8 (N, 3, H, W); the same for the same seed."""
         self._compose.set_random_seed(seed % 2**32)
         images = pixels.permute(0, 2, 3, 1).numpy()
         augmented = np.stack([self._compose(image=np.ascontiguousarray(image))["image"] for image in images])
+        if augmented.dtype != np.uint8 or augmented.shape[-1] != 3:
+            raise InputError(
+                f"albumentations: images come out as {augmented.dtype} of shape {augmented.shape[1:]}, not as uint8"
+                " (height, width, 3): leave out Normalize, ToFloat and ToTensorV2, since the network does as much"
+            )
         return torch.from_numpy(augmented).permute(0, 3, 1, 2).contiguous()
 
     def _transform(self, entry: Mapping[str, Any]) -> Any:

@@ -6,12 +6,13 @@ import torch
 from torch import Tensor
 
 from cifar_lit.data.batches import ImageDataset, LabelledImages
+from cifar_lit.errors import InputError
 
-_SHARE = 0.5  # of the device's free memory that images may take; the network needs the rest
+_SHARE = 0.5  # of the memory free on the device that a set's images may take; the network needs the rest
 
 
 def resident(
-    dataset: ImageDataset, device: torch.device, free: int, rank: int, processes: int
+    dataset: ImageDataset, device: torch.device, free: int, rank: int, processes: int, shared: bool | None = None
 ) -> tuple[ImageDataset, bool]:
     """The data set with its images on the device, if there is room.
 
@@ -21,13 +22,24 @@ def resident(
         free: Bytes that are free there, the same in all processes, so that all decide alike.
         rank: This process's number.
         processes: How many there are, each with a device.
+        shared: Whether each process holds a share of the images alone, as before the run was stopped, since that
+            decides the order; None for whichever there is room for.
 
     Returns:
         The data set, and whether it holds this process's share of the images alone.
+
+    Raises:
+        InputError: if there is no room for the share that this process held before.
     """
     pixels = dataset.images.pixels
     needed = len(dataset) * pixels[0].numel() * pixels.element_size()
-    where = placement(needed, free, processes)
+    where = placement(needed, free, processes, shared)
+    if where == "host" and shared:
+        raise InputError(
+            "the run that goes on held a share of the images on each device, and now there is no room:"
+            f" {needed / processes / 2**30:.1f} GiB, of {free / 2**30:.1f} free of which half is for images;"
+            " end what else uses the devices"
+        )
     if where == "host" or dataset.pipeline is not None:  # albumentations needs them in the loader
         return dataset, False
     rows = dataset.rows
@@ -39,21 +51,22 @@ def resident(
     return own, where == "shard"
 
 
-def placement(needed: int, free: int, processes: int) -> Literal["whole", "shard", "host"]:
+def placement(needed: int, free: int, processes: int, shared: bool | None = None) -> Literal["whole", "shard", "host"]:
     """Where images go: all on each device, a share of them on each, or nowhere but in the host's memory.
 
     Args:
         needed: Bytes of all images.
         free: Bytes that are free on the device.
         processes: How many share the images.
+        shared: Whether they have to be shared out (True) or must not be (False).
 
     >>> placement(100, 200, 4), placement(101, 200, 4), placement(401, 200, 4)
     ('whole', 'shard', 'host')
     """
     room = _SHARE * free
-    if needed <= room:
+    if needed <= room and not shared:
         return "whole"
-    return "shard" if processes > 1 and needed / processes <= room else "host"
+    return "shard" if processes > 1 and needed / processes <= room and shared is not False else "host"
 
 
 def free_memory(device: torch.device) -> int:
