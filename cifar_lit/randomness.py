@@ -63,7 +63,7 @@ class SampleRandom:
         self.epoch = epoch
         self._seed, self._indices = seed, indices
         self._draws = 0
-        self._block = torch.empty(0)  # the draws made together of which the next one is a row
+        self._block = torch.empty(0)  # draws that were made together, a row each; some may be yet to come
 
     def coins(self) -> Tensor:
         """bool (N,), as often true as not: a coin a sample that is thrown once, and shows the same in every epoch."""
@@ -72,7 +72,7 @@ class SampleRandom:
     def _bits(self) -> Tensor:
         """int64 (N,) of 53 random bits; the next draw at each call."""
         place = self._draws % _DRAWS_AT_ONCE
-        if not place:  # since for a batch, a hash is mostly the calls of its 15 operations
+        if not place:  # for a batch a hash costs its calls, not its arithmetic: six cost little more than one
             self._block = self._hashed(_salts(self._seed, self.epoch, self._draws, self._indices.device))
         self._draws += 1
         return self._block[place]
@@ -94,7 +94,7 @@ class SampleRandom:
 
 @lru_cache(maxsize=16)
 def _salts(seed: int, epoch: int, draws: int, device: torch.device) -> Tensor:
-    """int64 (_DRAWS_AT_ONCE, 1), for the draws after so many; kept, since a copy to an accelerator waits for it."""
+    """int64 (_DRAWS_AT_ONCE, 1), keys of draw draws + 1 and on; kept, since the host waits for a copy to a device."""
     keys = [key(seed, epoch, draws + place) for place in range(1, _DRAWS_AT_ONCE + 1)]
     return torch.tensor(keys, device=device).view(-1, 1)
 

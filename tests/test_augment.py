@@ -147,15 +147,36 @@ def test_cutout_larger_than_the_image_is_refused() -> None:
         Cutout(9)(pixels, random, MEAN)
 
 
-@pytest.mark.parametrize("crop", CROPS, ids=lambda crop: crop.mode)
-def test_crop_gives_the_same_however_the_images_lie_in_memory(crop: RandomCrop) -> None:
+@pytest.mark.parametrize("augmentation", AUGMENTATIONS, ids=lambda augmentation: type(augmentation).__name__)
+def test_an_augmentation_gives_the_same_however_the_images_lie_in_memory(augmentation: Augmentation) -> None:
     pixels, random = pixels_and_random()
-    cropped = crop(pixels, random, MEAN)
+    augmented = augmentation(pixels, random, MEAN)
     channels_last = pixels.contiguous(memory_format=torch.channels_last)
     every_second = pixels.repeat_interleave(2, 0)[::2]
     part_of_wider = torch.cat([pixels, pixels], 3)[..., :10]
     for same in (channels_last, every_second, part_of_wider):
-        assert torch.equal(crop(same, pixels_and_random()[1], MEAN), cropped)
+        assert torch.equal(augmentation(same, pixels_and_random()[1], MEAN), augmented)
+
+
+def test_flips_and_cutout_change_the_images_and_places_that_chance_chose_and_nothing_else() -> None:
+    pixels, random = pixels_and_random()
+    chosen = pixels_and_random()[1].uniform() < 0.3
+    expected = torch.where(chosen.view(-1, 1, 1, 1), pixels.flip(-1), pixels)
+    assert torch.equal(HorizontalFlip(0.3)(pixels, random, MEAN), expected)
+
+    _, random = pixels_and_random()
+    chosen, tops, lefts = random.uniform() < 0.3, random.integers(0, 6), random.integers(0, 8)
+    expected = pixels.clone()
+    for image, top, left in zip(chosen.nonzero(), tops[chosen], lefts[chosen], strict=True):
+        expected[image, :, top : top + 3, left : left + 3] = torch.tensor([128, 64, 191]).view(3, 1, 1)
+    assert torch.equal(Cutout(3, 0.3)(pixels, pixels_and_random()[1], MEAN), expected)
+
+
+@pytest.mark.parametrize("augmentation", [HorizontalFlip(), AlternatingFlip(), Cutout(3)])
+def test_pixels_that_are_no_bytes_are_refused(augmentation: Augmentation) -> None:
+    pixels, random = pixels_and_random()
+    with pytest.raises(InputError, match=r"takes bytes .*float32: put what makes floats last"):
+        augmentation(pixels.float(), random, MEAN)
 
 
 def test_a_network_that_cannot_take_the_smallest_images_is_refused_before_training(

@@ -43,6 +43,13 @@ def test_each_draw_is_the_published_hash_of_its_own_key() -> None:
         assert source.integers(0, 10**9).tolist() == [value % 10**9 for value in bits]
 
 
+def test_the_numbers_are_those_of_earlier_releases_so_that_recorded_runs_repeat() -> None:
+    assert key(1, 2) == 5142973159532490859
+    source = SampleRandom(1, 2, torch.tensor([0, 7]))
+    assert source.uniform().tolist() == [0.8341718316078186, 0.28395265340805054]
+    assert SampleRandom(1, 2, torch.arange(8)).coins().int().tolist() == [0, 1, 0, 1, 1, 0, 0, 0]
+
+
 def test_reseed_makes_every_generator_repeat() -> None:
     def draw() -> tuple[float, float, float]:
         reseed(3, 1)
