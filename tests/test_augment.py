@@ -167,7 +167,7 @@ def test_flips_and_cutout_change_the_images_and_places_that_chance_chose_and_not
     _, random = pixels_and_random()
     chosen, tops, lefts = random.uniform() < 0.3, random.integers(0, 6), random.integers(0, 8)
     expected = pixels.clone()
-    for image, top, left in zip(chosen.nonzero(), tops[chosen], lefts[chosen], strict=True):
+    for image, top, left in zip(chosen.nonzero().flatten(), tops[chosen], lefts[chosen], strict=True):
         expected[image, :, top : top + 3, left : left + 3] = torch.tensor([128, 64, 191]).view(3, 1, 1)
     assert torch.equal(Cutout(3, 0.3)(pixels, pixels_and_random()[1], MEAN), expected)
 
