@@ -1,4 +1,5 @@
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from cifar_lit.data.augment import (
     ProgressiveResizing,
     RandomCrop,
 )
+from cifar_lit.data.digits import Digits
 from cifar_lit.errors import InputError
 from cifar_lit.randomness import SampleRandom
 from tests.conftest import ROOT, Outcome
@@ -172,11 +174,19 @@ def test_flips_and_cutout_change_the_images_and_places_that_chance_chose_and_not
     assert torch.equal(Cutout(3, 0.3)(pixels, pixels_and_random()[1], MEAN), expected)
 
 
-@pytest.mark.parametrize("augmentation", [HorizontalFlip(), AlternatingFlip(), Cutout(3)])
-def test_pixels_that_are_no_bytes_are_refused(augmentation: Augmentation) -> None:
-    pixels, random = pixels_and_random()
-    with pytest.raises(InputError, match=r"takes bytes .*float32: put what makes floats last"):
-        augmentation(pixels.float(), random, MEAN)
+class Brighter(Augmentation):
+    """A user's own, that forgets to give bytes."""
+
+    def __call__(self, pixels: torch.Tensor, random: SampleRandom, mean: Sequence[float]) -> torch.Tensor:
+        return pixels * 1.1
+
+
+def test_an_augmentation_that_gives_no_bytes_is_named() -> None:
+    data = Digits(augment=[Brighter(), HorizontalFlip()])
+    data.trainer = SimpleNamespace(training=True, current_epoch=0)  # type: ignore[assignment]
+    batch = data.train_set.__getitems__([(0, 0), (0, 1)])
+    with pytest.raises(InputError, match=r"Brighter returned torch.float32, not torch.uint8"):
+        data.on_after_batch_transfer(batch, 0)
 
 
 def test_a_network_that_cannot_take_the_smallest_images_is_refused_before_training(

@@ -88,9 +88,16 @@ def test_transforms_nest() -> None:
         ([{"CropAndPad": {"px": 4, "fill": "mean"}}], "take Pad"),
         ([{"Normalize": {}}], "float32 of shape .*leave out Normalize"),  # or the network would normalise once more
         ([{"ToTensorV2": {}}], r"shape \(3, 32, 32\).*leave out"),
+        ([{"RandomCrop": {"height": 40, "width": 40}}], "40.* 32"),
         ([{"HorizontalFlip": {}, "VerticalFlip": {}}], "each entry .* names one transform"),
     ],
 )
 def test_a_pipeline_that_would_not_do_what_it_says_is_refused(transforms: list[dict[str, Any]], message: str) -> None:
     with pytest.raises(InputError, match=message):
         AlbumentationsPipeline(transforms, MEAN, (32, 32))
+
+
+@pytest.mark.parametrize("transform", [{"Normalize": {"p": 0.5}}, {"ToGray": {"num_output_channels": 1, "p": 0.5}}])
+def test_what_only_chance_makes_no_image_of_bytes_is_refused_when_it_does(transform: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="leave out Normalize"):
+        AlbumentationsPipeline([transform], MEAN, (32, 32))(torch.zeros(64, 3, 32, 32, dtype=torch.uint8), 1)

@@ -55,9 +55,20 @@ def test_images_that_do_not_fit_stay_where_they_are() -> None:
 def test_a_run_that_goes_on_keeps_its_order_whatever_is_free_now() -> None:
     for free, before, where in [(ALL, True, True), (ALL, False, False), (ALL // 2 + 48, False, False)]:
         assert resident(dataset(), CPU, free, 0, 2, before)[1] is where
-    assert resident(data := dataset(), CPU, ALL // 2 + 48, 0, 2, False)[0] is data  # from the host, not in shares
-    with pytest.raises(InputError, match="held a share of the images on each device, and now there is no room"):
-        resident(dataset(), CPU, 0, 0, 2, True)
+    data = dataset()
+    assert resident(data, CPU, ALL // 2 + 48, 0, 2, False)[0] is data  # from the host, not in shares
+    share, _ = resident(dataset(), CPU, ALL, 1, 2, True)
+    crowded, shared = resident(dataset(), CPU, 0, 1, 2, True)
+    assert shared
+    assert len(crowded.images) == 22  # left on the host
+    data.pipeline = lambda pixels, seed: pixels
+    augmented, shared = resident(data, CPU, ALL, 1, 2, True)
+    assert shared
+    assert augmented.pipeline is data.pipeline
+    keys = [(0, place) for place in (3, 0, 5)]
+    for part in (crowded, augmented):
+        for ours, theirs in zip(part.__getitems__(keys), share.__getitems__(keys), strict=True):
+            assert torch.equal(ours, theirs)
 
 
 def test_fewer_images_than_processes_are_refused() -> None:

@@ -23,7 +23,7 @@ class Augmentation(ABC):
 
     @abstractmethod
     def __call__(self, pixels: Tensor, random: SampleRandom, mean: Sequence[float]) -> Tensor:
-        """Augmented pixels, of the same shape but where an augmentation says otherwise.
+        """Augmented pixels, uint8, of the same shape but where an augmentation says otherwise.
 
         Args:
             pixels: uint8 (N, C, H, W), 0 to 255; left as they are.
@@ -216,8 +216,6 @@ def _select(bits: Tensor, new: Tensor, pixels: Tensor) -> Tensor:
         new: uint8.
         pixels: uint8 (N, C, H, W).
     """
-    if pixels.dtype != torch.uint8:
-        raise InputError(f"a flip or Cutout takes bytes (uint8), not {pixels.dtype}: put what makes floats last")
     selected = new ^ pixels
     selected &= bits
     selected ^= pixels

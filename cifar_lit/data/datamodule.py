@@ -312,6 +312,11 @@ class ImageDataModule(LightningDataModule, ABC):
             pixels = batch.pixels
             for augmentation in self.augment:
                 pixels = augmentation(pixels, random, self.mean)
+                if pixels.dtype != torch.uint8:
+                    raise InputError(
+                        f"{type(augmentation).__name__} returned {pixels.dtype}, not torch.uint8 (0 to 255), which the"
+                        " next augmentation and the network take"
+                    )
             batch = batch._replace(pixels=pixels)
         if self._mixing is not None:
             place = self.trainer.fit_loop.batch_idx

@@ -28,6 +28,6 @@ class Mixing:
     def __call__(self, batch: Batch, seed: int) -> Batch:
         """The batch with float32 pixels, still 0 to 255, and float32 labels (N, classes) that sum to 1."""
         with torch.random.fork_rng(devices=[]):  # the transforms draw from torch's global generator on the CPU
-            torch.default_generator.manual_seed(seed)  # torch.manual_seed takes a millisecond for each accelerator
+            torch.default_generator.manual_seed(seed)  # as in `reseed`, not the accelerators'
             pixels, labels = self._mix(batch.pixels.float(), batch.labels)
         return Batch(pixels, labels, batch.indices)

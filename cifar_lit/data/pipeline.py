@@ -35,19 +35,27 @@ class AlbumentationsPipeline:
         self._colour = tuple(round(255 * channel) for channel in mean)
         self._image_size = image_size
         self._compose = _albumentations().Compose([self._transform(entry) for entry in transforms])
-        self(torch.zeros(1, 3, *image_size, dtype=torch.uint8), 0)  # so that it is refused before training begins
+        try:  # what fails always fails here, before training begins
+            self(torch.zeros(1, 3, *image_size, dtype=torch.uint8), 0)
+        except InputError:
+            raise
+        except Exception as error:  # a crop larger than the image, for one, is no error of Python's own kinds
+            raise InputError(f"albumentations: {' '.join(str(error).split())}") from error
 
     def __call__(self, pixels: Tensor, seed: int) -> Tensor:
         """Augmented pixels, uint8 (N, 3, H', W'), of uint8 (N, 3, H, W); the same for the same seed."""
         self._compose.set_random_seed(seed % 2**32)
         images = pixels.permute(0, 2, 3, 1).numpy()
-        augmented = np.stack([self._compose(image=np.ascontiguousarray(image))["image"] for image in images])
-        if augmented.dtype != np.uint8 or augmented.shape[-1] != 3:
+        augmented = [self._checked(self._compose(image=np.ascontiguousarray(image))["image"]) for image in images]
+        return torch.from_numpy(np.stack(augmented)).permute(0, 3, 1, 2).contiguous()
+
+    def _checked(self, image: Any) -> Any:
+        if image.dtype != np.uint8 or image.shape[2:] != (3,):
             raise InputError(
-                f"albumentations: images come out as {augmented.dtype} of shape {augmented.shape[1:]}, not as uint8"
+                f"albumentations: an image comes out as {image.dtype} of shape {tuple(image.shape)}, not as uint8 of"
                 " (height, width, 3): leave out Normalize, ToFloat and ToTensorV2, since the network does as much"
             )
-        return torch.from_numpy(augmented).permute(0, 3, 1, 2).contiguous()
+        return image
 
     def _transform(self, entry: Mapping[str, Any]) -> Any:
         if len(entry) != 1:

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor
 
 from cifar_lit.data.batches import ImageDataset, LabelledImages
-from cifar_lit.errors import InputError
 
 _SHARE = 0.5  # of the memory free on the device that a set's images may take; the network needs the rest
 
@@ -22,33 +21,27 @@ def resident(
         free: Bytes that are free there, the same in all processes, so that all decide alike.
         rank: This process's number.
         processes: How many there are, each with a device.
-        shared: Whether each process holds a share of the images alone, as before the run was stopped, since that
+        shared: Whether each process reads a share of the images alone, as before the run was stopped, since that
             decides the order; None for whichever there is room for.
 
     Returns:
         The data set, and whether it holds this process's share of the images alone.
-
-    Raises:
-        InputError: if there is no room for the share that this process held before.
     """
     pixels = dataset.images.pixels
     needed = len(dataset) * pixels[0].numel() * pixels.element_size()
     where = placement(needed, free, processes, shared)
-    if where == "host" and shared:
-        raise InputError(
-            "the run that goes on held a share of the images on each device, and now there is no room:"
-            f" {needed / processes / 2**30:.1f} GiB, of {free / 2**30:.1f} free of which half is for images;"
-            " end what else uses the devices"
-        )
-    if where == "host" or dataset.pipeline is not None:  # albumentations needs them in the loader
-        return dataset, False
+    sharing = where == "shard" if shared is None else shared
     rows = dataset.rows
-    if where == "shard":  # of equal lengths, since all processes take as many steps
+    if sharing:  # of equal lengths, since all processes take as many steps
         rows = torch.cat([rows, rows[: -len(rows) % processes]])[rank::processes]
+    if where == "host" or dataset.pipeline is not None:  # albumentations needs them in the loader
+        if shared:
+            return ImageDataset(dataset.images, rows, dataset.pipeline, dataset.seed, files=dataset.files), True
+        return dataset, False
     images = LabelledImages(_moved(pixels, rows, device), dataset.images.labels[rows].to(device))
     places = torch.arange(len(rows), device=device)
     own = ImageDataset(images, places, None, dataset.seed, rows.to(device), dataset.files)
-    return own, where == "shard"
+    return own, sharing
 
 
 def placement(needed: int, free: int, processes: int, shared: bool | None = None) -> Literal["whole", "shard", "host"]:
