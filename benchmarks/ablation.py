@@ -3,8 +3,8 @@
 import json
 import statistics
 
-from benchmarks.arms import Arm, alternate
 from benchmarks.results import Result, result
+from benchmarks.variants import Variant, alternate
 
 # What it is called, and what is changed
 _CHANGES: list[tuple[str, dict[str, object]]] = [
@@ -38,7 +38,7 @@ def ablation(quick: bool) -> list[Result]:
 def _changed(name: str, default: dict[str, object], change: dict[str, object], quick: bool) -> Result:
     """The speed with a change over that without it, one right after the other."""
     pair = {
-        kind: Arm("-m", "benchmarks.scripts.steps", json.dumps(settings))
+        kind: Variant("-m", "benchmarks.scripts.steps", json.dumps(settings))
         for kind, settings in (("default", default), ("changed", change))
     }
     found = alternate(pair, 1 if quick else 3)

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.arms import ROOT, Arm, run_python
-from benchmarks.results import FOLDER, commit, machine, put, table
-from cifar_lit.history import read_history
+from benchmarks.results import FOLDER, commit, machine, put
+from benchmarks.variants import ROOT, Variant, run_python
+from callbacks.rendering.markdown import table
+from cifar_lit.training.tensorboard_reader import read_history
 
 _RUNS = FOLDER / "runs.jsonl"
 _SCRIPT = "script"
-# The allocator settings that main.py makes for itself (cifar_lit.allocator), set for the script from outside
+# The allocator settings that main.py makes for itself (cifar_lit.malloc), set for the script from outside
 _KEEP_FREED_MEMORY = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**62),
@@ -63,7 +64,7 @@ def _read_runs() -> list[dict[str, Any]]:
 def _run_script(data: str, seed: int) -> dict[str, Any]:
     start = time.perf_counter()
     script = ROOT / "benchmarks" / "scripts" / "airbench94.py"
-    measured = Arm(script, data, seed, environment=_KEEP_FREED_MEMORY).measure()
+    measured = Variant(script, data, seed, environment=_KEEP_FREED_MEMORY).measure()
     return {
         "accuracy": measured["accuracy"],
         "val_accuracy": None,
@@ -123,9 +124,9 @@ def show_runs() -> None:
         )
     header = ["recipe", "seeds", "test accuracy, mean ± standard error", "validation accuracy", "training, s"]
     header += ["fit and test, s", "training time over the script's", "accuracy minus the script's", "measured"]
-    lines = table(header, rows)
-    print("\n".join(lines))
-    put("runs", lines)
+    text = table(header, rows, raw=True)
+    print(text)
+    put("runs", text)
 
 
 def _median_seconds(runs: Sequence[dict[str, Any]], name: str) -> str:

@@ -8,12 +8,12 @@ import torch
 from torch.utils.data import DataLoader
 
 from benchmarks.results import Result, result
-from benchmarks.scripts.systems_way import Images
+from benchmarks.scripts.baseline_seeds_way import Images
 from benchmarks.timing import side_by_side
-from cifar_lit.allocator import keep_freed_memory
+from cifar_lit.data.albumentations import AlbumentationsPipeline
 from cifar_lit.data.augment import Augmentation, Cutout, HorizontalFlip, RandomCrop
-from cifar_lit.data.batches import Batch, BatchLoader, EpochSampler, ImageDataset, LabelledImages, as_is
-from cifar_lit.data.pipeline import AlbumentationsPipeline
+from cifar_lit.data.batches import Batch, BatchLoader, EpochSampler, ImageDataset, ImageTensors, identity_collate
+from cifar_lit.malloc import keep_freed_memory
 from cifar_lit.randomness import SampleRandom
 
 _MEAN = [0.4914, 0.4822, 0.4465]
@@ -37,7 +37,7 @@ def augmentation(quick: bool) -> list[Result]:
     (crop, flip, cutout with a probability of .2, normalisation, collation) as normalised float32; the same transforms,
     as theirs are, one by one, as uint8.
     """
-    images = LabelledImages(torch.randint(0, 256, (50_000, 3, 32, 32), dtype=torch.uint8), torch.zeros(50_000).long())
+    images = ImageTensors(torch.randint(0, 256, (50_000, 3, 32, 32), dtype=torch.uint8), torch.zeros(50_000).long())
     rows = torch.randperm(50_000)[: _BATCH * _BATCHES]
     pad = {"min_height": 40, "min_width": 40, "border_mode": 4}  # mirrored, as RandomCrop has it
     crop_and_flip = [{"PadIfNeeded": pad}, {"RandomCrop": {"height": 32, "width": 32}}, {"HorizontalFlip": {"p": 0.5}}]
@@ -46,7 +46,7 @@ def augmentation(quick: bool) -> list[Result]:
 
     def loader(pipeline: AlbumentationsPipeline | None = None) -> BatchLoader:
         data = ImageDataset(images, rows, pipeline)
-        return BatchLoader(data, _BATCH, sampler=EpochSampler(data, shuffle=True, seed=0), collate_fn=as_is)
+        return BatchLoader(data, _BATCH, sampler=EpochSampler(data, shuffle=True, seed=0), collate_fn=identity_collate)
 
     def batched(transforms: list[Augmentation]) -> Callable[[], Any]:
         batches = loader()

@@ -8,9 +8,9 @@ import time
 import torch
 from torch import nn
 
-from benchmarks.arms import ROOT, Arm, FitArm, alternate
 from benchmarks.results import Result, result
-from cifar_lit.allocator import keep_freed_memory
+from benchmarks.variants import ROOT, FitVariant, Variant, alternate
+from cifar_lit.malloc import keep_freed_memory
 from cifar_lit.models import AirbenchNet
 
 _BATCH = 500  # small enough for activations to stay in pages that were touched
@@ -19,13 +19,13 @@ _BATCH = 500  # small enough for activations to stay in pages that were touched
 def convolution_limit(quick: bool) -> list[Result]:
     """Images per second of ``fit`` with the airbench network, against its convolutions' best times alone."""
     batches, rounds = (4, 1) if quick else (20, 3)
-    fit = FitArm(
+    fit = FitVariant(
         *("--config", ROOT / "configs" / "airbench94.yaml", "--data", "benchmarks.random_images.RandomImages"),
         *("--data.augment", "[AlternatingFlip, {class_path: RandomCrop, init_args: {padding: 2}}]"),
         *("--data.batch_size", _BATCH, "--data.val_fraction", 0),
         *("--trainer.limit_train_batches", batches, "--trainer.max_epochs", 3),
     )
-    limit = Arm("-m", "benchmarks.convolutions", 2 if quick else 5)
+    limit = Variant("-m", "benchmarks.convolutions", 2 if quick else 5)
     found = alternate({"fit": fit, "limit": limit}, rounds)
     ours = [sum(one["images"][1:]) / sum(one["training"][1:]) for one in found["fit"]]
     limits = [one["images_per_second"] for one in found["limit"]]

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from benchmarks.timing import print_table
 from callbacks.rendering.feature_maps import feature_maps
 from callbacks.rendering.heatmaps import Method, heatmaps
-from cifar_lit.checkpoints import read_classifier
-from cifar_lit.images import image_files, read_image
-from space.report.faithfulness import areas
+from cifar_lit.evaluation.faithfulness import areas
+from cifar_lit.inference.images import image_files, read_image
+from cifar_lit.training.checkpointing.checkpoint_files import read_classifier
 
 
 def faithfulness(ckpt_path: str, images: str, count: int = 200, slow: int = 20, steps: int = 16) -> None:

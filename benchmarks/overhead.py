@@ -16,13 +16,13 @@ from callbacks.calibration import CalibrationPlot
 from callbacks.confusion_matrix import ConfusionMatrix
 from callbacks.grad_cam import GradCAMImages
 from callbacks.misclassified import MisclassifiedImages
-from cifar_lit.classifier import Classifier
+from cifar_lit.cli.warning_filters import ignore_third_party_warnings
 from cifar_lit.data.augment import HorizontalFlip, RandomCrop
-from cifar_lit.logger import RunLogger
 from cifar_lit.models import ResNet9
-from cifar_lit.noise import silence
-from cifar_lit.precision import fastest_precision
-from cifar_lit.trainer import Trainer
+from cifar_lit.training.classifier import Classifier
+from cifar_lit.training.logger import RunLogger
+from cifar_lit.training.precision import fastest_precision
+from cifar_lit.training.trainer import Trainer
 
 HOOKS = [name for name in dir(Callback) if name.startswith("on_")]
 
@@ -34,7 +34,7 @@ def overhead(epochs: int = 2, train_batches: int = 20) -> None:
         epochs: Epochs to measure, after one to warm up.
         train_batches: Of the 88 batches of an epoch, those that are trained on; the rest is extrapolated.
     """
-    silence()
+    ignore_third_party_warnings()
     seed_everything(0)
     diagnosis = [MisclassifiedImages(), GradCAMImages(), ConfusionMatrix(), CalibrationPlot()]
     spent: dict[str, float] = defaultdict(float)

@@ -21,18 +21,18 @@ from torchmetrics.classification import MulticlassAccuracy
 from benchmarks.random_images import RandomImages
 from benchmarks.results import Result, result
 from callbacks.progress_bar import OneLineProgressBar
-from cifar_lit.classifier import Classifier
-from cifar_lit.logger import RunLogger
+from cifar_lit.cli.warning_filters import ignore_third_party_warnings
 from cifar_lit.models import PixelNormalization, TinyNet
-from cifar_lit.noise import silence
-from cifar_lit.trainer import Trainer
+from cifar_lit.training.classifier import Classifier
+from cifar_lit.training.logger import RunLogger
+from cifar_lit.training.trainer import Trainer
 
 _BATCH = 4
 
 
 def overhead_per_step(quick: bool) -> list[Result]:
     """Lightning's share of a step here, against that with its typical settings."""
-    silence()
+    ignore_third_party_warnings()
     warnings.simplefilter("ignore")
     steps, rounds = (300, 2) if quick else (1500, 7)
     arms: dict[str, Callable[[int], float]] = {

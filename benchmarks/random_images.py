@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cifar_lit.data.batches import LabelledImages
+from cifar_lit.data.batches import ImageTensors
 from cifar_lit.data.datamodule import ImageDataModule, Split
 
 
@@ -29,23 +29,23 @@ class RandomImages(ImageDataModule):
         super().__init__(**kwargs)
         self.count, self.for_validation, self.mapped = count, for_validation, mapped
 
-    def load(self, split: Split) -> LabelledImages | None:
+    def load(self, split: Split) -> ImageTensors | None:
         """The training images, and those for validation alone."""
         if split == "val" and self.for_validation:
             return _noise(self.for_validation, seed=1)
         return self._images if split == "train" else None
 
     @cached_property
-    def _images(self) -> LabelledImages:
+    def _images(self) -> ImageTensors:
         if self.mapped is None:
             return _noise(self.count, seed=0)
-        return LabelledImages(torch.from_numpy(np.load(self.mapped, mmap_mode="c")), torch.arange(self.count) % 10)
+        return ImageTensors(torch.from_numpy(np.load(self.mapped, mmap_mode="c")), torch.arange(self.count) % 10)
 
 
-def _noise(count: int, seed: int) -> LabelledImages:
+def _noise(count: int, seed: int) -> ImageTensors:
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=generator)
-    return LabelledImages(pixels, torch.arange(count) % 10)
+    return ImageTensors(pixels, torch.arange(count) % 10)
 
 
 def write_images(file: Path, count: int) -> None:

@@ -8,16 +8,18 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.arms import ROOT, run_python
-from benchmarks.harm.configurations import configurations
-from benchmarks.harm.damage import damaged_checkpoints
-from benchmarks.harm.kills import kills
-from benchmarks.harm.outcome import HEADER, Outcome
-from benchmarks.harm.page import Server
-from benchmarks.harm.processes import processes
-from benchmarks.harm.soak import soak
-from benchmarks.harm.uploads import truncations, uploads
-from benchmarks.harm.visitors import (
+from benchmarks.results import FOLDER, commit, machine
+from benchmarks.stress.damage import damaged_checkpoints
+from benchmarks.stress.processes import processes
+from benchmarks.stress.soak import soak
+from benchmarks.variants import ROOT, run_python
+from callbacks.rendering.markdown import table
+from tests.support.stress.configurations import configurations
+from tests.support.stress.kills import kills
+from tests.support.stress.outcome import HEADER, Outcome
+from tests.support.stress.page import Server
+from tests.support.stress.uploads import truncations, uploads
+from tests.support.stress.visitors import (
     decompression_bombs,
     every_route,
     flood,
@@ -28,7 +30,6 @@ from benchmarks.harm.visitors import (
     odd_forms,
     users,
 )
-from benchmarks.results import FOLDER, commit, machine, table
 
 
 def reliability(quick: bool = False, only: list[str] | None = None, seed: int = 0) -> None:
@@ -101,7 +102,7 @@ def _keep(name: str, found: dict[str, Any]) -> None:
     for kind in dict.fromkeys(one["kind"] for one in kept.values()):
         of_kind = [one for one in kept.values() if one["kind"] == kind]
         failures = [line for one in of_kind for line in one["told"]]
-        rows = table([*HEADER, "measured"], [one["row"] for one in of_kind])
-        told += ["", f"## {kind.capitalize()}", "", *rows, ""]
+        rows = table([*HEADER, "measured"], [one["row"] for one in of_kind], raw=True)
+        told += ["", f"## {kind.capitalize()}", "", rows, ""]
         told += ["What was not withstood:", "", *failures] if failures else ["All was withstood."]
     (FOLDER / "RELIABILITY.md").write_text("\n".join(told) + "\n")

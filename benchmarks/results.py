@@ -12,6 +12,8 @@ from pathlib import Path
 
 import torch
 
+from callbacks.rendering.markdown import table
+
 FOLDER = Path(__file__).parent
 _JSON, _MARKDOWN = FOLDER / "results.json", FOLDER / "RESULTS.md"
 _BUT_WRITTEN = ["--", ":/", ":!*.json", ":!*.jsonl", ":!*.md"]  # in this folder
@@ -89,17 +91,12 @@ def keep(results: Sequence[Result]) -> None:
     kept = {one["name"]: one for one in json.loads(_JSON.read_text())} if _JSON.exists() else {}
     kept |= {one.name: asdict(one) for one in results}
     _JSON.write_text(json.dumps(list(kept.values()), indent=1, ensure_ascii=False) + "\n")
-    put("ratios", table(HEADER, [Result(**one).row() for one in kept.values()]))
+    put("ratios", table(HEADER, [Result(**one).row() for one in kept.values()], raw=True))
 
 
-def put(place: str, lines: Sequence[str]) -> None:
-    """Writes lines to a place in RESULTS.md, between the comments of that name."""
+def put(place: str, text: str) -> None:
+    """Write text to a place in RESULTS.md, between the comments of that name."""
     start, end = f"<!-- {place} -->", f"<!-- end of {place} -->"
     before, _, rest = _MARKDOWN.read_text().partition(start)
     _, _, after = rest.partition(end)
-    _MARKDOWN.write_text("\n".join([before + start, *lines, end + after]))
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """The lines of a table in Markdown."""
-    return ["| " + " | ".join(line) + " |" for line in (header, ["---"] * len(header), *rows)]
+    _MARKDOWN.write_text("\n".join([before + start, text, end + after]))

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
-from benchmarks.arms import ROOT, FitArm, Measured, alternate
 from benchmarks.random_images import write_images
 from benchmarks.results import Result, result
+from benchmarks.variants import ROOT, FitVariant, Measured, alternate
 
 
 def scale(quick: bool) -> list[Result]:
@@ -23,7 +23,7 @@ def scale(quick: bool) -> list[Result]:
         for count in counts:
             file = Path(folder, f"{count}.npy")
             write_images(file, count)
-            arms[f"{count:,}"] = FitArm(
+            arms[f"{count:,}"] = FitVariant(
                 *("--config", ROOT / "configs" / "quickstart.yaml"),
                 *("--data", "benchmarks.random_images.RandomImages"),
                 *("--data.count", count, "--data.mapped", file, "--data.augment", "[RandomCrop, HorizontalFlip]"),

@@ -12,24 +12,24 @@ from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
 from benchmarks.timing import print_table, side_by_side, summary
-from callbacks.rendering.feature_maps import tapped
-from cifar_lit.bundle import read_bundle
-from space.answer import Explaining, classify, read_images
-from space.shown import Shown
+from callbacks.rendering.feature_maps import capture_activations
+from cifar_lit.inference.bundle import read_bundle
+from space.app.loaded_bundle import LoadedBundle
+from space.app.service import ExplainOptions, classify, read_images
 
 _FIRST_ANSWER = """
 import time
 start = time.perf_counter()
 from pathlib import Path
 import app
-from space.answer import Explaining, classify, read_images
-from space.app import build
-from space.shown import Shown
-shown = Shown.load(Path("bundle"), "", app.NETWORKS)
+from space.app.service import ExplainOptions, classify, read_images
+from space.app.page import build
+from space.app.loaded_bundle import LoadedBundle
+shown = LoadedBundle.load(Path("bundle"), "", app.NETWORKS)
 build(shown)
 example = f"bundle/examples/{shown.facts.examples[0]['file']}"
 images = read_images([example], shown.network.recipe.image_size, "crop")
-classify(shown.network, images, Explaining(1, list(shown.network.layers)[-1], "gradcam"))
+classify(shown.network, images, ExplainOptions(1, list(shown.network.layers)[-1], "gradcam"))
 print(time.perf_counter() - start)
 """
 
@@ -56,26 +56,26 @@ def space(folder: str, rounds: int = 5) -> None:
 
 
 def _answers(folder: Path, rounds: int) -> None:
-    shown = Shown.load(folder / "bundle", "", runpy.run_path(str(folder / "app.py"))["NETWORKS"])
+    shown = LoadedBundle.load(folder / "bundle", "", runpy.run_path(str(folder / "app.py"))["NETWORKS"])
     network, layer = shown.network, list(shown.network.layers)[-1]
     classifier = read_bundle(folder / "bundle", runpy.run_path(str(folder / "app.py"))["NETWORKS"]).network
     files = [str(folder / "bundle" / "examples" / example["file"]) for example in shown.facts.examples]
     images = read_images(files, network.recipe.image_size, "crop")
-    how = Explaining(len(files), layer, "gradcam")
+    how = ExplainOptions(len(files), layer, "gradcam")
     answer = classify(network, images, how)
     pixels = torch.from_numpy(images.pixels).permute(0, 3, 1, 2).contiguous()
 
     def one_pass() -> None:
         """A forward pass of all images, and back from the predicted logits to the layer."""
-        with tapped(classifier.net, [layer]) as (view, kept):
-            logits = view(classifier.inputs_of(pixels))
+        with capture_activations(classifier.net, [layer]) as (view, kept):
+            logits = view(classifier.preprocess(pixels))
             torch.autograd.grad(logits.amax(1).sum(), kept[layer])
 
     def library() -> None:
         for image, label in zip(pixels, answer.logits.argmax(1).tolist(), strict=True):
             net = classifier.net.requires_grad_(True)
             explain = GradCAM(net, [net.get_submodule(layer)])
-            explain(classifier.inputs_of(image[None]), [ClassifierOutputTarget(label)])
+            explain(classifier.preprocess(image[None]), [ClassifierOutputTarget(label)])
 
     def recomposed() -> None:
         for place in range(len(files)):

@@ -4,12 +4,13 @@ import statistics
 from collections.abc import Callable, Sequence
 
 from benchmarks.ablation import ablation
-from benchmarks.arms import ROOT, Arm, FitArm, Measured, alternate
 from benchmarks.augmentation import augmentation
 from benchmarks.convolutions import convolution_limit
 from benchmarks.overhead_per_step import overhead_per_step
-from benchmarks.results import HEADER, Result, keep, result, table
+from benchmarks.results import HEADER, Result, keep, result
 from benchmarks.scale import scale
+from benchmarks.variants import ROOT, FitVariant, Measured, Variant, alternate
+from callbacks.rendering.markdown import table
 
 _BATCHES = 88  # of 512 images, of an epoch of CIFAR-10's 45,000
 _DATA = ["--data", "benchmarks.random_images.RandomImages"]
@@ -34,7 +35,7 @@ def speed(quick: bool = False, only: list[str] | None = None) -> None:
             results += found
             if not quick:
                 keep(found)  # at once, since all of it takes more than an hour
-    print("\n".join(table(HEADER, [one.row() for one in results])))
+    print(table(HEADER, [one.row() for one in results], raw=True))
 
 
 def images_per_second(measured: Measured) -> float:
@@ -50,13 +51,13 @@ def epoch_seconds(measured: Measured, images: int) -> float:
 def fit_against_bare_loop(quick: bool) -> list[Result]:
     """``fit`` with all callbacks, TensorBoard and checkpoints against a bare loop with the same network."""
     batch, batches, held_out, epochs, rounds = (128, 6, 500, 3, 1) if quick else (512, 6, 5000, 3, 3)
-    fit = FitArm(
+    fit = FitVariant(
         *_S4,
         *("--data.batch_size", batch, "--data.val_fraction", held_out / 50_000),
         *("--trainer.limit_train_batches", batches, "--trainer.max_epochs", epochs),
         *("--trainer.log_every_n_steps", 5),  # several times in what is measured
     )
-    bare = Arm("-m", "benchmarks.scripts.resnet9", batch, batches, held_out, epochs)
+    bare = Variant("-m", "benchmarks.scripts.resnet9", batch, batches, held_out, epochs)
     found = alternate({"fit": fit, "bare loop": bare}, rounds)
     images = _BATCHES * 512
     ratios = [
@@ -90,7 +91,7 @@ def fit_against_bare_loop(quick: bool) -> list[Result]:
 def fit_against_systems_way(quick: bool) -> list[Result]:
     """``fit`` of S4's ResNet-9 against the way in which the five systems train it."""
     batch, batches, epochs, rounds = (128, 4, 2, 1) if quick else (512, 5, 2, 3)
-    fit = FitArm(
+    fit = FitVariant(
         *_S4,
         *("--data.batch_size", batch, "--data.val_fraction", 0),
         *("--trainer.limit_train_batches", batches, "--trainer.max_epochs", epochs),
@@ -98,7 +99,9 @@ def fit_against_systems_way(quick: bool) -> list[Result]:
     arms = {
         "fit": fit,
         **{
-            f"{workers} workers": Arm("-m", "benchmarks.scripts.systems_way", batch, batches, epochs, workers)
+            f"{workers} workers": Variant(
+                "-m", "benchmarks.scripts.baseline_seeds_way", batch, batches, epochs, workers
+            )
             for workers in (0, 2)
         },
     }
@@ -124,8 +127,8 @@ def two_processes(quick: bool) -> list[Result]:
     options += ["--trainer.limit_train_batches", batches, "--data.batch_size", batch]
     one_thread = {"OMP_NUM_THREADS": "1"}
     arms = {
-        "one": FitArm(*options, environment=one_thread),
-        "two": FitArm(*options, "--trainer.devices", 2, "--trainer.strategy", "ddp", environment=one_thread),
+        "one": FitVariant(*options, environment=one_thread),
+        "two": FitVariant(*options, "--trainer.devices", 2, "--trainer.strategy", "ddp", environment=one_thread),
     }
     found = alternate(arms, rounds)
     speeds = {name: [images_per_second(one) for one in many] for name, many in found.items()}
@@ -147,9 +150,9 @@ def price_of_albumentations(quick: bool) -> list[Result]:
     options = [*_S4, "--data.val_fraction", 0, "--trainer.max_epochs", 2]
     options += ["--data.batch_size", batch, "--trainer.limit_train_batches", batches]
     arms = {
-        "batched": FitArm(*options),
+        "batched": FitVariant(*options),
         **{
-            f"per sample, {workers} workers": FitArm(
+            f"per sample, {workers} workers": FitVariant(
                 *options, "--data.route", "per_sample", "--data.num_workers", workers
             )
             for workers in (0, 2)

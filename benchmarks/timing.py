@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from benchmarks.results import table
+from callbacks.rendering.markdown import table
 
 
 def side_by_side(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
@@ -38,4 +38,4 @@ def summary(times: list[float]) -> str:
 
 def print_table(header: list[str], rows: list[list[str]]) -> None:
     """Prints a table in Markdown."""
-    print("\n".join(table(header, rows)))
+    print(table(header, rows, raw=True))

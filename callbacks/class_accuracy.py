@@ -6,7 +6,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
-from callbacks.evaluation import Evaluation, EvaluationCallback
+from callbacks.evaluation_callback import Evaluation, EvaluationCallback
 from callbacks.tensorboard import harmless, writer_at_start
 
 _TAG = "class_accuracy"

@@ -4,7 +4,8 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.rendering.charts import class_count_chart
-from callbacks.tensorboard import harmless, markdown_table, writer_at_start
+from callbacks.rendering.markdown import escape, table
+from callbacks.tensorboard import harmless, writer_at_start
 
 
 class ClassCounts(Callback):
@@ -14,7 +15,7 @@ class ClassCounts(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Writes the chart and the table once."""
         writer = writer_at_start(trainer)
-        data = trainer.datamodule  # type: ignore[attr-defined]
+        data = trainer.datamodule
         if writer is None or data is None:
             return
         names = data.class_names
@@ -27,6 +28,6 @@ class ClassCounts(Callback):
         writer.add_image(
             "your run/class counts", class_count_chart(names, counts), trainer.global_step, dataformats="HWC"
         )
-        rows = [[name, *map(str, row)] for name, *row in zip(names, *counts.values(), strict=True)]
+        rows = [[escape(name), *map(str, row)] for name, *row in zip(names, *counts.values(), strict=True)]
         rows.append(["**all**", *(f"**{sum(column)}**" for column in counts.values())])
-        writer.add_text("class counts", markdown_table(["class", *counts], rows), trainer.global_step)
+        writer.add_text("class counts", table(["class", *counts], rows, raw=True), trainer.global_step)

@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from lightning.pytorch import LightningModule, Trainer
 from torchmetrics import MetricCollection
 from torchmetrics.classification import (
@@ -12,12 +13,13 @@ from torchmetrics.classification import (
     MulticlassRecall,
 )
 
-from callbacks.evaluation import Evaluation, EvaluationCallback
-from callbacks.rendering.confusion import Shown, confusion_picture
-from callbacks.tensorboard import markdown_table
+from callbacks.evaluation_callback import Evaluation, EvaluationCallback
+from callbacks.rendering.confusion import Unit, confusion_picture
+from callbacks.rendering.markdown import class_scores_table, confused_pairs_table
+from cifar_lit.evaluation.confusion import class_scores, most_confused_pairs
 
 _PAIRS = 15  # of classes, that the text names
-_TITLES: dict[Shown, str] = {"counts": "number of images", "rows": "% of the images of each true class"}
+_TITLES: dict[Unit, str] = {"counts": "number of images", "rows": "% of the images of each true class"}
 
 
 class ConfusionMatrix(EvaluationCallback):
@@ -69,40 +71,10 @@ class ConfusionMatrix(EvaluationCallback):
         """Writes pictures and texts."""
         names, counts = evaluation.pl_module.class_names, merged["counts"]
         right = f"{np.trace(counts):,} of {counts.sum():,} right ({np.trace(counts) / counts.sum():.2%})"
-        shown: tuple[Shown, ...] = {"none": ("counts",), "true": ("rows",), "both": ("counts", "rows")}[self.normalize]
-        for kind in shown:
+        units: dict[str, tuple[Unit, ...]] = {"none": ("counts",), "true": ("rows",), "both": ("counts", "rows")}
+        for kind in units[self.normalize]:
             title = f"Confusion matrix: {_TITLES[kind]}\n{evaluation.when} · {right}"
             evaluation.add_image(f"confusion matrix/{kind}", confusion_picture(counts, names, kind, title))
-        rows = [
-            [name, f"{images}", *(f"{merged[metric][label]:.3f}" for metric in ("precision", "recall", "f1"))]
-            for label, (name, images) in enumerate(zip(names, counts.sum(1).tolist(), strict=True))
-        ]
-        evaluation.add_text("classes", markdown_table(["class", "images", "precision", "recall", "F1"], rows))
-        evaluation.add_text("most confused pairs", pairs_table(counts, names))
-
-
-def pairs_table(counts: np.ndarray, class_names: list[str]) -> str:
-    """The pairs of classes that are confused most, in Markdown.
-
-    Args:
-        counts: int (C, C), images of the row's class that were taken for the column's.
-        class_names: The C classes.
-
-    >>> print(pairs_table(np.array([[7, 3], [0, 5]]), ["cat", "dog"]))
-    | true class | taken for | images | share of the class |
-    | --- | --- | --- | --- |
-    | cat | dog | 3 | 30.0% |
-    """
-    mistakes = counts * (1 - np.eye(len(counts), dtype=counts.dtype))
-    order = np.argsort(-mistakes, axis=None, kind="stable")[:_PAIRS]
-    rows = [
-        [
-            class_names[true],
-            class_names[said],
-            str(mistakes[true, said]),
-            f"{mistakes[true, said] / counts[true].sum():.1%}",
-        ]
-        for true, said in zip(*np.unravel_index(order, counts.shape), strict=True)
-        if mistakes[true, said] > 0
-    ]
-    return markdown_table(["true class", "taken for", "images", "share of the class"], rows) if rows else "No mistakes."
+        evaluation.add_text("classes", class_scores_table(class_scores(torch.from_numpy(counts)), names))
+        pairs = most_confused_pairs(torch.from_numpy(counts))
+        evaluation.add_text("most confused pairs", confused_pairs_table(pairs, names) if pairs else "No mistakes.")

@@ -10,12 +10,12 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
-from callbacks.evaluation import Evaluation, EvaluationCallback, judged_dataset
-from callbacks.mistakes import MistakeKeeper, Mistakes
+from callbacks.evaluation_callback import Evaluation, EvaluationCallback, judged_dataset
 from callbacks.rendering.explanation_grid import explanation_grid
 from callbacks.rendering.feature_maps import feature_maps
 from callbacks.rendering.heatmaps import Method, heatmaps
 from callbacks.rendering.overlay import ColorMap
+from cifar_lit.evaluation.top_mistakes import Mistakes, TopKMistakes
 
 _NAMES: dict[Method, str] = {
     "gradcam": "Grad-CAM",
@@ -88,7 +88,7 @@ class GradCAMImages(EvaluationCallback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Finds the layers, so that a wrong name ends the run before it has begun."""
-        with self.telling_failures(trainer, pl_module):
+        with self.warn_on_error(trainer, pl_module):
             self._find_layers(trainer, pl_module)
 
     def _find_layers(self, trainer: Trainer, pl_module: LightningModule) -> list[str]:
@@ -100,11 +100,14 @@ class GradCAMImages(EvaluationCallback):
             return self._none("layers is empty" if self.layers == [] else "count is 0")
         with trainer.precision_plugin.forward_context():
             example = pl_module.example_input_array.to(pl_module.device)
-            found = feature_maps(pl_module.net, pl_module.inputs_of(example))
+            found = feature_maps(pl_module.net, pl_module.preprocess(example))
         if not found:
             return self._none("the network has no feature maps")
         # the model summary's names begin with that of the classifier's network
-        layers = [name if name in found else name.removeprefix("net.") for name in self.layers or list(found)[-1:]]
+        layers = [
+            name if name in found else name.removeprefix("model.").removeprefix("net.")
+            for name in self.layers or list(found)[-1:]
+        ]
         if unknown := [layer for layer in layers if layer not in found]:
             outermost_first = sorted(found.items(), key=lambda item: item[0].count("."))
             sizes = (f"{name} ({channels}x{height}x{width})" for name, (channels, height, width) in outermost_first)
@@ -122,7 +125,7 @@ class GradCAMImages(EvaluationCallback):
     def begin(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Chooses the fixed images, and forgets the mistakes of the evaluation before."""
         self._watching = bool(self._find_layers(trainer, pl_module))
-        self._mistakes = MistakeKeeper(self.count)
+        self._mistakes = TopKMistakes(self.count)
         self._fixed = _FixedImages(self._choice(trainer), pl_module.device)
 
     def _choice(self, trainer: Trainer) -> list[int]:
@@ -165,7 +168,7 @@ class GradCAMImages(EvaluationCallback):
         precision = evaluation.trainer.precision_plugin  # that of the logits that were scored
         with torch.inference_mode(False), precision.forward_context():
             pl_module = evaluation.pl_module
-            inputs = pl_module.inputs_of(chosen.pixels.to(pl_module.device, copy=True))
+            inputs = pl_module.preprocess(chosen.pixels.to(pl_module.device, copy=True))
             maps = heatmaps(pl_module.net, layers, inputs, classes.to(pl_module.device), self.method).cpu()
         captions = [f"{names[label]}\n#{index}" for index, label in zip(chosen.indices, chosen.labels, strict=True)]
         map_captions = [

@@ -11,12 +11,12 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
-from callbacks.evaluation import Evaluation, EvaluationCallback
-from callbacks.label_errors import ConfidentThresholds, suspected
-from callbacks.mistakes import MistakeKeeper, Mistakes, Order
+from callbacks.evaluation_callback import Evaluation, EvaluationCallback
 from callbacks.rendering.grid import image_grid
+from callbacks.rendering.markdown import table
 from callbacks.rendering.text import FAINT_INK, RIGHT_INK, WRONG_INK
-from callbacks.tensorboard import markdown_table
+from cifar_lit.evaluation.label_issues import ConfidentThresholds, is_label_issue
+from cifar_lit.evaluation.top_mistakes import Mistakes, Order, TopKMistakes
 
 DOUBT = "label may be wrong"
 _ORDERS = {"confidence": "most confident first", "random": "a random choice", "loss": "least loss first"}
@@ -73,7 +73,7 @@ class MisclassifiedImages(EvaluationCallback):
         true, predicted = (
             None if name is None else names.index(name) for name in (self.true_class, self.predicted_class)
         )
-        self._keeper = MistakeKeeper(self.count, self.order, self.seed, true, predicted)
+        self._keeper = TopKMistakes(self.count, self.order, self.seed, true, predicted)
         if self._thresholds is None:
             self._thresholds = ConfidentThresholds(len(names))
         device = pl_module.device if pl_module.device.type != "mps" else torch.device("cpu")  # that has no float64
@@ -104,10 +104,10 @@ class MisclassifiedImages(EvaluationCallback):
         evaluation.add_image(self._name, image_grid(pixels, captions, 5, 128, title, colors))
         header = ["index", "true class", "predicted class", "confidence", "loss", ""]
         cells = [
-            [str(row.index), row.true, row.said, f"{row.confidence:.1%}", f"{row.loss:.3f}", DOUBT if row.doubt else ""]
+            [str(row.row), row.true, row.said, f"{row.confidence:.1%}", f"{row.loss:.3f}", DOUBT if row.doubt else ""]
             for row in rows
         ]
-        evaluation.add_text(self._name, f"{title.splitlines()[-1]}\n\n{markdown_table(header, cells)}")
+        evaluation.add_text(self._name, f"{title.splitlines()[-1]}\n\n{table(header, cells)}")
         if evaluation.folder is not None:
             suffix = "" if evaluation.split == "val" else f"_{evaluation.split}"
             _write_csv(evaluation.folder / f"{self._name.replace(' ', '_')}{suffix}.csv", evaluation.step, rows)
@@ -129,7 +129,7 @@ class MisclassifiedImages(EvaluationCallback):
 class _Row(NamedTuple):
     """A mistake: its place in the data, and file there; true and predicted class; whether the label may be wrong."""
 
-    index: int
+    row: int
     file: str
     true: str
     said: str
@@ -139,13 +139,13 @@ class _Row(NamedTuple):
 
     def caption(self) -> str:
         """What stands below its picture."""
-        lines = [self.true, f"→ {self.said}", f"{self.confidence:.1%}", f"#{self.index}"]
+        lines = [self.true, f"→ {self.said}", f"{self.confidence:.1%}", f"#{self.row}"]
         return "\n".join([*lines, "label may", "be wrong"] if self.doubt else lines)
 
 
 def _rows(mistakes: Mistakes, thresholds: Tensor, evaluation: Evaluation) -> list[_Row]:
     names = evaluation.pl_module.class_names
-    doubtful = suspected(mistakes.logits.softmax(1), mistakes.labels, thresholds)
+    doubtful = is_label_issue(mistakes.logits.softmax(1), mistakes.labels, thresholds)
     columns = (mistakes.indices, mistakes.labels, mistakes.predictions, mistakes.confidences, mistakes.losses, doubtful)
     return [
         _Row(index, evaluation.file_of(index), names[true], names[said], confidence, loss, doubt)

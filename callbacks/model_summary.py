@@ -3,7 +3,8 @@
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.model_summary import ModelSummary
 
-from callbacks.tensorboard import harmless, markdown_table, writer_at_start
+from callbacks.rendering.markdown import table
+from callbacks.tensorboard import harmless, writer_at_start
 
 
 class ModelSummaryText(Callback):
@@ -42,4 +43,4 @@ def summary_table(pl_module: LightningModule, max_depth: int) -> str:
     header = [name for name, _ in columns]
     rows = [list(map(str, row)) for row in zip(*(cells for _, cells in columns), strict=True)]
     total, trained = summary.total_parameters, summary.trainable_parameters
-    return markdown_table(header, rows) + f"\n\n**{total:,} parameters, {trained:,} of them trained**"
+    return table(header, rows, raw=True) + f"\n\n**{total:,} parameters, {trained:,} of them trained**"

@@ -39,10 +39,12 @@ class OneLineProgressBar(RichProgressBar):
             .replace(f"/{(self.trainer.max_epochs or 0) - 1}", f"/{self.trainer.max_epochs}")
         )
 
-    def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, int | str | float | dict]:
+    def get_metrics(
+        self, trainer: Trainer, pl_module: LightningModule
+    ) -> dict[str, int | str | float | dict[str, float]]:
         """The loss and the accuracy, under names short enough for the line."""
         metrics = super().get_metrics(trainer, pl_module)
-        shown: dict[str, int | str | float | dict] = {}
+        shown: dict[str, Any] = {}
         if "train/loss_step" in metrics:
             shown["loss"] = metrics["train/loss_step"]
         if "val/accuracy" in metrics:

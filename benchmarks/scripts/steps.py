@@ -14,12 +14,12 @@ import torch
 import torch.nn.functional as F
 
 from cifar_lit import models
-from cifar_lit.allocator import keep_freed_memory
-from cifar_lit.optimization.muon import ConvMuon
+from cifar_lit.malloc import keep_freed_memory
+from cifar_lit.training.optim.muon import ConvMuon
 
 ALL = {
     "net": "AirbenchNet",
-    "memory_kept": True,  # see cifar_lit/allocator.py
+    "memory_kept": True,  # see cifar_lit/malloc.py
     "channels_last": True,
     "bfloat16": True,
     "fused": True,  # the optimizer of biases and head, or Adam

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from callbacks.rendering.text import as_letters
+from callbacks.rendering.text import escape_mathtext
 
 
 def class_count_chart(class_names: Sequence[str], counts: Mapping[str, Sequence[int]]) -> np.ndarray:
@@ -28,7 +28,7 @@ def class_count_chart(class_names: Sequence[str], counts: Mapping[str, Sequence[
         bars = axes.barh(places + (number - (splits - 1) / 2) * thickness, values, thickness, label=split)
         if classes <= 20:
             axes.bar_label(bars, fontsize=8, padding=2)
-    axes.set_yticks(places, list(map(as_letters, class_names)), fontsize=9)
+    axes.set_yticks(places, list(map(escape_mathtext, class_names)), fontsize=9)
     axes.set_ylim(classes - 0.5, -0.5)
     axes.margins(x=0.08)
     axes.set_xlabel("images of each class")
@@ -146,7 +146,7 @@ def lines_chart(
     panels = figure.subplots(max(rows, 1), columns, squeeze=False, sharex=True, sharey=True).flatten()
     for axes, (title, values) in zip(panels, curves.items(), strict=False):
         axes.plot(places, values, "o-", color="#0072b2", markersize=3, linewidth=1.5, clip_on=False)
-        axes.set_title(as_letters(title), fontsize=9)
+        axes.set_title(escape_mathtext(title), fontsize=9)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
     for axes in panels[len(curves) :]:
@@ -180,7 +180,7 @@ def compared_curves(curves: Mapping[str, Mapping[str, Sequence[tuple[float, floa
                 values,
                 "o-" if len(steps) < 40 else "-",
                 color=color,
-                label=as_letters(name).lstrip("_") or "run",  # with "_" first, matplotlib leaves it out
+                label=escape_mathtext(name).lstrip("_") or "run",  # with "_" first, matplotlib leaves it out
                 linewidth=1.5,
                 markersize=3,
             )

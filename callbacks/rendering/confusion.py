@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from callbacks.rendering.grid import GAP, titled_canvas
-from callbacks.rendering.text import FAINT_INK, INK, font, shortened
+from callbacks.rendering.text import FAINT_INK, INK, font, truncate
 
-Shown = Literal["counts", "rows"]
+Unit = Literal["counts", "rows"]
 _LONGEST_NAME = 150  # pixels
 _SIDE = 640  # pixels that the cells take, as long as each can hold a name's letters beside it
 _NUMBERED = 20  # classes, above which a cell is too small for its number
@@ -19,7 +19,7 @@ _LARGEST_SIDE = 2000  # pixels that the cells take where they have no names
 
 
 def confusion_picture(
-    counts: np.ndarray, class_names: Sequence[str], shown: Shown = "counts", title: str = ""
+    counts: np.ndarray, class_names: Sequence[str], shown: Unit = "counts", title: str = ""
 ) -> np.ndarray:
     """A confusion matrix: a row for each true class, a column for each predicted one.
 
@@ -47,7 +47,7 @@ def confusion_picture(
     face = font(place.letters)
     for number, name in enumerate(class_names if place.named else []):
         middle = (number + 0.5) * cell
-        short = shortened(name, face, _LONGEST_NAME)
+        short = truncate(name, face, _LONGEST_NAME)
         draw.text((left - GAP, top + middle), short, INK, face, anchor="rm")
         _upright(canvas, short, (round(left + middle), top - GAP), place.letters)
     draw.text((left, _title_height(title)), "predicted class →", FAINT_INK, font(15))
@@ -131,7 +131,13 @@ def _upright(canvas: Image.Image, text: str, bottom: tuple[int, int], size: int,
 
 
 def _numbers(
-    draw: ImageDraw.ImageDraw, counts: np.ndarray, share: np.ndarray, shown: Shown, left: int, top: int, cell: int
+    draw: ImageDraw.ImageDraw,
+    counts: np.ndarray,
+    share: np.ndarray,
+    shown: Unit,
+    left: int,
+    top: int,
+    cell: int,
 ) -> None:
     longest = str(counts.max()) if shown == "counts" else "100"
     size = next((size for size in range(20, 9, -1) if font(size).getlength(longest) <= cell - 6), 9)

@@ -7,7 +7,7 @@ from PIL import Image, ImageDraw
 
 from callbacks.rendering.grid import GAP, as_rgb, enlarged, titled_canvas
 from callbacks.rendering.overlay import ColorMap, colored, overlay
-from callbacks.rendering.text import FAINT_INK, FONT_SIZE, INK, LINE_HEIGHT, font, shortened, text_picture
+from callbacks.rendering.text import FAINT_INK, FONT_SIZE, INK, LINE_HEIGHT, font, text_picture, truncate
 
 _SMALL = FONT_SIZE - 3  # of the headings, since a heading has two tiles' width for a layer's name
 _LINE = 18
@@ -63,7 +63,7 @@ def explanation_grid(
     )
     column_x = [GAP + width + 2 * GAP + place * (pair + GAP) for place in range(maps)]
     for x, heading in zip(column_x, headings, strict=True):
-        draw.text((x, top), shortened(heading, font(_SMALL), pair - GAP), FAINT_INK, font(_SMALL))
+        draw.text((x, top), truncate(heading, font(_SMALL), pair - GAP), FAINT_INK, font(_SMALL))
     for row in range(images):
         y = top + top_room + row * cell_height
         canvas.paste(Image.fromarray(big[row]), (GAP, y))
@@ -78,7 +78,7 @@ def explanation_grid(
 
 def _caption(draw: ImageDraw.ImageDraw, text: str, x: int, y: int, width: int) -> None:
     for number, line in enumerate(text.split("\n")):
-        draw.text((x, y + 2 + number * _LINE), shortened(line, font(_SMALL), width), INK, font(_SMALL))
+        draw.text((x, y + 2 + number * _LINE), truncate(line, font(_SMALL), width), INK, font(_SMALL))
 
 
 def _legend(canvas: Image.Image, draw: ImageDraw.ImageDraw, colormap: ColorMap, x: int, y: int) -> None:

@@ -54,7 +54,7 @@ def _looks_like(shape: torch.Size, size: torch.Size) -> bool:
 
 
 @contextmanager
-def tapped(net: nn.Module, layers: Sequence[str]) -> Iterator[tuple[nn.Module, dict[str, Tensor]]]:
+def capture_activations(net: nn.Module, layers: Sequence[str]) -> Iterator[tuple[nn.Module, dict[str, Tensor]]]:
     """A view of the network that shares its weights and keeps what the chosen layers give when it is run.
 
     Up to the first of these layers no gradient is recorded; from it on, ``torch.autograd.grad`` of the logits with

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from callbacks.rendering.text import BACKGROUND, FAINT_INK, FONT_SIZE, INK, LINE_HEIGHT, font, shortened, text_picture
+from callbacks.rendering.text import BACKGROUND, FAINT_INK, FONT_SIZE, INK, LINE_HEIGHT, font, text_picture, truncate
 
 GAP = 8  # pixels between tiles
 
@@ -52,7 +52,7 @@ def image_grid(
         for number, line in enumerate(caption.split("\n")):
             color = line_colors[min(number, len(line_colors) - 1)]
             at = (x + tile_width / 2, y + tile_height + GAP / 2 + number * LINE_HEIGHT)
-            draw.text(at, shortened(line, font(), tile_width), color, font(), anchor="ma")
+            draw.text(at, truncate(line, font(), tile_width), color, font(), anchor="ma")
     return np.asarray(canvas)
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from callbacks.rendering.feature_maps import tapped, uncompiled
+from callbacks.rendering.feature_maps import capture_activations, uncompiled
 
 Method = Literal["gradcam", "gradcam++", "hirescam", "layercam", "eigencam", "scorecam", "ablationcam"]
 
@@ -91,7 +91,7 @@ def _by_gradient(
     combined: Callable[[Tensor, Tensor], Tensor],
 ) -> tuple[Tensor, list[Tensor]]:
     """The logits and, for each layer, what its activations say of each class: float32 (N, K, h, w), 0 and above."""
-    with tapped(net, layers) as (view, kept):
+    with capture_activations(net, layers) as (view, kept):
         logits = view(inputs.clone()).float()
         classes = logits.argmax(1, keepdim=True) if classes is None else classes
         if not 0 <= int(classes.min()) <= int(classes.max()) < logits.shape[1]:

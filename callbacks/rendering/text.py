@@ -21,7 +21,7 @@ def font(size: int = FONT_SIZE, bold: bool = False) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
 
 
-def shortened(text: str, face: ImageFont.FreeTypeFont, width: float) -> str:
+def truncate(text: str, face: ImageFont.FreeTypeFont, width: float) -> str:
     """The text, cut with an ellipsis to be at most ``width`` pixels wide."""
     if face.getlength(text) <= width:
         return text
@@ -30,10 +30,10 @@ def shortened(text: str, face: ImageFont.FreeTypeFont, width: float) -> str:
     return text + "…"
 
 
-def as_letters(name: str) -> str:
+def escape_mathtext(name: str) -> str:
     r"""A name such that matplotlib draws its letters, and takes no dollars for formulas.
 
-    >>> print(as_letters("a $b$\tc"))
+    >>> print(escape_mathtext("a $b$\tc"))
     a \$b\$ c
     """
     return " ".join(name.split()).replace("$", r"\$")

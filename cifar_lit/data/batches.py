@@ -29,7 +29,7 @@ class Batch(NamedTuple):
 
 
 @dataclass(frozen=True)
-class LabelledImages:
+class ImageTensors:
     """Images of one size and their labels.
 
     pixels: uint8 (N, 3, H, W), in memory or mapped from a file.
@@ -59,7 +59,7 @@ class ImageDataset(Dataset[Batch]):
 
     def __init__(
         self,
-        images: LabelledImages,
+        images: ImageTensors,
         rows: Tensor,
         pipeline: Pipeline | None = None,
         seed: int = 0,
@@ -95,7 +95,7 @@ class ImageDataset(Dataset[Batch]):
         return Batch(pixels, self.images.labels.index_select(0, rows), indices)
 
 
-def as_is(batch: Any) -> Any:
+def identity_collate(batch: Any) -> Any:
     """The batch, which the data set has put together already (a DataLoader's ``collate_fn``)."""
     return batch
 

@@ -15,10 +15,10 @@ from filelock import FileLock
 from PIL import Image
 from rich.progress import track
 
-from cifar_lit.data.batches import LabelledImages
+from cifar_lit.data.batches import ImageTensors
 from cifar_lit.data.statistics import statistics
 from cifar_lit.errors import InputError
-from cifar_lit.images import SUFFIXES, read_image
+from cifar_lit.inference.images import SUFFIXES, read_image
 
 _FORMAT = 2  # raise when what is written changes
 _PARTS = ("pixels.npy", "labels.npy", "files.json")
@@ -32,7 +32,7 @@ _NAMED = 10  # unreadable files that an error names, of all that there are
 class FolderImages:
     """The decoded images of one split, and what was found out about them while decoding."""
 
-    images: LabelledImages
+    images: ImageTensors
     image_size: tuple[int, int]
     mean: list[float]
     std: list[float]
@@ -128,7 +128,7 @@ def _read(entry: Path, fingerprint: str) -> FolderImages | None:
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return None
     height, width = pixels.shape[-2:]
-    return FolderImages(LabelledImages(pixels, labels, files), (height, width), meta["mean"], meta["std"])
+    return FolderImages(ImageTensors(pixels, labels, files), (height, width), meta["mean"], meta["std"])
 
 
 def _write(

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import torch
 from filelock import FileLock
 
-from cifar_lit.data.batches import LabelledImages
+from cifar_lit.data.batches import ImageTensors
 from cifar_lit.data.datamodule import ImageDataModule, Split
 from cifar_lit.errors import InputError
 
@@ -43,21 +43,21 @@ class _CIFAR(ImageDataModule):
             return False
         return True
 
-    def load(self, split: Split) -> LabelledImages | None:
+    def load(self, split: Split) -> ImageTensors | None:
         """Training and test images; ``val`` is held out of the former."""
         if split == "val":
             return None
         return self._train_images if split == "train" else self._test_images
 
     @cached_property
-    def _train_images(self) -> LabelledImages:
+    def _train_images(self) -> ImageTensors:
         return self._read(train=True)
 
     @cached_property
-    def _test_images(self) -> LabelledImages:
+    def _test_images(self) -> ImageTensors:
         return self._read(train=False)
 
-    def _read(self, train: bool) -> LabelledImages:
+    def _read(self, train: bool) -> ImageTensors:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             with FileLock(self.root / f".{self.torchvision_name}.lock"):  # one process downloads, the others wait
@@ -65,7 +65,7 @@ class _CIFAR(ImageDataModule):
         except _UNREADABLE as error:
             raise InputError(self._advice(error)) from error
         pixels = torch.from_numpy(dataset.data).permute(0, 3, 1, 2).contiguous()  # (N, 3, 32, 32)
-        return LabelledImages(pixels, torch.tensor(dataset.targets))
+        return ImageTensors(pixels, torch.tensor(dataset.targets))
 
     def _dataset(self, train: bool, download: bool) -> Any:
         from torchvision import datasets  # 4 s to import

@@ -12,11 +12,19 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.utils.data import DataLoader
 
+from cifar_lit.data.albumentations import AlbumentationsPipeline
 from cifar_lit.data.augment import Augmentation
-from cifar_lit.data.batches import Batch, BatchLoader, EpochSampler, ImageDataset, LabelledImages, Pipeline, as_is
-from cifar_lit.data.mixing import Mixing
-from cifar_lit.data.pipeline import AlbumentationsPipeline
-from cifar_lit.data.residence import free_memory, resident
+from cifar_lit.data.batches import (
+    Batch,
+    BatchLoader,
+    EpochSampler,
+    ImageDataset,
+    ImageTensors,
+    Pipeline,
+    identity_collate,
+)
+from cifar_lit.data.device_cache import cache_on_device, free_memory
+from cifar_lit.data.mixup import Mixing
 from cifar_lit.data.splits import hold_out, hold_out_fold
 from cifar_lit.errors import InputError
 from cifar_lit.randomness import SampleRandom, key, run_seed
@@ -110,7 +118,7 @@ class ImageDataModule(LightningDataModule, ABC):
         """Mean and standard deviation of each channel over all pixels of the training images, in [0, 1]."""
 
     @abstractmethod
-    def load(self, split: Split) -> LabelledImages | None:
+    def load(self, split: Split) -> ImageTensors | None:
         """The images of that split; None where the source has no such split."""
 
     @property
@@ -149,7 +157,7 @@ class ImageDataModule(LightningDataModule, ABC):
         kept, held_out = hold_out(train.labels, self._val_fraction, self._split_seed, self.class_names)
         return self._training(train, kept), ImageDataset(train, held_out)
 
-    def _training(self, images: LabelledImages, rows: Tensor) -> ImageDataset:
+    def _training(self, images: ImageTensors, rows: Tensor) -> ImageDataset:
         pipeline: Pipeline | None = None
         if self._albumentations:
             pipeline = AlbumentationsPipeline(self._albumentations, self.mean, self.image_size)
@@ -278,9 +286,9 @@ class ImageDataModule(LightningDataModule, ABC):
             least = int(trainer.strategy.reduce(free, reduce_op="min"))  # over the processes, which have to agree
             if training:
                 before = self._then.get("shared") if self._then else None  # not told by the first releases' checkpoints
-                dataset, self._shared = resident(dataset, device, least, rank, processes, before)
+                dataset, self._shared = cache_on_device(dataset, device, least, rank, processes, before)
             else:
-                dataset, _ = resident(dataset, device, least, 0, 1)
+                dataset, _ = cache_on_device(dataset, device, least, 0, 1)
             resides = dataset.images.pixels.device.type != "cpu"
             if training and self._shared:  # each process shuffles what it has
                 seed, processes, rank = key("share", seed, rank), 1, 0
@@ -290,7 +298,7 @@ class ImageDataModule(LightningDataModule, ABC):
             dataset,
             batch_size=self.batch_size,
             sampler=EpochSampler(dataset, shuffle=training, pad=training, resumed=resumed, **order),
-            collate_fn=as_is,
+            collate_fn=identity_collate,
             num_workers=workers,
             pin_memory=on_cuda and not resides,
             persistent_workers=workers > 0,

@@ -5,7 +5,7 @@ from functools import cached_property
 import torch
 import torch.nn.functional as F
 
-from cifar_lit.data.batches import LabelledImages
+from cifar_lit.data.batches import ImageTensors
 from cifar_lit.data.datamodule import ImageDataModule, Split
 from cifar_lit.data.splits import hold_out
 from cifar_lit.data.statistics import statistics
@@ -35,12 +35,12 @@ class Digits(ImageDataModule):
         """Computed from the training images."""
         return statistics(self._splits["train"].pixels)
 
-    def load(self, split: Split) -> LabelledImages | None:
+    def load(self, split: Split) -> ImageTensors | None:
         """Training and test images; ``val`` is held out of the former."""
         return self._splits.get(split)
 
     @cached_property
-    def _splits(self) -> dict[str, LabelledImages]:
+    def _splits(self) -> dict[str, ImageTensors]:
         from sklearn.datasets import load_digits  # 1.5 s to import
 
         digits = load_digits()
@@ -50,6 +50,6 @@ class Digits(ImageDataModule):
         labels = torch.from_numpy(digits.target).long()
         train, test = hold_out(labels, _TEST_FRACTION, _TEST_SEED, self.class_names)
         return {
-            "train": LabelledImages(pixels[train], labels[train]),
-            "test": LabelledImages(pixels[test], labels[test]),
+            "train": ImageTensors(pixels[train], labels[train]),
+            "test": ImageTensors(pixels[test], labels[test]),
         }

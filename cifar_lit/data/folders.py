@@ -7,11 +7,11 @@ from typing import Any
 
 import torch
 
-from cifar_lit.data.batches import LabelledImages
+from cifar_lit.data.batches import ImageTensors
 from cifar_lit.data.cache import FolderImages, decoded_folder
 from cifar_lit.data.datamodule import ImageDataModule, Split
 from cifar_lit.errors import InputError
-from cifar_lit.images import SUFFIXES
+from cifar_lit.inference.images import SUFFIXES
 
 
 class ClassFolders(ImageDataModule):
@@ -73,7 +73,7 @@ class ClassFolders(ImageDataModule):
         """Computed from all images in ``train`` when they are decoded."""
         return self._train.mean, self._train.std
 
-    def load(self, split: Split) -> LabelledImages | None:
+    def load(self, split: Split) -> ImageTensors | None:
         """The images of ``root/train``, ``root/val`` or ``root/test``; None if there is no such folder."""
         if split == "train":
             return self._train.images

@@ -6,7 +6,6 @@ from typing import Literal
 from torch import Tensor, nn
 
 from cifar_lit.errors import InputError
-from cifar_lit.models.dropout import Dropout
 
 Norm = Literal["batch", "group", "layer"]
 
@@ -100,7 +99,7 @@ def conv_block(inputs: int, outputs: int, pool: bool, *, bias: bool, dropout: fl
         layers.append(nn.MaxPool2d(2))
     layers += [norm_layer(norm, outputs), nn.ReLU()]
     if dropout:
-        layers.append(Dropout(dropout))
+        layers.append(nn.Dropout(dropout))
     return nn.Sequential(*layers)
 
 

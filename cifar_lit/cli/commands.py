@@ -1,0 +1,126 @@
+"""The registry of commands: what each is called, what it does, and which function runs it."""
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from cifar_lit.errors import InputError
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command of main.py.
+
+    summary: One line for ``main.py --help``.
+    function: Import path of the function that runs it, whose signature gives the options; None for the commands of
+        Lightning's command line (cifar_lit.cli.training_commands).
+    positional: The argument that takes the values without an option's name.
+    repeated: The argument that takes several values after its option's name.
+    """
+
+    summary: str
+    function: str | None = None
+    positional: str | None = None
+    repeated: str | None = None
+
+
+COMMANDS = {
+    "fit": Command("train a network"),
+    "validate": Command("evaluate a checkpoint on the validation images"),
+    "test": Command("evaluate a checkpoint on the test images"),
+    "lr_find": Command("find a learning rate"),
+    "predict": Command("classify image files", "cifar_lit.cli.predict.predict", positional="images"),
+    "demo": Command("open a web page that shows a trained network", "space.export.command.demo"),
+    "export": Command("write that page as a Hugging Face Space", "space.export.command.export"),
+    "report": Command("write a report on a run, or compare runs", "report.command.report", repeated="compare"),
+    "schema": Command("print a JSON Schema of the YAML files"),
+}
+
+
+def help_text() -> str:
+    """Return the overview that ``main.py --help`` prints."""
+    lines = [f"  {name:<10}{command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "Train an image classifier from one YAML file, see why it is right or wrong, and share it.",
+            "",
+            "usage: main.py COMMAND [OPTIONS]",
+            "",
+            *lines,
+            "",
+            "main.py COMMAND --help lists a command's options. To start: main.py fit --config configs/quickstart.yaml",
+        ]
+    )
+
+
+def closest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+    """Return ``; did you mean ...?`` with the known name closest to a misspelled one, or an empty string.
+
+    >>> closest("exprot", COMMANDS)
+    "; did you mean 'export'?"
+    """
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
+    return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+def run_command(args: Sequence[str], plugin_packages: Sequence[str], defaults: Path) -> None:
+    """Run the command that the arguments name.
+
+    Args:
+        args: What follows the program's name.
+        plugin_packages: Packages whose classes YAML may name without their module.
+        defaults: YAML file with the defaults of every run.
+
+    Raises:
+        InputError: if there is no such command.
+    """
+    from cifar_lit.cli.warning_filters import ignore_third_party_warnings
+    from cifar_lit.import_allowlist import take_allowed
+
+    ignore_third_party_warnings()
+    if args[:1] != ["schema"]:  # the schema reads nobody's YAML and describes all classes
+        args = take_allowed(args)
+    name, *options = args or ["--help"]
+    if name in ("-h", "--help"):
+        print(help_text())
+        return
+    if name in ("-c", "--config"):
+        raise InputError("the command comes first: main.py fit --config FILE")
+    if name not in COMMANDS:
+        raise InputError(f"there is no command {name!r}{closest(name, COMMANDS)} (commands: {', '.join(COMMANDS)})")
+    if COMMANDS[name].function is not None:
+        _run_function(name, options)
+        return
+    for module in plugin_modules(plugin_packages):
+        importlib.import_module(module)
+    from cifar_lit.cli.training_commands import CommandLine, SchemaPrinter
+
+    command_line = SchemaPrinter if name == "schema" else CommandLine
+    command_line(defaults, args)
+
+
+def plugin_modules(packages: Iterable[str]) -> Iterator[str]:
+    """Yield the import paths of the modules in packages, without their subpackages."""
+    for package in packages:
+        for module in pkgutil.iter_modules(importlib.import_module(package).__path__, f"{package}."):
+            if not module.ispkg:
+                yield module.name
+
+
+def _run_function(name: str, options: Sequence[str]) -> None:
+    from cifar_lit.cli.parser import Parser
+
+    command = COMMANDS[name]
+    module, _, function_name = str(command.function).rpartition(".")
+    function = getattr(importlib.import_module(module), function_name)
+    parser = Parser(prog=f"main.py {name}", description=f"{command.summary.capitalize()}.", allow_abbrev=False)
+    by_hand = {argument for argument in (command.positional, command.repeated) if argument}
+    if command.positional:
+        parser.add_argument(command.positional, nargs="+", help="Files, or folders that hold them at any depth.")
+    parser.add_function_arguments(function, as_group=False, skip=by_hand)
+    if command.repeated:
+        parser.add_argument(f"--{command.repeated}", nargs="+", default=[], help="Two or more, to be compared.")
+    function(**parser.parse_args(list(options)).as_dict())

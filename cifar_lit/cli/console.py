@@ -1,0 +1,52 @@
+"""What the terminal shows when a command has ended: a table of the result, and what to type next."""
+
+import os
+import sys
+from collections.abc import Mapping
+
+from rich.console import Console
+from rich.table import Table
+
+from cifar_lit.import_allowlist import OPTION, own_modules
+
+
+def print_metrics(title: str, columns: Mapping[str, Mapping[str, float]]) -> None:
+    """Prints a table of metrics.
+
+    Args:
+        title: What the table shows.
+        columns: For each column by its heading, the metrics by name; a metric that a column lacks is left blank.
+    """
+    table = Table(title=title, title_justify="left")
+    table.add_column()
+    for heading in columns:
+        table.add_column(heading, justify="right")
+    for name in dict.fromkeys(name for metrics in columns.values() for name in metrics):
+        cells = [f"{metrics[name]:.4f}" if name in metrics else "" for metrics in columns.values()]
+        table.add_row(name, *cells)
+    Console(soft_wrap=True).print(table)
+
+
+def metrics_of(split: str, metrics: Mapping[str, object]) -> dict[str, float]:
+    """The loss and the accuracy of a split.
+
+    >>> metrics_of("val", {"val/loss": 0.25, "val/accuracy": 0.5, "train/loss": 1.0})
+    {'loss': 0.25, 'accuracy': 0.5}
+    """
+    return {
+        name: float(metrics[f"{split}/{name}"])  # type: ignore[arg-type]
+        for name in ("loss", "accuracy")
+        if f"{split}/{name}" in metrics
+    }
+
+
+def print_next_steps(checkpoint: str, run_folder: str) -> None:
+    """Prints where the checkpoint is, and the commands that test it, show it on a page, and open TensorBoard."""
+    # `uv run` sets UV; without it in front, a newcomer's shell would find neither the packages nor tensorboard
+    prefix = "uv run " if "UV" in os.environ else ""
+    program = f"{prefix or 'python '}{sys.argv[0]}"
+    allowed = "".join(f" {OPTION} {name}" for name in own_modules())
+    print(f"Checkpoint: {checkpoint}")
+    print(f"Test it:    {program} test --ckpt_path {checkpoint}{allowed}")
+    print(f"Show it:    {program} demo --ckpt_path {checkpoint}{allowed}")
+    print(f"See it:     {prefix}tensorboard --logdir {run_folder} --samples_per_plugin images=100")

@@ -1,0 +1,53 @@
+"""From the outcome of a command to the exit status and the one line that a user reads."""
+
+import signal
+import sys
+from collections.abc import Callable
+
+from cifar_lit.errors import InputError, Stopped
+
+
+def exit_status(run: Callable[[], None]) -> int:
+    """Run a command and return the program's exit status.
+
+    Args:
+        run: Runs the command.
+
+    Returns:
+        0; 2 after a user's mistake, which is printed as one line; 128 plus the signal's number after a signal.
+    """
+    try:
+        run()
+    except Stopped as stopped:
+        if stopped.rank == 0:
+            print(stopped, file=sys.stderr)
+        return stopped.status
+    except KeyboardInterrupt:
+        print("Stopped", file=sys.stderr)
+        return 128 + signal.SIGINT
+    except SystemExit as end:
+        if isinstance(end.__context__, KeyboardInterrupt):  # Lightning turns it into exit status 1
+            return 128 + signal.SIGINT
+        if type(end).__name__ == "SIGTERMException":  # Lightning's, before training has begun
+            return 128 + signal.SIGTERM
+        raise
+    except Exception as error:
+        message = user_message(error)
+        if message is None:
+            raise
+        print(f"error: {message}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def user_message(error: BaseException | None) -> str | None:
+    """Return the message for an error that the user can fix; None for a bug of this program."""
+    while error is not None:
+        # jsonargparse raises an error of its own from one in a constructor. Lightning's is recognized by its name,
+        # since importing Lightning would slow down the commands that do not need it.
+        if isinstance(error, InputError) or type(error).__name__ == "MisconfigurationException":
+            return " ".join(str(error).split())
+        if isinstance(error, RuntimeError) and str(error).startswith("Early stopping conditioned on metric"):
+            return " ".join(str(error).split())
+        error = error.__cause__ or error.__context__
+    return None

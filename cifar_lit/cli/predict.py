@@ -1,0 +1,78 @@
+"""The ``predict`` command: classify image files and write a CSV."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from rich.progress import track
+
+from cifar_lit.errors import InputError
+from cifar_lit.inference.images import SUFFIXES, image_files
+from cifar_lit.inference.predict import Prediction, predict_files
+from cifar_lit.training.checkpointing.checkpoint_files import find_checkpoint, read_classifier
+
+
+def predict(
+    images: list[str],
+    ckpt_path: str,
+    output: str = "predictions.csv",
+    top_k: int = 5,
+    batch_size: int = 256,
+    skip_unreadable: bool = False,
+) -> None:
+    """Classify image files with a checkpoint and write a CSV: file, then class and probability, the likeliest first.
+
+    Args:
+        images: Image files, or folders that hold them at any depth.
+        ckpt_path: The checkpoint: a file, or ``best`` or ``last`` for the newest such file in runs.
+        output: The CSV to write.
+        top_k: Number of classes per image, at most as many as there are.
+        batch_size: Number of images per batch.
+        skip_unreadable: Leave out files that cannot be read as images, and name them, instead of stopping.
+    """
+    if top_k < 1 or batch_size < 1:
+        raise InputError(f"top_k and batch_size must be at least 1, got {top_k} and {batch_size}")
+
+    def on_unreadable(error: InputError) -> None:
+        if not skip_unreadable:
+            raise InputError(f"{error}: remove it, or leave it out: --skip_unreadable true") from error
+        print(f"left out: {error}")
+
+    classifier = read_classifier(find_checkpoint(ckpt_path, "runs/*/*").file)
+    classifier.network.to("cuda" if torch.cuda.is_available() else "cpu")
+    class_names = classifier.recipe.class_names
+    top_k = min(top_k, len(class_names))
+    files = _find_files(images)
+    batches = predict_files(classifier, files, top_k, batch_size, on_unreadable)
+    number_of_batches = -(-len(files) // batch_size)
+    predictions = [
+        prediction for batch in track(batches, "Classifying", number_of_batches, transient=True) for prediction in batch
+    ]
+    header = ["file", *(f"{column}_{rank}" for rank in range(1, top_k + 1) for column in ("class", "probability"))]
+    try:  # only now, so that an unreadable image does not cost an earlier file
+        with open(output, "w", newline="") as file:
+            csv.writer(file).writerows([header, *(_cells(prediction, class_names) for prediction in predictions)])
+    except OSError as error:
+        raise InputError(f"{output} cannot be written ({error.strerror}); choose another: --output FILE") from error
+    print(f"{len(predictions)} images classified: {output}")
+
+
+def _cells(prediction: Prediction, class_names: Sequence[str]) -> list[str]:
+    pairs = zip(prediction.labels, prediction.probabilities, strict=True)
+    return [str(prediction.file), *(cell for label, share in pairs for cell in (class_names[label], f"{share:.6f}"))]
+
+
+def _find_files(images: Sequence[str]) -> list[Path]:
+    files: list[Path] = []
+    for path in map(Path, images):
+        if path.is_dir():
+            found = list(image_files(path))
+            if not found:
+                raise InputError(f"{path} holds no images ({', '.join(sorted(SUFFIXES))})")
+            files += found
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise InputError(f"there is no file or folder {path}")
+    return files

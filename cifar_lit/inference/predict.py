@@ -1,0 +1,70 @@
+"""Classify image files."""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+from cifar_lit.errors import InputError
+from cifar_lit.inference.bundle import TrainedClassifier
+from cifar_lit.inference.images import read_image
+
+
+class Prediction(NamedTuple):
+    """The likeliest classes of an image file.
+
+    file: The image.
+    labels: Indices of the classes, the likeliest first.
+    probabilities: Their probabilities, calibrated.
+    """
+
+    file: Path
+    labels: list[int]
+    probabilities: list[float]
+
+
+def predict_files(
+    classifier: TrainedClassifier,
+    files: Sequence[Path],
+    top_k: int,
+    batch_size: int,
+    on_unreadable: Callable[[InputError], None],
+) -> Iterator[list[Prediction]]:
+    """Classify image files, a batch at a time.
+
+    Args:
+        classifier: The trained classifier.
+        files: The images.
+        top_k: Number of classes per image.
+        batch_size: Number of files per batch.
+        on_unreadable: Called with the error for each file that cannot be read; that file is left out if it returns.
+
+    Yields:
+        The predictions of each batch, in the order of its files.
+    """
+    size = classifier.recipe.image_size
+
+    def read(path: Path) -> torch.Tensor | None:
+        try:
+            return torch.from_numpy(read_image(path, size).copy()).permute(2, 0, 1)  # (3, H, W)
+        except InputError as error:
+            on_unreadable(error)
+            return None
+
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(files), batch_size):
+            batch = files[start : start + batch_size]
+            images = [
+                (path, pixels) for path, pixels in zip(batch, pool.map(read, batch), strict=True) if pixels is not None
+            ]
+            if not images:
+                yield []
+                continue
+            batch_pixels = torch.stack([pixels for _, pixels in images])
+            probabilities, labels = classifier.probabilities(batch_pixels).topk(top_k)
+            yield [
+                Prediction(path, *pair)
+                for (path, _), *pair in zip(images, labels.tolist(), probabilities.tolist(), strict=True)
+            ]

@@ -1,0 +1,237 @@
+"""Finding checkpoints, and noticing one that belongs to something else."""
+
+import glob
+import os
+import pickle
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonargparse import Namespace
+
+from cifar_lit.atomic_file import damage
+from cifar_lit.errors import InputError
+from cifar_lit.import_allowlist import check_allowed
+from cifar_lit.inference.bundle import Recipe, TrainedClassifier, class_paths
+
+LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
+_PRETRAINED = {"weights", "weights_backbone", "pretrained", "pretrained_backbone"}
+# What the data decide, so not a choice that could differ
+_LINKED = {"num_classes", "class_names", "image_size", "mean", "std"}
+
+
+@dataclass(frozen=True)
+class CheckpointRun:
+    """A checkpoint file in the folder of the run that wrote it: ``<run>/checkpoints/<file>``."""
+
+    file: Path
+
+    @property
+    def folder(self) -> Path:
+        """The run's folder, from where the program runs."""
+        return Path(os.path.relpath(self.file.absolute().parents[1]))
+
+    @property
+    def in_run_folder(self) -> bool:
+        """Whether the file still lies where a run wrote it."""
+        return self.file.absolute().parent.name == "checkpoints" and self.config.is_file()
+
+    @property
+    def config(self) -> Path:
+        """The run's whole configuration."""
+        return self.folder / "config.yaml"
+
+
+def find_checkpoint(wanted: str, runs: str) -> CheckpointRun:
+    """The checkpoint that the user means.
+
+    Args:
+        wanted: A file; or ``last`` or ``best``, the newest such file of the runs; where the last one is damaged, the
+            newest of its run that is whole.
+        runs: The folders of the runs to choose from, for example ``runs/quickstart/*``.
+
+    Raises:
+        InputError: if there is none, or it is damaged.
+    """
+    if wanted not in ("last", "best"):
+        if Path(wanted, "checkpoints").is_dir():
+            files = sorted(map(str, Path(wanted, "checkpoints").glob("*.ckpt")))
+            raise InputError(f"{wanted} is a run's folder; name a file of it: {', '.join(files) or 'there is none'}")
+        if not Path(wanted).is_file():
+            raise InputError(f"there is no file {wanted}; `best` or `last` is the newest run's")
+        return CheckpointRun(Path(wanted))
+    found = sorted(map(Path, glob.glob(f"{runs}/checkpoints/{wanted}.ckpt")), key=os.path.getmtime)
+    if not found:
+        raise InputError(
+            f"--ckpt_path {wanted}: no {wanted}.ckpt in {runs}/checkpoints; name the file (`fit` without the option"
+            " trains from scratch)"
+        )
+    file = found[-1]
+    wrong = damage(file)
+    if wrong is None:
+        return CheckpointRun(file)
+    whole = _newest_whole(file.parent)
+    if whole is None or wanted == "best":
+        other = "no other checkpoint of its run is whole" if whole is None else f"--ckpt_path {whole} is whole"
+        raise InputError(f"{file} {wrong}; {other}")
+    _tell(f"{file} {wrong}; {whole} is taken instead")
+    return CheckpointRun(whole)
+
+
+def _tell(warning: str) -> None:
+    """Prints a warning, in the first of several processes."""
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print(f"warning: {warning}", file=sys.stderr)
+
+
+def newest_run(runs: str) -> CheckpointRun | None:
+    """The newest whole checkpoint of the newest run; None if there is no run, or nothing was trained in it yet.
+
+    Args:
+        runs: The folders of the runs to choose from.
+
+    Raises:
+        InputError: if that run has checkpoints, of which none is whole.
+    """
+    begun = sorted(map(Path, glob.glob(f"{runs}/config.yaml")), key=os.path.getmtime)
+    if not begun:
+        return None
+    folder = begun[-1].parent / "checkpoints"
+    files = list(folder.glob("*.ckpt"))
+    if not files:
+        return None
+    last, whole = folder / LAST, _newest_whole(folder)
+    if whole is None:
+        raise InputError(f"no checkpoint in {folder} is whole; name another run's with --ckpt_path, or begin without")
+    if whole != last:
+        _tell(f"{last} {damage(last) if last in files else 'is missing'}; {whole} is taken instead")
+    return CheckpointRun(whole)
+
+
+def _newest_whole(folder: Path) -> Path | None:
+    """The checkpoint to go on from: the last one, the one before, or else the newest that holds all that training
+    needs."""
+    others = sorted(folder.glob("*.ckpt"), key=os.path.getmtime, reverse=True)
+    for file in dict.fromkeys([folder / LAST, folder / PREVIOUS, *others]):
+        if file.is_file() and damage(file) is None and "optimizer_states" in read_checkpoint(file):
+            return file
+    return None
+
+
+def read_checkpoint(file: Path) -> dict[str, Any]:
+    """All that a checkpoint holds, with its tensors on the CPU.
+
+    Raises:
+        InputError: if the file is not a whole checkpoint, or would run code when read.
+    """
+    try:
+        if wrong := damage(file):
+            raise InputError(f"{file} {wrong}, or is not a checkpoint of this program; take another one")
+        checkpoint = torch.load(file, weights_only=True, map_location="cpu", mmap=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{file} is not a whole checkpoint of this program ({reason}); take another one") from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+        raise InputError(f"{file} is not a checkpoint of this program; `fit` writes them to runs/*/*/checkpoints")
+    return checkpoint
+
+
+def read_hyperparameters(file: Path) -> dict[str, Any]:
+    """The classifier's settings as its checkpoint holds them: network, optimizer, class names and the rest."""
+    return read_checkpoint(file).get("hyper_parameters", {})
+
+
+def read_classifier(file: Path) -> TrainedClassifier:
+    """The trained classifier of a checkpoint, without its training.
+
+    Raises:
+        InputError: if the file is not a checkpoint of this program, or its network cannot be built.
+    """
+    checkpoint = read_checkpoint(file)
+    settings = checkpoint.get("hyper_parameters", {})
+    needed = ("net", "class_names", "mean", "std", "flip_tta", "image_size")
+    if missing := [name for name in needed if name not in settings]:
+        raise InputError(f"{file} is not a checkpoint of this program: its settings lack {', '.join(missing)}")
+    found = {name: plain(settings[name]) for name in needed}
+    found["translate_tta"] = settings.get("translate_tta", 0)  # which older checkpoints do not know
+    found |= {"net": without_downloads(found["net"]), "image_size": tuple(found["image_size"])}
+    try:
+        for path in class_paths(found["net"]):
+            check_allowed(path)
+        recipe = Recipe(**found, temperature=checkpoint.get("temperature", 1.0))
+        weights = {name.removeprefix("model."): weight for name, weight in checkpoint["state_dict"].items()}
+        return TrainedClassifier.of(recipe, weights)
+    except InputError as error:
+        raise InputError(f"{file}: {error}") from error
+
+
+def without_downloads(recipe: Any) -> Any:
+    """The recipe without the arguments that fetch weights, since it is built for the weights of its checkpoint.
+
+    >>> without_downloads({"class_path": "timm.create_model", "init_args": {"pretrained": True, "model_name": "x"}})
+    {'class_path': 'timm.create_model', 'init_args': {'model_name': 'x'}}
+    """
+    if isinstance(recipe, Mapping):
+        outside = str(recipe.get("class_path", "")).startswith(("torchvision.", "timm."))
+        kept = {name: without_downloads(part) for name, part in recipe.items()}
+        for place in ("init_args", "dict_kwargs") if outside else ():
+            if place in kept:
+                kept[place] = {name: part for name, part in kept[place].items() if name not in _PRETRAINED}
+        return kept
+    return [without_downloads(part) for part in recipe] if isinstance(recipe, list) else recipe
+
+
+def check_same_model(file: Path, model: Mapping[str, Any]) -> Iterator[str]:
+    """Compares a checkpoint's model with the configured one.
+
+    Args:
+        file: The checkpoint.
+        model: The configured model's settings.
+
+    Yields:
+        A sentence for each setting that the checkpoint overrides.
+
+    Raises:
+        InputError: if the checkpoint's network is another than the configured one.
+    """
+    stored = read_hyperparameters(file)
+    theirs, ours = describe(stored.get("net")), describe(model["net"])
+    if theirs != ours:
+        raise InputError(
+            f"{file} holds the network {theirs}, but the configuration asks for {ours};"
+            " give the configuration that it was trained with, or another checkpoint"
+        )
+    for name in sorted(model.keys() & stored.keys() - _LINKED - {"net"}):
+        if plain(model[name]) != plain(stored[name]):
+            yield (
+                f"model.{name}: the checkpoint's {plain(stored[name])} is used, not {plain(model[name])};"
+                " a run that goes on keeps its settings"
+            )
+
+
+def describe(recipe: Any) -> str:
+    """A network's class with its arguments, on one line.
+
+    >>> describe({"class_path": "cifar_lit.models.TinyNet", "init_args": {"width": 4, "num_classes": 3}})
+    'TinyNet(width=4)'
+    """
+    recipe = plain(recipe)
+    if not isinstance(recipe, dict) or "class_path" not in recipe:
+        return str(recipe)
+    arguments = recipe.get("init_args", {}) | recipe.get("dict_kwargs", {})
+    inner = ", ".join(f"{name}={value}" for name, value in arguments.items() if name not in _LINKED)
+    return f"{recipe['class_path'].rpartition('.')[2]}({inner})"
+
+
+def plain(value: Any) -> Any:
+    """The value as YAML would hold it: dicts, lists and scalars."""
+    if isinstance(value, Namespace):
+        value = value.as_dict()
+    if isinstance(value, Mapping):
+        return {name: plain(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(part) for part in value]
+    return value

@@ -1,0 +1,308 @@
+"""The LightningModule: a network between pixels and logits, with its loss, optimizer and schedule."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch import LightningModule
+from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from torch import Tensor, distributed, nn
+from torchmetrics import MeanMetric, Metric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+
+from cifar_lit.data.batches import Batch
+from cifar_lit.data.datamodule import ImageDataModule
+from cifar_lit.errors import InputError
+from cifar_lit.evaluation.calibration import TemperatureSweep
+from cifar_lit.inference.model import InferenceModel
+from cifar_lit.models import PixelNormalization
+from cifar_lit.models.shape_check import check_output_shape
+from cifar_lit.models.whitening import fit_whitening, whitening_layers
+from cifar_lit.randomness import reseed, run_seed
+from cifar_lit.training.optim.configure import check_long_enough, configure_optimizer, configure_schedule
+
+_TRAINING_METRICS = ("train", "recent")  # continued when a run is resumed
+_WHITENING_IMAGES = 5000  # as in airbench: 4.8 million patches
+
+
+class Classifier(LightningModule):
+    """An image classifier in training: uint8 pixels in, logits out.
+
+    Args:
+        net: The network: a class by its name (ResNet9, ResNet18, WideResNet, TinyNet), or the import path of any
+            torch.nn.Module, or of a function that returns one. It takes normalized images (N, 3, H, W) and returns
+            logits.
+        optimizer: The optimizer's class, without its parameters.
+        lr_scheduler: The learning-rate schedule's class, without its optimizer. One that takes ``total_steps``
+            (OneCycleLR) gets the run's number of steps and moves every step; any other moves every epoch.
+        lr: Peak learning rate; replaces the optimizer's ``lr`` and OneCycleLR's ``max_lr``. If the optimizer has
+            several rates, it is that of its first group, and the others stay in proportion.
+        label_smoothing: Share of the target that is spread over all classes. Szegedy et al. 2015, arXiv:1512.00567.
+        flip_tta: Test-time augmentation: average the logits of each image and its mirror image.
+        translate_tta: Test-time augmentation: average the logits of the image and of the image moved by this many
+            pixels up and left, and down and right (with flip_tta: and their mirror images); 0 for none.
+        channels_last: Keep images and weights in channels-last order, which is faster on CPUs and GPUs.
+        compile: Compile the network with torch.compile (pays off on GPUs).
+        num_classes: Number of classes; set from the data.
+        class_names: Names of the classes; set from the data.
+        image_size: Height and width of the images; set from the data.
+        mean: Mean of each channel, in [0, 1]; set from the data.
+        std: Standard deviation of each channel, in [0, 1]; set from the data.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        optimizer: OptimizerCallable = torch.optim.Adam,
+        lr_scheduler: LRSchedulerCallable | None = None,
+        lr: float | None = None,
+        label_smoothing: float = 0.0,
+        flip_tta: bool = False,
+        translate_tta: int = 0,
+        channels_last: bool = True,
+        compile: bool = False,
+        num_classes: int = 10,
+        class_names: Sequence[str] = (),
+        image_size: Sequence[int] = (32, 32),
+        mean: Sequence[float] = (0.5, 0.5, 0.5),
+        std: Sequence[float] = (0.25, 0.25, 0.25),
+    ) -> None:
+        super().__init__()
+        if not 0 <= label_smoothing < 1:
+            raise InputError(f"model.label_smoothing must be at least 0 and below 1, got {label_smoothing}")
+        if not 0 <= translate_tta < min(image_size):
+            side = min(image_size)
+            raise InputError(
+                f"model.translate_tta must be at least 0 and less than the image size {side}, got {translate_tta}"
+            )
+        self.save_hyperparameters()
+        memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.model = InferenceModel(PixelNormalization(mean, std), net, flip_tta, translate_tta, memory_format)
+        self.optimizer, self.lr_scheduler, self.lr = optimizer, lr_scheduler, lr
+        self.label_smoothing = label_smoothing
+        self.num_classes = num_classes
+        self.class_names = list(class_names) or [str(label) for label in range(num_classes)]
+        self._compile = compile
+        self.example_input_array = torch.zeros(2, 3, *image_size, dtype=torch.uint8)  # for the model summary
+        # In a dict, so that they are neither in the model summary nor in the state dict: several processes have
+        # different states, of which a state dict would keep only the first
+        metrics: dict[str, Metric | MetricCollection] = {
+            "loss": MeanMetric(nan_strategy="disable"),
+            "accuracy": MulticlassAccuracy(num_classes, average="micro"),
+        }
+        self._metrics = {split: MetricCollection(metrics).clone() for split in ("train", "recent", "evaluated")}
+        self._calibrations = {"evaluated": TemperatureSweep()}
+        self._loaded_step = self._loaded_epoch = 0
+        self._loaded_metrics: list[dict[str, Any]] | None = None  # of each process, of the epoch so far
+        self.temperature = 1.0  # divides the logits for a calibrated confidence; stored in the checkpoint
+        self.stops_at_nan = True  # whether a loss that is not finite ends training
+        self._nan_step: int | None = None
+
+    @property
+    def net(self) -> nn.Module:
+        """The network, without its preprocessing."""
+        return self.model.net
+
+    @property
+    def calibration(self) -> TemperatureSweep:
+        """Calibration on the images evaluated so far."""
+        return self._calibrations["evaluated"]
+
+    @property
+    def trained_step(self) -> int:
+        """Number of optimizer steps behind the weights: of this run, or of the checkpoint that is evaluated."""
+        return self.global_step if self.trainer.state.fn == "fit" or not self._loaded_step else self._loaded_step
+
+    @property
+    def trained_epoch(self) -> int:
+        """Number of the epoch that the weights are from, counted from 1; 0 for fresh ones."""
+        if self.trainer.state.fn == "fit":
+            return self.current_epoch + 1
+        return self._loaded_epoch or self.current_epoch
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """Return logits float (N, classes) for pixels (N, 3, H, W) in [0, 255], without test-time augmentation."""
+        return self.net(self.preprocess(pixels))
+
+    def preprocess(self, pixels: Tensor) -> Tensor:
+        """Return the network's input, float (N, 3, H, W), for pixels (N, 3, H, W) in [0, 255]."""
+        return self.model.preprocess(pixels)
+
+    def setup(self, stage: str) -> None:
+        """Check that the network fits the data, and prepare it for its device."""
+        example = self.example_input_array.to(self.device)
+        data = self.trainer.datamodule
+        sizes = data.sizes if stage == "fit" and isinstance(data, ImageDataModule) else [tuple(example.shape[2:])]
+        for height, width in sizes:
+            check_output_shape(self.net, self.preprocess(example.new_zeros(2, 3, height, width)), self.num_classes)
+        self.net.to(memory_format=self.model.memory_format)
+        if self._compile:
+            self.net.compile()  # in place, so that the weights keep their names
+
+    # Training
+
+    def on_fit_start(self) -> None:
+        """Compute the whitening filters from the data, unless a checkpoint provides them; forget an earlier search."""
+        self._nan_step = None
+        self._reset_metrics(*_TRAINING_METRICS)
+        if whitening_layers(self.net) and self.trainer.ckpt_path is None:
+            if self.trainer.datamodule is None:
+                raise InputError(
+                    "a whitening layer is fitted to the images of a data module: fit(model, datamodule=...)"
+                )
+            pixels = self.trainer.datamodule.train_set.sample(_WHITENING_IMAGES)
+            fit_whitening(self.net, [self.preprocess(block.to(self.device)) for block in pixels.split(256)])
+
+    def on_train_start(self) -> None:
+        """Continue the metrics of a checkpoint; check that a restored schedule is long enough."""
+        loaded, self._loaded_metrics = self._loaded_metrics, None
+        if loaded is not None and len(loaded) == self.trainer.world_size:
+            for name in _TRAINING_METRICS:
+                self._metrics[name].load_state_dict(loaded[self.global_rank][name])
+                self._metrics[name].to(self.device)
+        check_long_enough(self.trainer)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Make random numbers such as dropout's a function of (seed, epoch, batch)."""
+        reseed(run_seed(), self.current_epoch, batch_idx, self.global_rank)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of a batch; log the mean loss every ``log_every_n_steps`` steps."""
+        logits = self(batch.pixels)
+        loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
+        for name in _TRAINING_METRICS:
+            self._update_metrics(name, loss, logits, batch.labels)
+        if self._steps_now(batch_idx) and (self.global_step + 1) % (self.trainer.log_every_n_steps or sys.maxsize) == 0:
+            self._check_finite()
+            recent = self._metrics["recent"].compute()
+            self._log_now({"train/loss_step": recent["loss"]}, self.global_step + 1, prog_bar=True)
+            self._reset_metrics("recent")
+        return loss
+
+    def on_train_epoch_end(self) -> None:
+        """Log the epoch's training loss and accuracy, each batch's with the weights of its step."""
+        self._check_finite()
+        metrics = self._metrics["train"].compute()
+        self._log_now({f"train/{name}": value for name, value in metrics.items()}, self.trained_step)
+        self._reset_metrics("train")
+
+    def _steps_now(self, batch_idx: int) -> bool:
+        """Whether the optimizer steps after this batch, rather than accumulate more gradients."""
+        batches = batch_idx + 1
+        return batches % self.trainer.accumulate_grad_batches == 0 or batches == self.trainer.num_training_batches
+
+    def _log_now(self, metrics: dict[str, Tensor], step: int, prog_bar: bool = False) -> None:
+        """Log at once: Lightning would log after the checkpoint, and a run resumed from that would miss the value."""
+        self.log_dict(metrics, prog_bar=prog_bar, logger=False)
+        for logger in self.trainer.loggers:
+            logger.log_metrics({name: float(value) for name, value in metrics.items()}, step)
+
+    def _update_metrics(self, name: str, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
+        classes = labels.argmax(1) if labels.ndim == 2 else labels  # of mixed images, the heavier label counts
+        self._metrics[name]["loss"].update(loss.detach().float(), len(logits))
+        self._metrics[name]["accuracy"].update(logits.detach(), classes)
+
+    def _reset_metrics(self, *names: str) -> None:
+        for name in names:
+            self._metrics[name].to(self.device).reset()
+
+    # Evaluation
+
+    def on_validation_start(self) -> None:
+        """Refuse to evaluate, and so to keep, a network whose training diverged."""
+        self._check_finite()
+
+    def on_validation_epoch_start(self) -> None:
+        """Reset the metrics."""
+        self._reset_metrics("evaluated")
+        has_float64 = self.device.type != "mps"
+        self.calibration.to(self.device if has_float64 else "cpu").reset()
+
+    def on_test_epoch_start(self) -> None:
+        """Reset the metrics."""
+        self.on_validation_epoch_start()
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Return logits, labels and data-set indices of a batch, for the callbacks."""
+        logits = self.evaluate(batch.pixels)
+        self._update_metrics("evaluated", F.cross_entropy(logits, batch.labels), logits, batch.labels)
+        self.calibration.update(logits.to(self.calibration.device), batch.labels.to(self.calibration.device))
+        return {"logits": logits, "labels": batch.labels, "indices": batch.indices}
+
+    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Like ``validation_step``."""
+        return self.validation_step(batch, batch_idx)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log loss and accuracy; choose the temperature with the lowest loss."""
+        self._log_epoch("val")
+        if not self.trainer.sanity_checking and self.calibration.update_called:
+            self.temperature = self.calibration.best_temperature
+
+    def on_test_epoch_end(self) -> None:
+        """Log loss and accuracy."""
+        self._log_epoch("test")
+
+    def evaluate(self, pixels: Tensor) -> Tensor:
+        """Return logits float32 (N, classes), with test-time augmentation if configured."""
+        return self.model(pixels)
+
+    def _log_epoch(self, split: str) -> None:
+        metrics = self._metrics["evaluated"].compute()
+        self.log_dict({f"{split}/{name}": value for name, value in metrics.items()}, prog_bar=True)
+        self.log("step", float(self.trained_step))  # Lightning's x-axis, which would be 0 in validate and test
+
+    # Checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add temperature and metrics; refuse to replace a good checkpoint by a diverged network."""
+        self._check_finite(weights=True)
+        checkpoint["temperature"] = self.temperature
+        if self.trainer.state.fn == "fit":
+            own = {name: self._metrics[name].state_dict() for name in _TRAINING_METRICS}
+            checkpoint["metrics"] = gather_objects(own)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Remember how long the checkpoint was trained, which Lightning restores only in ``fit``."""
+        self._loaded_step, self._loaded_epoch = checkpoint["global_step"], checkpoint["epoch"] + 1
+        self._loaded_metrics = checkpoint.get("metrics") if self.trainer.state.fn == "fit" else None
+        self.temperature = checkpoint.get("temperature", 1.0)
+
+    def _check_finite(self, weights: bool = False) -> None:
+        """Raise InputError, in every process, if the loss (or the weights) of any is NaN or infinite."""
+        if not self.stops_at_nan:
+            return
+        mean_loss: Any = self._metrics["train"]["loss"]
+        finite = bool(mean_loss.mean_value.isfinite())
+        if finite and weights:
+            finite = all(bool(weight.isfinite().all()) for weight in self.parameters())
+        if self._nan_step is None and not finite:
+            self._nan_step = self.global_step
+        steps = gather_objects(self._nan_step) if weights else [self._nan_step]
+        step = next((one for one in steps if one is not None), None)
+        if step is not None:
+            raise InputError(
+                f"the loss or the weights became NaN or infinite by step {step}; training stops, and the checkpoints"
+                " saved before are intact. Try a lower learning rate (lr_find suggests one),"
+                " trainer.gradient_clip_val: 1.0, or trainer.precision: 32-true"
+            )
+
+    def configure_optimizers(self) -> Any:
+        """Return the optimizer and its schedule."""
+        weights = [weight for weight in self.parameters() if weight.requires_grad]
+        optimizer = configure_optimizer(self.optimizer, weights, self.lr)
+        if self.lr_scheduler is None:
+            return optimizer
+        schedule = configure_schedule(self.lr_scheduler, optimizer, self.lr, self.trainer)
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+
+def gather_objects(value: Any) -> list[Any]:
+    """Return the values of all processes in the order of their ranks; called in all of them."""
+    if not (distributed.is_available() and distributed.is_initialized()):
+        return [value]
+    values: list[Any] = [None] * distributed.get_world_size()
+    distributed.all_gather_object(values, value)
+    return values

@@ -1,0 +1,147 @@
+import numpy as np
+import pytest
+
+from callbacks.rendering.charts import class_count_chart, reliability_diagram
+from callbacks.rendering.confusion import confusion_picture
+from callbacks.rendering.explanation_grid import explanation_grid
+from callbacks.rendering.grid import image_grid
+from callbacks.rendering.overlay import colored, overlay
+from callbacks.rendering.text import font, truncate
+
+
+def test_grid_enlarges_each_image_by_whole_pixels() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3), dtype=np.uint8)
+    grid = image_grid(pixels, ["a", "b", "c"], columns=2, tile=8)
+    assert grid.dtype == np.uint8
+    enlarged = pixels[0].repeat(2, 0).repeat(2, 1)
+    assert np.array_equal(grid[8:16, 8:16], enlarged)
+    assert np.array_equal(grid[8:16, 24:32], pixels[1].repeat(2, 0).repeat(2, 1))
+
+
+def test_captions_are_drawn_below_and_never_wider_than_the_image() -> None:
+    assert truncate("cat", font(), 100) == "cat"
+    long = truncate("a very long name of a class", font(), 90)
+    assert long.endswith("…")
+    assert font().getlength(long) <= 90
+    grid = image_grid(np.zeros((1, 8, 8, 3), np.uint8), ["cat"], tile=64)
+    assert grid[75:].min() < 100  # ink
+
+
+def test_no_images_give_a_picture_that_says_so() -> None:
+    assert image_grid(np.zeros((0, 8, 8, 3), np.uint8), []).std() > 0
+    with pytest.raises(ValueError, match="every image needs a caption"):
+        image_grid(np.zeros((1, 8, 8, 3), np.uint8), [])
+
+
+@pytest.mark.parametrize("classes", [2, 10, 100])
+def test_count_chart_has_a_bar_for_each_class_and_split(classes: int) -> None:
+    names = [f"class {number}" for number in range(classes)]
+    chart = class_count_chart(names, {"train": [5] * classes, "val": [1] * classes})
+    assert chart.dtype == np.uint8
+    assert chart.shape[2] == 3
+    assert chart.shape[0] >= 20 * classes
+
+
+def test_grey_images_are_drawn_as_well() -> None:
+    grey = np.random.default_rng(0).integers(0, 256, (1, 4, 4), dtype=np.uint8)
+    grid = image_grid(grey, ["a"], tile=4)
+    assert np.array_equal(grid[8:12, 8:12], grey[0][..., None].repeat(3, 2))
+    assert np.array_equal(grid, image_grid(grey[..., None], ["a"], tile=4))
+
+
+def test_title_widens_the_picture_and_captions_have_lines() -> None:
+    black = np.zeros((1, 8, 8, 3), np.uint8)
+    plain, titled = image_grid(black, ["a"]), image_grid(black, ["a\nb"], title="a title\nand what it is about")
+    assert titled.shape[1] > plain.shape[1]
+    assert titled.shape[0] == plain.shape[0] + 22 + 14 + 2 * 22  # one line more below, and two above
+
+
+# Overlays
+
+
+def random_images(count: int, size: int = 8) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("colormap", ["inferno", "viridis", "cividis", "turbo", "jet"])
+def test_opacity_0_is_the_image_and_1_the_heatmap(colormap: str) -> None:
+    pixels, heat = random_images(2), np.random.default_rng(1).random((2, 8, 8))
+    assert np.array_equal(overlay(pixels, heat, 0, colormap), pixels)
+    assert np.array_equal(overlay(pixels, heat, 1, colormap), colored(heat, colormap))
+    half = overlay(pixels, heat, 0.5, colormap).astype(int)
+    assert np.abs(half - (pixels.astype(int) + colored(heat, colormap)) / 2).max() <= 0.5
+
+
+def test_hot_is_drawn_hot_and_red_stays_red() -> None:
+    cold, hot = colored(np.array([[0.0, 1.0]]), "inferno")[0].astype(int)
+    assert hot.sum() > 500 > 20 > cold.sum()  # from black to pale yellow
+    assert hot[0] > hot[2]
+    blue, red = colored(np.array([[0.0, 1.0]]), "jet")[0].astype(int)
+    assert blue[2] > blue[0]
+    assert red[0] > red[2]
+    image = np.zeros((1, 1, 3), np.uint8)
+    image[..., 0] = 200  # red
+    assert overlay(image, np.zeros((1, 1)), 0.5, "inferno")[0, 0].tolist() == [100, 0, 2]
+
+
+@pytest.mark.parametrize("opacity", [-0.1, 1.1, float("nan")])
+def test_opacity_out_of_range_is_refused(opacity: float) -> None:
+    with pytest.raises(ValueError, match="opacity must be from 0"):
+        overlay(random_images(1), np.zeros((1, 8, 8)), opacity)
+
+
+def explained(opacity: float = 0.5, images: int = 3) -> np.ndarray:
+    heat = np.random.default_rng(1).random((images, 2, 8, 8))
+    texts = [["a", "b"]] * images
+    return explanation_grid(
+        random_images(images), heat, ["c"] * images, texts, ["one", "two"], opacity, "inferno", tile=16
+    )
+
+
+def test_explanation_grid_shows_image_heatmap_and_overlay_side_by_side() -> None:
+    grid = explained()
+    big = random_images(3)[0].repeat(2, 0).repeat(2, 1)
+    heat = np.random.default_rng(1).random((3, 2, 8, 8)).repeat(2, 2).repeat(2, 3)
+    top, lefts = 22, [8, 40, 64, 96, 120]  # below the headings
+    tiles = [grid[top : top + 16, left : left + 16] for left in lefts]
+    assert np.array_equal(tiles[0], big)
+    for column in (0, 1):
+        assert np.array_equal(tiles[1 + 2 * column], colored(heat[0, column]))
+        assert np.array_equal(tiles[2 + 2 * column], overlay(big, heat[0, column], 0.5))
+
+
+def test_explanation_grid_of_nothing_says_so_and_misfits_are_refused() -> None:
+    assert explained(images=0).std() > 0
+    with pytest.raises(ValueError, match="3 x 2 heatmaps need"):
+        explanation_grid(random_images(3), np.zeros((3, 2, 8, 8)), ["a"] * 3, [["b"] * 2] * 3, ["one"])
+
+
+# The confusion matrix and the reliability diagram
+
+
+@pytest.mark.parametrize("shown", ["counts", "rows"])
+@pytest.mark.parametrize("classes", [1, 2, 10, 100])
+def test_confusion_picture_has_a_cell_for_each_pair_whose_darkness_is_its_share(classes: int, shown: str) -> None:
+    counts = np.eye(classes, dtype=int) * 90
+    if classes > 2:
+        counts[0, 1], counts[1] = 10, 0  # a class without images has no share
+    names = [f"class {label}" for label in range(classes)]
+    picture = confusion_picture(counts, names, shown, "title")
+    dark = picture.astype(int).sum(2) < 250
+    assert dark.sum() > 0
+    white_first = confusion_picture(np.zeros_like(counts), names, shown, "title")
+    cell = max(14, min(64, 640 // classes))
+    changed = np.argwhere((picture != white_first).any(2))
+    top, left = changed.min(0)
+    bottom, right = changed.max(0)
+    lines = 2
+    assert abs(bottom - top + 1 - cell * classes) <= lines
+    assert abs(right - left + 1 - cell * classes) <= lines
+
+
+def test_reliability_diagram_leaves_out_empty_bins() -> None:
+    middles = np.array([[0.25, 0.75]] * 2)
+    shares = np.array([[0.0, 1.0]] * 2)
+    diagram = reliability_diagram(middles, middles, shares, ["before", "after"], "title")
+    assert diagram.shape == (460, 800, 3)
+    assert diagram.dtype == np.uint8

@@ -1,0 +1,468 @@
+"""The callbacks that show why a network is right or wrong, run by the real program, their files read back."""
+
+import csv
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from cleanlab.filter import find_label_issues
+from PIL import Image
+from pytorch_grad_cam import GradCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from torchmetrics.classification import MulticlassCalibrationError
+
+from callbacks.confusion_matrix import ConfusionMatrix
+from callbacks.evaluation_callback import EvaluationCallback
+from callbacks.grad_cam import GradCAMImages
+from callbacks.misclassified import MisclassifiedImages
+from callbacks.rendering.confusion import confusion_picture
+from callbacks.rendering.overlay import colored
+from cifar_lit.data.batches import Batch
+from cifar_lit.data.digits import Digits
+from cifar_lit.evaluation.calibration import TEMPERATURES, TemperatureSweep
+from cifar_lit.inference.bundle import read_bundle
+from cifar_lit.training.checkpointing.checkpoint_files import read_classifier
+from cifar_lit.training.classifier import Classifier
+from tests.support.images import write_class_folders
+from tests.support.program import EXACT, QUIET, ROOT, TINY, Outcome
+from tests.support.runs import PICTURES, equal, events, pictures, texts
+
+Fit = Callable[..., Path]
+Program = Callable[..., Outcome]
+
+
+def table(markdown: str) -> list[list[str]]:
+    """The cells of a Markdown table, without its header."""
+    lines = [line for line in markdown.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def judged(run: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Logits, labels, indices and pixels of the validation images, by the run's last checkpoint, without callbacks."""
+    data = Digits()
+    val = data.val_set
+    assert val is not None
+    batch = val.__getitems__([(0, position) for position in range(len(val))])
+    classifier = read_classifier(run / "checkpoints" / "last.ckpt").network
+    with torch.inference_mode():
+        logits = classifier(batch.pixels)
+    return logits.numpy(), batch.labels.numpy(), batch.indices.numpy(), batch.pixels.numpy()
+
+
+# What is written
+
+
+def test_every_picture_is_there_at_every_epochs_step_and_large_enough(fit: Fit) -> None:
+    run = fit("pictures", "--trainer.max_epochs", 2)
+    for tag in PICTURES:
+        found = pictures(run, f"val/{tag}")
+        assert list(found) == [21, 42], tag  # none at step 0, of the sanity check
+        assert all(min(picture.shape[:2]) >= 300 for picture in found.values())
+        assert all(picture.std() > 10 for picture in found.values())
+
+
+def test_numbers_equal_those_of_scikit_learn(fit: Fit) -> None:
+    run = fit("numbers", *EXACT, "--trainer.max_epochs", 2)
+    logits, labels, indices, _ = judged(run)
+    predictions = logits.argmax(1)
+    counts = confusion_matrix(labels, predictions, labels=range(10))
+    right = f"{np.trace(counts)} of {counts.sum()} right ({np.trace(counts) / counts.sum():.2%})"
+    title = f"Confusion matrix: number of images\nvalidation · epoch 2 · step 42 · {right}"
+    expected = confusion_picture(counts, Digits().class_names, "counts", title)
+    assert np.array_equal(pictures(run, "val/confusion matrix/counts")[42], expected)
+
+    rows = table(texts(run, "val/classes")[42])
+    precision, recall, f1, support = precision_recall_fscore_support(labels, predictions, zero_division=0)
+    for row, *numbers in zip(rows, support, precision, recall, f1, strict=True):
+        assert [float(cell) for cell in row[1:]] == pytest.approx(numbers, abs=6e-4)
+
+    mistakes = counts * (1 - np.eye(10, dtype=int))
+    first = table(texts(run, "val/most confused pairs")[42])[0]
+    assert int(first[2]) == mistakes.max()
+    assert mistakes[Digits().class_names.index(first[0]), Digits().class_names.index(first[1])] == mistakes.max()
+
+    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    wrong = np.flatnonzero(predictions != labels)
+    worst = wrong[np.argsort(-shares[wrong].max(1), kind="stable")][:20]
+    with open(run / "misclassified.csv") as file:
+        found = list(csv.DictReader(file))
+    assert [int(row["index"]) for row in found] == indices[worst].tolist()
+    assert [row["true"] for row in found] == [Digits().class_names[label] for label in labels[worst]]
+    assert [row["predicted"] for row in found] == [Digits().class_names[label] for label in predictions[worst]]
+    assert [float(row["confidence"]) for row in found] == pytest.approx(shares[worst].max(1).tolist(), abs=1e-4)
+    assert {row["step"] for row in found} == {"42"}
+    doubtful = find_label_issues(labels, shares, filter_by="confident_learning", n_jobs=1)
+    assert [row["label_may_be_wrong"] for row in found] == [str(int(one)) for one in doubtful[worst]]
+    shown = texts(run, "val/misclassified")[42]
+    assert f"20 of {len(wrong)} errors in 144 images" in shown
+    assert [int(row[0]) for row in table(shown)] == indices[worst].tolist()
+    assert [row[5] for row in table(shown)] == ["label may be wrong" if one else "" for one in doubtful[worst]]
+
+
+def test_misclassified_picture_shows_the_images_themselves(fit: Fit) -> None:
+    run = fit("images", *EXACT)
+    logits, labels, _, pixels = judged(run)
+    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    wrong = np.flatnonzero(logits.argmax(1) != labels)
+    worst = wrong[np.argmax(shares[wrong].max(1))]
+    picture = pictures(run, "val/misclassified")[21]
+    enlarged = pixels[worst].transpose(1, 2, 0).repeat(4, 0).repeat(4, 1)
+    top = 66  # below the title
+    assert np.array_equal(picture[top : top + 128, 8 : 8 + 128], enlarged)
+
+
+@pytest.mark.parametrize(("command", "split"), [("validate", "val"), ("test", "test")])
+def test_judging_a_checkpoint_draws_at_the_trained_step(command: str, split: str, fit: Fit, program: Program) -> None:
+    run = fit("judged", *EXACT, "--trainer.max_epochs", 2)
+    drawn = {tag: pictures(run, f"val/{tag}")[42] for tag in PICTURES}
+    for file in run.glob("events*"):
+        file.unlink()
+    outcome = program(command, "--ckpt_path", run / "checkpoints" / "last.ckpt", *EXACT)
+    assert outcome.status == 0, outcome.err
+    for tag in PICTURES:
+        again = pictures(run, f"{split}/{tag}")
+        assert list(again) == [42], tag
+        if command == "validate":  # the same weights and images: the same picture, under inference_mode too
+            assert np.array_equal(again[42], drawn[tag]), tag
+    assert (run / "misclassified_test.csv").exists() == (command == "test")
+
+
+def test_averaged_weights_are_the_ones_explained_wherever_they_stand_in_the_list(fit: Fit, program: Program) -> None:
+    average = {"class_path": "EMAWeightAveraging", "init_args": {"decay": 0.9}}
+    names = ["MisclassifiedImages", "GradCAMImages", "ConfusionMatrix", "CalibrationPlot"]
+    drawn: list[list[np.ndarray]] = []
+    for place, name in ((0, "first"), (4, "last")):
+        listed: list[Any] = [{"class_path": name} for name in names]
+        listed.insert(place, average)
+        run = fit(name, *EXACT, "--trainer.callbacks", str(listed), "--trainer.max_epochs", 2)
+        drawn.append([pictures(run, f"val/{tag}")[42] for tag in PICTURES])
+    for file in run.glob("events*"):
+        file.unlink()
+    outcome = program("validate", "--ckpt_path", run / "checkpoints" / "last.ckpt", *EXACT)
+    assert outcome.status == 0, outcome.err
+    drawn.append([pictures(run, f"val/{tag}")[42] for tag in PICTURES])  # of the averaged weights, which are saved
+    for one, two, three in zip(*drawn, strict=True):
+        assert np.array_equal(one, two)
+        assert np.array_equal(one, three)
+
+
+def test_fixed_images_stay_the_same_while_their_heatmaps_change(fit: Fit) -> None:
+    run = fit("fixed", "--trainer.max_epochs", 2)
+    first, second = pictures(run, "val/gradcam/fixed").values()
+    assert first.shape == second.shape
+    rows = slice(100, -60)
+    assert np.array_equal(first[rows, 8:104], second[rows, 8:104])
+    assert not np.array_equal(first[rows, 120:216], second[rows, 120:216])
+
+
+def options(name: str, **settings: object) -> list[object]:
+    return ["--trainer.callbacks", str([{"class_path": name, "init_args": settings}])]
+
+
+def test_period_is_kept_and_the_last_epoch_and_validate_are_always_shown(fit: Fit, program: Program) -> None:
+    rare = options("ConfusionMatrix", every_n_epochs=3, normalize="true")
+    run = fit("rare", *rare, "--trainer.max_epochs", 4)
+    assert list(pictures(run, "val/confusion matrix/rows")) == [63, 84]
+    assert "val/confusion matrix/counts" not in events(run).Tags()["images"]
+    for file in run.glob("events*"):
+        file.unlink()
+    assert program("validate", "--ckpt_path", run / "checkpoints" / "best.ckpt", *rare).status == 0
+    assert len(pictures(run, "val/confusion matrix/rows")) == 1
+
+
+def test_png_files_hold_the_same_pictures(fit: Fit) -> None:
+    run = fit(
+        "files", *options("GradCAMImages", png=True, count=2, method="layercam", layers=["features", "features.0"])
+    )
+    for tag in ("fixed", "mistakes"):
+        with Image.open(run / "val" / f"layercam_features_features_0_{tag}" / "step_0000021.png") as file:
+            assert np.array_equal(np.asarray(file), pictures(run, f"val/layercam features, features.0/{tag}")[21])
+
+
+# Odd data, odd settings
+
+
+def right_everywhere(self: Classifier, batch: Batch, batch_idx: int) -> dict[str, torch.Tensor]:
+    logits = F.one_hot(batch.labels, self.num_classes) * 20.0
+    return {"logits": logits, "labels": batch.labels, "indices": batch.indices}
+
+
+def test_no_mistakes_give_pictures_that_say_so(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Classifier, "validation_step", right_everywhere)
+    monkeypatch.setattr(Classifier, "on_validation_epoch_end", lambda self: self.log("val/accuracy", 1.0))
+    run = fit("perfect")
+    for tag in PICTURES:
+        assert pictures(run, f"val/{tag}")[21].std() > 5
+    assert "0 of 0 errors in 144 images" in texts(run, "val/misclassified")[21]
+    assert texts(run, "val/most confused pairs")[21] == "No mistakes."
+
+
+@pytest.mark.parametrize(("classes", "size"), [(100, 32), (3, 64), (2, 9)])
+def test_many_classes_and_other_sizes(classes: int, size: int, program: Program) -> None:
+    names = tuple(f"class {label}" for label in range(classes))
+    root = write_class_folders(Path("images"), names, train=4, test=1, size=(size, size))
+    data = ["--data", "ClassFolders", "--data.root", root, "--data.val_fraction", 0.5]
+    outcome = program("fit", "--config", ROOT / "configs" / "own_images.yaml", *data, *TINY)
+    assert outcome.status == 0, outcome.err
+    assert "wrote nothing" not in outcome.err
+    [run] = Path("runs/own_images").iterdir()
+    for tag in PICTURES:
+        assert len(pictures(run, f"val/{tag}")) == 1
+    with open(run / "misclassified.csv") as file:
+        for place, row in enumerate(list(csv.DictReader(file))[:5]):  # red, green and blue images in turn
+            assert row["file"].startswith(f"{row['true']}/")
+            assert Path("images", "train", row["file"]).is_file()
+            [picture] = pictures(run, "val/misclassified").values()
+            tile = picture[70:100, 20 + 136 * place : 50 + 136 * place]
+            assert tile.mean((0, 1)).argmax() == int(row["true"].split()[1]) % 3
+            if size == 32:  # enlarged to 96
+                [explained] = pictures(run, "val/gradcam/mistakes").values()
+                tile = explained[85 + 126 * place : 170 + 126 * place, 10:100]
+                assert tile.mean((0, 1)).argmax() == int(row["true"].split()[1]) % 3
+
+
+def test_network_without_feature_maps_gets_one_clear_line(fit: Fit, program: Program, monkeypatch: Any) -> None:
+    Path("flat.py").write_text(
+        "from torch import nn\n"
+        "class Flat(nn.Sequential):\n"
+        "    def __init__(self, num_classes: int):\n"
+        "        super().__init__(nn.Flatten(), nn.Linear(3 * 32 * 32, num_classes))\n"
+    )
+    monkeypatch.syspath_prepend(Path.cwd())
+    config = ROOT / "configs" / "quickstart.yaml"
+    outcome = program("fit", "--config", config, *TINY, "--model.net", "flat.Flat", "--allow_import", "flat")
+    assert outcome.status == 0, outcome.err
+    assert outcome.err.count("GradCAMImages shows nothing: the network has no feature maps.") == 1
+    tags = events(Path("runs/quickstart/version_0")).Tags()["images"]
+    assert "val/misclassified" in tags
+    assert not [tag for tag in tags if "gradcam" in tag]
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "tags"),
+    [
+        ("GradCAMImages", {"layers": []}, set()),
+        ("GradCAMImages", {"count": 0}, set()),
+        ("MisclassifiedImages", {"count": 0}, set()),
+        ("ConfusionMatrix", {"every_n_epochs": 0}, set()),
+        (
+            "GradCAMImages",
+            {"layers": ["model.net.features"], "target": "true"},
+            {f"val/gradcam model.net.features/{kind}" for kind in ("fixed", "mistakes")},
+        ),
+        ("GradCAMImages", {"images": [0, 999999]}, {"val/gradcam/mistakes"}),  # neither is held out
+        ("GradCAMImages", {"images": [5], "count": 0}, {"val/gradcam/fixed"}),
+        ("GradCAMImages", {"images": [], "target": "true", "opacity": 0}, {"val/gradcam/mistakes"}),
+    ],
+)
+def test_settings_that_ask_for_little_or_nothing_train_all_the_same(
+    name: str, settings: dict[str, object], tags: set[str], fit: Fit
+) -> None:
+    run = fit("little", *options(name, **settings))
+    assert {tag for tag in events(run).Tags()["images"] if tag.startswith("val/")} == tags
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "message"),
+    [
+        (
+            "GradCAMImages",
+            {"layers": ["layer9"]},
+            "no feature map layer9; it has features (32x8x8), features.0 (16x16x16), ",
+        ),
+        ("GradCAMImages", {"opacity": 2}, "opacity must be from 0"),
+        ("GradCAMImages", {"count": -1}, "count must be at least 0, got -1"),
+        ("MisclassifiedImages", {"count": -1}, "count must be at least 0, got -1"),
+        ("MisclassifiedImages", {"true_class": "cat"}, "there is no class 'cat'; the classes are zero, one"),
+        ("ConfusionMatrix", {"every_n_epochs": -1}, "every_n_epochs must be at least 0, which switches it off, got -1"),
+        ("GradCAMImages", {"method": "gradcamera"}, "gradcamera"),
+    ],
+)
+def test_wrong_settings_are_refused_before_training_in_one_line(
+    name: str, settings: dict[str, object], message: str, program: Program
+) -> None:
+    config = ROOT / "configs" / "quickstart.yaml"
+    outcome = program("fit", "--config", config, *TINY, *options(name, **settings))
+    assert outcome.status == 2
+    [line] = [line for line in outcome.err.splitlines() if line.startswith("error: ")]
+    assert message in line
+    assert not list(Path("runs").rglob("*.ckpt"))
+
+
+@pytest.mark.parametrize(
+    ("function", "name"),
+    [
+        ("callbacks.misclassified.image_grid", "MisclassifiedImages"),
+        ("callbacks.grad_cam.heatmaps", "GradCAMImages"),
+        ("callbacks.confusion_matrix.confusion_picture", "ConfusionMatrix"),
+        ("callbacks.grad_cam.feature_maps", "GradCAMImages"),
+    ],
+)
+def test_picture_that_fails_is_told_once_and_training_goes_on(
+    function: str, name: str, fit: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("no memory left")
+
+    monkeypatch.setattr(function, fail)
+    with pytest.warns(UserWarning, match=f"{name} wrote nothing .*RuntimeError: no memory left") as told:
+        run = fit("failing", "--trainer.max_epochs", 2)
+    assert len([warning for warning in told if "wrote nothing" in str(warning.message)]) == 1
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 1
+    tags = set(events(run).Tags()["images"])
+    missing = {tag for tag in PICTURES if f"val/{tag}" not in tags}
+    assert {tag.split("/")[0].split()[0] for tag in missing} == {
+        {"MisclassifiedImages": "misclassified", "GradCAMImages": "gradcam", "ConfusionMatrix": "confusion"}[name]
+    }
+
+
+def test_choice_of_mistakes_is_kept_in_picture_table_and_file(fit: Fit) -> None:
+    chosen = {"order": "loss", "true_class": "eight", "count": 4}
+    run = fit("near", *EXACT, *options("MisclassifiedImages", **chosen))
+    logits, labels, indices, _ = judged(run)
+    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    of_class = np.flatnonzero((labels == 8) & (logits.argmax(1) != 8))
+    nearest = of_class[np.argsort(-shares[of_class, 8], kind="stable")][:4]
+    with open(run / "misclassified_loss_eight.csv") as file:
+        assert [int(row["index"]) for row in csv.DictReader(file)] == indices[nearest].tolist()
+    assert [int(row[0]) for row in table(texts(run, "val/misclassified loss eight")[21])] == indices[nearest].tolist()
+    assert len(pictures(run, "val/misclassified loss eight")) == 1
+
+
+def test_explained_picture_shows_the_maps_of_predicted_and_true_class_in_that_order(fit: Fit) -> None:
+    run = fit("maps", *EXACT, *options("GradCAMImages", colormap="viridis"))
+    logits, labels, _, pixels = judged(run)
+    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    wrong = np.flatnonzero(logits.argmax(1) != labels)
+    worst = wrong[np.argmax(shares[wrong].max(1))]
+    classifier = read_classifier(run / "checkpoints" / "last.ckpt").network.requires_grad_(True)
+    inputs = classifier.normalize(torch.from_numpy(pixels[worst : worst + 1]))
+    library = GradCAM(classifier.net, [classifier.net.features])
+    picture = pictures(run, "val/gradcam/mistakes")[21]
+    for left, label in ((120, logits[worst].argmax()), (336, labels[worst])):
+        [heat] = library(inputs, [ClassifierOutputTarget(int(label))])
+        expected = colored(heat.repeat(3, 0).repeat(3, 1), "viridis").astype(int)
+        tile = picture[80 : 80 + 96, left : left + 96].astype(int)
+        assert np.abs(tile - expected).max() <= 4  # a step of the colour map
+
+
+@pytest.mark.parametrize("precision", ["bf16-true", "bf16-mixed", "64-true"])
+def test_every_precision_gets_its_heatmaps(precision: str, fit: Fit) -> None:
+    run = fit("precise", "--trainer.precision", precision, *options("GradCAMImages"))
+    assert len(pictures(run, "val/gradcam/mistakes")) == 1
+
+
+# Calibration
+
+
+def test_calibration_equals_that_of_torchmetrics() -> None:
+    torch.manual_seed(0)
+    logits, labels = 2 * torch.randn(3000, 7), torch.randint(0, 7, (3000,))
+    labels[:1500] = logits[:1500].argmax(1)
+    ours = TemperatureSweep(15)
+    for part, of_part in zip(logits.split(512), labels.split(512), strict=True):
+        ours.update(part, of_part)
+    losses, calibrations = ours.compute()
+    for temperature in (TEMPERATURES[20], 1.0, TEMPERATURES[70]):
+        place = TEMPERATURES.index(temperature)
+        reference = MulticlassCalibrationError(7, n_bins=15)(logits / temperature, labels)
+        assert calibrations[place].error == pytest.approx(float(reference), abs=1e-5)
+        assert float(losses[place]) == pytest.approx(float(F.cross_entropy(logits / temperature, labels)), abs=1e-5)
+
+
+def test_temperature_is_that_of_the_lowest_loss_and_is_kept_for_the_test(fit: Fit, program: Program) -> None:
+    run = fit("calibrated", *EXACT, "--trainer.max_epochs", 3)
+    logits, labels, _, _ = (torch.from_numpy(values) for values in judged(run))
+    by_loss = min(TEMPERATURES, key=lambda temperature: float(F.cross_entropy(logits / temperature, labels)))
+    kept = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["temperature"]
+    assert kept == pytest.approx(by_loss)
+    assert kept != 1
+    assert events(run / "val").Scalars("temperature")[-1].value == pytest.approx(by_loss)
+    error = events(run / "val").Scalars("calibration_error")[-1].value
+    reference = MulticlassCalibrationError(10, n_bins=15)(logits, labels)
+    assert error == pytest.approx(float(reference), abs=1e-4)
+    assert program("test", "--ckpt_path", run / "checkpoints" / "last.ckpt").status == 0
+    assert events(run / "test").Scalars("temperature")[-1].value == pytest.approx(by_loss)
+
+
+def test_no_callback_changes_the_checkpoint_or_the_answers(
+    fit: Fit, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_all = fit("with_all", *EXACT, "--trainer.max_epochs", 2)
+    without = fit("without", *EXACT, "--trainer.max_epochs", 2, "--trainer.callbacks", "[]")
+    first, second = (torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in (with_all, without))
+    assert first["temperature"] == second["temperature"] != 1
+    assert equal(first["state_dict"], second["state_dict"])
+    image = Path("digit.png")
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8) * 3).save(image)
+    answers = []
+    for run in (with_all, without):
+        assert program("predict", image, "--ckpt_path", run / "checkpoints" / "last.ckpt").status == 0
+        answers.append(Path("predictions.csv").read_text())
+        output = Path(f"space_{run.parent.name}")
+        assert program("export", "--ckpt_path", run / "checkpoints" / "last.ckpt", "--output", output).status == 0
+        assert read_bundle(output / "bundle").recipe.temperature == first["temperature"]
+    assert answers[0] == answers[1]
+
+
+# The state of the callbacks
+
+
+@pytest.mark.parametrize(
+    "callback",
+    [MisclassifiedImages(), GradCAMImages(), ConfusionMatrix()],
+    ids=lambda c: type(c).__name__,
+)
+def test_memory_does_not_grow_with_the_number_of_images(callback: EvaluationCallback) -> None:
+    module: Any = SimpleNamespace(class_names=list("abcdefghij"), device=torch.device("cpu"), all_gather=lambda x: x)
+    trainer: Any = SimpleNamespace(testing=False, val_dataloaders=None)
+    callback.setup(trainer, module, "fit")
+    if isinstance(callback, GradCAMImages):
+        callback._layers = ["features"]
+    callback.begin(trainer, module)
+    generator = torch.Generator().manual_seed(0)
+
+    def watch(batches: int) -> int:
+        """How large the state is after so many batches more."""
+        for number in range(batches):
+            pixels = torch.randint(0, 256, (100, 3, 32, 32), dtype=torch.uint8, generator=generator)
+            labels = torch.randint(0, 10, (100,), generator=generator)
+            indices = torch.arange(100) + 100 * number
+            outputs = {"logits": torch.randn(100, 10, generator=generator), "labels": labels, "indices": indices}
+            callback.watch(module, outputs, Batch(pixels, labels, indices))
+        return len(pickle.dumps(vars(callback)))  # with all its tensors' storage
+
+    after_few = watch(2)
+    assert abs(watch(60) - after_few) < 1000 < after_few < 1_000_000
+
+
+def test_callbacks_leave_no_trace_on_the_network(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[object, ...]] = []
+
+    def note(self: Classifier) -> None:
+        hooks = [len(module._forward_hooks) + len(module._backward_hooks) for module in self.net.modules()]
+        gradients = [parameter.grad is None for parameter in self.parameters()]
+        modes = [module.training for module in self.modules()]
+        kinds = [(p.dtype, p.device, p.requires_grad) for p in self.parameters()]
+        seen.append((sum(hooks), gradients, modes, kinds, torch.is_inference_mode_enabled(), torch.is_grad_enabled()))
+
+    monkeypatch.setattr(Classifier, "on_validation_epoch_end", lambda self: (note(self), self.log("val/accuracy", 0.5)))
+    fit("with", "--trainer.num_sanity_val_steps", 0)
+    fit("without", "--trainer.num_sanity_val_steps", 0, "--trainer.callbacks", "[]")
+    assert seen[0] == seen[1]
+    assert seen[0][0] == 0
+
+
+def test_progress_bars_of_the_library_are_not_shown(program: Program) -> None:
+    config = ROOT / "configs" / "quickstart.yaml"
+    slow = options("GradCAMImages", method="scorecam", count=1)
+    outcome = program("fit", "--config", config, "--model.net", "TinyNet", "--trainer.max_epochs", 1, *slow, *QUIET)
+    assert outcome.status == 0, outcome.err
+    assert "it/s" not in outcome.err

@@ -1,0 +1,441 @@
+import csv
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from cifar_lit.models import TinyNet
+from tests.support.images import write_class_folders
+from tests.support.program import QUIET, ROOT, TINY, Outcome
+from tests.support.runs import weights
+
+QUICKSTART = ROOT / "configs" / "quickstart.yaml"
+Program = Callable[..., Outcome]
+Fit = Callable[..., Path]
+
+
+def test_fit_tells_the_result_and_what_to_type_next(program: Program) -> None:
+    outcome = program("fit", "--config", QUICKSTART, *TINY)
+    assert outcome.status == 0, outcome.err
+    assert "Seed set to 0" in outcome.err
+    for text in ("best val", "accuracy", "runs/quickstart/version_0/checkpoints/best.ckpt"):
+        assert text in outcome.out
+    assert "tensorboard --logdir runs/quickstart/version_0 --samples_per_plugin images=100" in outcome.out
+
+
+def test_second_run_gets_a_folder_of_its_own(fit: Fit) -> None:
+    assert [fit("again").name, fit("again").name] == ["version_0", "version_1"]
+
+
+def test_fixed_folder_can_be_written_again(fit: Fit) -> None:
+    assert fit("fixed", "--trainer.logger.version", "here") == fit("fixed", "--trainer.logger.version", "here")
+
+
+@pytest.mark.parametrize(("command", "checkpoint"), [("validate", "last"), ("test", "file")])
+def test_checkpoint_alone_is_enough_to_judge_it(command: str, checkpoint: str, fit: Fit, program: Program) -> None:
+    run = fit("judged")
+    before = (run / "config.yaml").read_text()
+    outcome = program(command, "--ckpt_path", run / "checkpoints" / "best.ckpt" if checkpoint == "file" else checkpoint)
+    assert outcome.status == 0, outcome.err
+    assert "accuracy" in outcome.out
+    assert [folder.name for folder in Path("runs/judged").iterdir()] == ["version_0"]
+    assert (run / "config.yaml").read_text() == before
+
+
+def test_last_is_the_newest_checkpoint_of_the_configuration(fit: Fit, program: Program) -> None:
+    constant = ["--model.lr_scheduler", "null"]
+    run = fit("quickstart", *constant)
+    more = [*TINY, *constant, "--trainer.max_epochs", 2]
+    outcome = program("fit", "--ckpt_path", "last", "--config", QUICKSTART, *more)
+    assert outcome.status == 0, outcome.err
+    assert [folder.name for folder in Path("runs/quickstart").iterdir()] == ["version_0"]
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 1
+    again = program("fit", "--ckpt_path", "last", "--config", QUICKSTART, *more)
+    assert "nothing was left to train" in again.out
+
+
+def test_schedule_that_is_too_short_for_the_resumed_run_is_refused(fit: Fit, program: Program) -> None:
+    fit("quickstart")
+    outcome = program("fit", "--ckpt_path", "last", "--config", QUICKSTART, *TINY, "--trainer.max_epochs", 2)
+    assert outcome.status == 2
+    assert "schedule ends after 21 steps, but this run has 42" in outcome.err
+
+
+def test_printed_config_runs(program: Program) -> None:
+    printed = program("fit", "--config", QUICKSTART, *TINY, "--print_config")
+    assert printed.status == 0
+    Path("printed.yaml").write_text(printed.out)
+    outcome = program("fit", "--config", "printed.yaml")
+    assert outcome.status == 0, outcome.err
+
+
+def test_saved_config_repeats_the_run(fit: Fit, program: Program) -> None:
+    run = fit("first")
+    outcome = program("fit", "--config", run / "config.yaml", "--trainer.logger.name", "second")
+    assert outcome.status == 0, outcome.err
+    first, second = weights(run), weights(Path("runs/second/version_0"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_second_config_replaces_lists_or_adds_to_them(program: Program) -> None:
+    def callbacks(text: str) -> list[str]:
+        Path("more.yaml").write_text(text)
+        printed = program("fit", "--config", QUICKSTART, "--config", "more.yaml", "--print_config")
+        entries = yaml.safe_load(printed.out)["trainer"]["callbacks"]
+        return [entry["class_path"].rpartition(".")[2] for entry in entries]
+
+    one = "[{class_path: EarlyStopping, init_args: {monitor: val/loss}}]"
+    assert callbacks(f"trainer: {{callbacks: {one}}}") == ["EarlyStopping"]
+    added = callbacks(f"trainer: {{callbacks+: {one}}}")
+    assert added[-1] == "EarlyStopping"
+    assert "TrainingSamples" in added
+
+
+def test_added_callback_replaces_the_default_one_of_its_class(fit: Fit) -> None:
+    own = "{class_path: MisclassifiedImages, init_args: {count: 3}}"
+    run = fit(
+        "replaced",
+        "--trainer.callbacks+",
+        own,
+        "--trainer.callbacks+",
+        "{class_path: OneLineProgressBar, init_args: {refresh_rate: 1}}",
+        "--trainer.enable_progress_bar",
+        "true",
+    )
+    listed = yaml.safe_load((run / "config.yaml").read_text())["trainer"]["callbacks"]
+    names = [entry["class_path"].rpartition(".")[2] for entry in listed]
+    assert sorted(names) == sorted(set(names))
+    assert len(names) == 10
+    assert len((run / "misclassified.csv").read_text().splitlines()) == 1 + 3
+
+
+# Networks from anywhere
+
+OWN_NETWORK = """
+from torch import nn
+
+class Own(nn.Module):
+    def __init__(self, num_classes: int, width: int = 4):
+        super().__init__()
+        self.net = nn.Sequential(nn.Conv2d(3, width, 3, 4), nn.Flatten(), nn.LazyLinear(num_classes))
+
+    def forward(self, images):
+        return self.net(images)
+
+class Fixed(Own):
+    def __init__(self, outputs: int = 5):
+        super().__init__(outputs)
+"""
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        ["--model.net", "torchvision.models.resnet18"],
+        ["--model.net", "timm.create_model", "--model.net.model_name", "test_resnet"],
+        ["--model.net", "own_network.Own", "--model.net.width", 3, "--allow_import", "own_network"],
+        ["--model.net", "WideResNet", "--model.net.depth", 10, "--model.net.width", 1],
+    ],
+    ids=lambda net: net[1],
+)
+def test_network_of_any_origin_trains_and_predicts(
+    net: list[Any], fit: Fit, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Path("own_network.py").write_text(OWN_NETWORK)
+    monkeypatch.syspath_prepend(Path.cwd())
+    root = write_class_folders(Path("images"), ("a", "b", "c"), size=(32, 32), train=8)
+    data = ["--data", "ClassFolders", "--data.root", root, "--data.batch_size", 8, "--data.val_fraction", 0.2]
+    run = fit("net", *net, *data)
+    outcome = program("predict", root / "test", "--ckpt_path", run / "checkpoints" / "last.ckpt", *OWN)
+    assert outcome.status == 0, outcome.err
+    assert len(Path("predictions.csv").read_text().splitlines()) == 13
+
+
+def test_network_whose_head_does_not_fit_is_refused(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("own_network.py").write_text(OWN_NETWORK)
+    monkeypatch.syspath_prepend(Path.cwd())
+    outcome = program("fit", "--config", QUICKSTART, *TINY, "--model.net", "own_network.Fixed", *OWN)
+    assert outcome.status == 2
+    assert "output of shape (2, 5) for 2 images, but the data have 10 classes" in outcome.err
+
+
+# predict
+
+
+def test_predict_writes_the_likeliest_classes_of_each_image(fit: Fit, program: Program) -> None:
+    root = write_class_folders(Path("images"), ("red", "green"), train=40, size=(16, 16))
+    data = ["--data", "ClassFolders", "--data.root", root, "--data.batch_size", 8]
+    run = fit("colours", *data, "--trainer.max_epochs", 5)
+    Image.new("RGB", (50, 70), (0, 200, 0)).save("photo.jpg")
+    checkpoint = run / "checkpoints" / "best.ckpt"
+    outcome = program(
+        "predict", root / "test", "photo.jpg", "--ckpt_path", checkpoint, "--top_k", 5, "--output", "p.csv"
+    )
+    assert outcome.status == 0, outcome.err
+    with open("p.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 9
+    assert list(rows[0]) == ["file", "class_1", "probability_1", "class_2", "probability_2"]  # there are two classes
+    for row in rows:
+        assert float(row["probability_1"]) + float(row["probability_2"]) == pytest.approx(1, abs=1e-5)
+        assert float(row["probability_1"]) >= 0.5
+        if row["file"] != "photo.jpg":
+            assert row["class_1"] == Path(row["file"]).parent.name
+    assert rows[-1]["file"] == "photo.jpg"
+    assert rows[-1]["class_1"] == "green"
+
+
+def test_predict_refuses_or_leaves_out_unreadable_images(fit: Fit, program: Program) -> None:
+    checkpoint = fit("p") / "checkpoints" / "best.ckpt"
+    Path("broken.png").write_text("no image")
+    Image.new("RGB", (8, 8)).save("good.png")
+    outcome = program("predict", "good.png", "broken.png", "--ckpt_path", checkpoint)
+    assert outcome.status == 2
+    assert "broken.png cannot be read" in outcome.err
+    assert not Path("predictions.csv").exists()
+    outcome = program("predict", "good.png", "broken.png", "--ckpt_path", "best", "--skip_unreadable", "true")
+    assert outcome.status == 0, outcome.err
+    assert "left out: broken.png" in outcome.out
+    assert "1 images classified" in outcome.out
+
+
+# The learning-rate finder
+
+POISON = ["--trainer.callbacks+", "poison.Poison", "--allow_import", "poison"]
+OWN = ["--allow_import", "own_network", "--allow_import", "ten_network"]
+
+
+def poison_at_step_25(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets POISON make the weights NaN."""
+    Path("poison.py").write_text(
+        "from lightning.pytorch import Callback\n"
+        "class Poison(Callback):\n"
+        "    def on_train_batch_start(self, trainer, pl_module, *_):\n"
+        "        if trainer.global_step == 25:\n"
+        "            next(pl_module.parameters()).data.fill_(float('nan'))\n"
+    )
+    monkeypatch.syspath_prepend(Path.cwd())
+
+
+def test_lr_find_prints_a_suggestion_and_draws_it(program: Program) -> None:
+    outcome = program("lr_find", "--config", QUICKSTART, *TINY, "--num_training", 40)  # 21 steps an epoch
+    assert outcome.status == 0, outcome.err
+    assert "stopped early" not in outcome.err
+    shown = EventAccumulator("runs/quickstart/version_0").Reload()
+    assert shown.Tags()["images"] == ["your run/learning-rate finder"]
+    assert "Suggested learning rate: " in outcome.err
+    with Image.open("runs/quickstart/version_0/lr_find.png") as plot:
+        assert plot.size == (600, 400)
+    assert not list(Path("runs").glob(".lr_find*"))
+
+
+def test_loss_that_becomes_nan_does_not_end_the_search(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    poison_at_step_25(monkeypatch)
+    outcome = program("lr_find", "--config", QUICKSTART, *TINY, "--num_training", 40, *POISON)
+    assert outcome.status == 0, outcome.err
+    assert "Suggested learning rate: " in outcome.err
+
+
+def test_onecycle_peaks_at_the_rate_that_was_found(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cifar_lit.training.classifier import Classifier
+
+    rates: list[float] = []
+
+    def note(self: Classifier, *_: object) -> None:
+        optimizer = self.optimizers()
+        assert not isinstance(optimizer, list)
+        rates.append(optimizer.param_groups[0]["lr"])
+
+    monkeypatch.setattr(Classifier, "on_train_batch_end", note)
+    options = ["--config", QUICKSTART, *TINY, "--trainer.max_epochs", 2, "--trainer.enable_checkpointing", "true"]
+    outcome = program("fit", *options, "--lr_find", "true")
+    assert outcome.status == 0, outcome.err
+    suggestion = float(re.findall(r"Suggested learning rate: (\S+)", outcome.err)[0])
+    trained = rates[-2 * 21 :]
+    assert max(trained) == pytest.approx(suggestion, rel=0.01)
+    assert max(trained) != pytest.approx(0.05, rel=0.01)  # the YAML's max_lr
+    assert 1e-4 < suggestion <= 0.1  # a tenth of where the loss is lowest, on a search from 1e-6 to 1
+    saved = yaml.safe_load(Path("runs/quickstart/version_0/config.yaml").read_text())
+    assert saved["model"]["lr"] == pytest.approx(suggestion, rel=0.01)
+
+    # the same as giving the rate by hand: the search leaves nothing else behind
+    outcome = program("fit", *options, "--model.lr", saved["model"]["lr"], "--trainer.logger.name", "by_hand")
+    assert outcome.status == 0, outcome.err
+    searched, by_hand = weights(Path("runs/quickstart/version_0")), weights(Path("runs/by_hand/version_0"))
+    assert all(torch.equal(searched[name], by_hand[name]) for name in searched)
+
+
+# Errors: one clear line, a status other than 0, nothing lost
+
+_WRONG_MONITOR = '{"class_path": "EarlyStopping", "init_args": {"monitor": "val/los"}}'
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["fitt"], "there is no command 'fitt'; did you mean 'fit'?"),
+        (["exprot"], "there is no command 'exprot'; did you mean 'export'?"),
+        (["--config", "none.yaml", "fit"], "the command comes first"),
+        (["fit"], "no network is configured; give a configuration"),
+        (["fit", "--config", "none.yaml"], "--config: none.yaml cannot be read"),
+        (["fit", "--config", "broken.yaml"], "broken.yaml is not valid YAML"),
+        (["fit", "--config", "list.yaml"], "list.yaml must hold settings"),
+        (["fit", "--config", "no_data.yaml"], "no_data.yaml: data must name a class"),
+        (["fit", "Q", "--config", "wrong_key.yaml"], "no setting 'model.nett'; did you mean 'model.net'?"),
+        (["fit", "Q", "--trainer.max_epoch", "3"], "'trainer.max_epoch'; did you mean 'trainer.max_epochs'?"),
+        (["fit", "Q", "--trainer.max_epochs", "three"], "trainer.max_epochs: expected int or null, got three"),
+        (["fit", "Q", "--model.net", "ResNet99"], "no class 'ResNet99'; did you mean 'ResNet9'?"),
+        (["fit", "Q", "--model.net.widht", "3"], "no setting 'widht'; did you mean 'width'?"),
+        (["fit", "Q", "--model.optimizer", "SDG"], "no class 'SDG'; did you mean 'SGD'?"),
+        (["fit", "Q", "--data", "Digitz"], "no class 'Digitz'; did you mean 'Digits'?"),
+        (["fit", "Q", "--data", "ClassFolders"], "data.root missing"),
+        (["fit", "Q", "--data", "ClassFolders", "--data.root", "none"], "there is no folder"),
+        (["fit", "Q", "--config", "wrong_callback.yaml"], "no setting 'cuont'; did you mean 'count'?"),
+        (["fit", "Q", "--ckpt_path", "last"], "no last.ckpt in runs/quickstart"),
+        (["fit", "Q", "--ckpt_path", "none.ckpt"], "there is no file none.ckpt"),
+        (["fit", "Q", "--ckpt_path", "broken.yaml"], "broken.yaml is cut short, or is not a checkpoint of this"),
+        (["validate", "--ckpt_path", "broken.yaml"], "say what the checkpoint was trained with"),
+        (["fit", "Q", "--model.net", "torchvision.models.resnet99"], "resnet99"),
+        (["fit", "Q", "--model.net.residual_layers", "[4]"], "residual_layers must be taken from 1, 2, 3"),
+        (["fit", "Q", "--model.label_smoothing", "2"], "model.label_smoothing must be"),
+        (["fit", "Q", "--data.num_workers", "-1"], "data.num_workers"),
+        (["fit", "Q", "--data.batch_size", "null"], "data.batch_size: expected int, got None"),
+        (["fit", "Q", "--model.optimizer.lr", "null"], "model.optimizer.lr: expected float, got None"),
+        (["fit", "Q", "--trainer.max_epochs", "-1"], "set trainer.max_epochs"),
+        (["fit", "Q", "--trainer.max_epochs", "1", "--trainer.callbacks+", "WRONG_MONITOR"], "val/los"),
+        (["fit", "Q", "--trainer.accelerator", "cpu", "--trainer.devices", "0"], "devices"),
+        (["fit", "Q", "--trainer.accelerator", "cpu", "--trainer.strategy", "fsdp"], "requires a GPU accelerator"),
+        (["fit", "Q", "--trainer.strategy", "dpp"], "trainer: You selected an invalid strategy name: `strategy='dpp'`"),
+        (["fit", "Q", "--ckpt_path", "broken.yaml", "--lr_find", "true"], "is cut short, or is not a checkpoint"),
+        (["lr_find", "Q", "--num_training", "5"], "num_training must be at least 20"),
+        (["predict"], "images, ckpt_path missing"),
+        (["predict", "none.png", "--ckpt_path", "none.ckpt"], "there is no file none.ckpt"),
+        (["fit", "Q", "--trainer.logger.save_dir", "file"], "file"),
+        (["fit", "Q", "--model.net", "os.system"], "os.system is code from outside, which would run, and nothing that"),
+        (["fit", "Q", "--model.net", "stranger.Net"], "if you trust it, add --allow_import stranger"),
+        (["fit", "Q", "--model.net", "torch.nn.modules.module.warnings.warn"], "code from outside"),
+        (["fit", "Q", "--trainer.callbacks+", "subprocess.Popen"], "code from outside"),
+        (["fit", "Q", "--allow_import"], "--allow_import takes the name of a module of your own"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_mistake_is_told_in_one_line(args: list[str], message: str, program: Program) -> None:
+    Path("broken.yaml").write_text("model: [")
+    Path("list.yaml").write_text("- a\n- b\n")
+    Path("no_data.yaml").write_text("data:\nmodel:\n  net: TinyNet\n")
+    Path("wrong_key.yaml").write_text("model:\n  nett: TinyNet\n")
+    Path("wrong_callback.yaml").write_text(
+        "trainer:\n  callbacks:\n  - class_path: TrainingSamples\n    init_args: {cuont: 3}\n"
+    )
+    Path("file").touch()
+    Path("stranger.py").write_text("raise SystemExit('it ran')")
+    args = [arg.replace("WRONG_MONITOR", _WRONG_MONITOR) for arg in args]
+    expanded = [part for arg in args for part in (["--config", str(QUICKSTART), *QUIET] if arg == "Q" else [arg])]
+    outcome = program(*expanded)
+    assert outcome.status == 2
+    *_, last = outcome.err.strip().splitlines()
+    assert last.startswith("error: ")
+    assert message in last
+    assert "Traceback" not in outcome.err
+
+
+def test_checkpoint_of_another_network_is_refused_naming_both(fit: Fit, program: Program) -> None:
+    checkpoint = fit("other") / "checkpoints" / "last.ckpt"
+    outcome = program("test", "--config", QUICKSTART, "--ckpt_path", checkpoint)
+    assert outcome.status == 2
+    assert "holds the network TinyNet(" in outcome.err
+    assert "the configuration asks for ResNet9(" in outcome.err
+
+
+def test_checkpoint_of_other_classes_is_refused(fit: Fit, program: Program) -> None:
+    checkpoint = fit("digits") / "checkpoints" / "last.ckpt"
+    root = write_class_folders(Path("images"))
+    outcome = program("test", "--ckpt_path", checkpoint, "--data", "ClassFolders", "--data.root", root)
+    assert outcome.status == 2
+    assert "was trained on the classes zero, one" in outcome.err
+
+
+def test_data_of_five_classes_do_not_fit_a_head_of_ten(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("ten_network.py").write_text(OWN_NETWORK.replace("outputs: int = 5", "outputs: int = 10"))
+    monkeypatch.syspath_prepend(Path.cwd())
+    root = write_class_folders(Path("images"), tuple("abcde"), size=(32, 32))
+    data = ["--data", "ClassFolders", "--data.root", root, "--data.batch_size", 8]
+    outcome = program("fit", "--config", QUICKSTART, *TINY, *data, "--model.net", "ten_network.Fixed", *OWN)
+    assert outcome.status == 2
+    assert "output of shape (2, 10) for 2 images, but the data have 5 classes" in outcome.err
+
+
+def test_search_and_resume_are_refused_together(fit: Fit, program: Program) -> None:
+    fit("quickstart")
+    both = ["--ckpt_path", "last", "--lr_find", "true"]
+    outcome = program("fit", "--config", QUICKSTART, *TINY, *both)
+    assert outcome.status == 2
+    assert "give one of the two" in outcome.err
+
+
+def test_setting_that_a_checkpoint_overrides_is_told(fit: Fit, program: Program) -> None:
+    checkpoint = fit("kept") / "checkpoints" / "last.ckpt"
+    outcome = program("validate", "--ckpt_path", checkpoint, "--model.label_smoothing", 0.3)
+    assert outcome.status == 0, outcome.err
+    assert "warning: model.label_smoothing: the checkpoint's 0.0 is used, not 0.3" in outcome.err
+
+
+def test_nan_loss_stops_training_and_keeps_the_last_good_checkpoint(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison_at_step_25(monkeypatch)
+    outcome = program("fit", "--config", QUICKSTART, *TINY, *POISON, "--trainer.max_epochs", 3)
+    assert outcome.status == 2
+    assert "the loss or the weights became NaN or infinite by step 25" in outcome.err
+    for name in ("last", "best"):
+        checkpoint = torch.load(f"runs/quickstart/version_0/checkpoints/{name}.ckpt", weights_only=True)
+        assert checkpoint["global_step"] == 21
+        assert all(value.isfinite().all() for value in checkpoint["state_dict"].values())
+
+
+# Help and imports
+
+
+def test_too_little_memory_is_told_with_the_size_of_the_batches(
+    program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forward(self: TinyNet, images: torch.Tensor) -> torch.Tensor:
+        if len(images) > 2 and self.training:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        return torch.zeros(len(images), 10)
+
+    monkeypatch.setattr(TinyNet, "forward", forward)
+    outcome = program("fit", "--config", QUICKSTART, *TINY)
+    assert outcome.status == 2
+    *_, last = outcome.err.strip().splitlines()
+    assert "out of memory on cpu with batches of 64 images; try --data.batch_size 32" in last
+    assert "Traceback" not in outcome.err
+
+
+def test_the_hubs_token_is_written_nowhere(fit: Fit, program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_do_not_write_this")
+    fit("secret")
+    outcome = program("export", "--ckpt_path", "runs/secret/version_0/checkpoints/last.ckpt", "--output", "space")
+    assert outcome.status == 0, outcome.err
+    assert "hf_do_not" not in outcome.out + outcome.err
+    assert not [file for file in Path().rglob("*") if file.is_file() and b"hf_do_not" in file.read_bytes()]
+
+
+def test_help_shows_the_spelling_for_ones_own_images(program: Program) -> None:
+    outcome = program("fit", "--help")
+    assert outcome.status == 0
+    assert "--data ClassFolders --data.root DIR" in " ".join(outcome.out.split())
+
+
+@pytest.mark.parametrize("args", [[], ["--help"], ["-h"]])
+def test_help_lists_every_command(program: Callable[..., Outcome], args: list[str]) -> None:
+    outcome = program(*args)
+    assert outcome.status == 0
+    for name in ("fit", "validate", "test", "lr_find", "predict", "demo", "export", "report", "schema"):
+        assert re.search(rf"^  {name} +\w", outcome.out, re.MULTILINE), name

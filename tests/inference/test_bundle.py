@@ -1,0 +1,142 @@
+"""A trained classifier on disk without its training."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from cifar_lit.errors import InputError
+from cifar_lit.inference.bundle import Recipe, TrainedClassifier, read_bundle, write_bundle
+
+NAMES = ["cat", "dog", "owl"]
+PIXELS = torch.randint(0, 256, (5, 3, 12, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+def recipe(class_path: str = "cifar_lit.models.TinyNet", **settings: object) -> Recipe:
+    net = {"class_path": class_path, "init_args": {"num_classes": 3}}
+    return Recipe(net, NAMES, (12, 12), [0.4, 0.5, 0.6], [0.2, 0.3, 0.4], **settings)  # type: ignore[arg-type]
+
+
+def trained(chosen: Recipe) -> TrainedClassifier:
+    torch.manual_seed(0)
+    return TrainedClassifier.of(chosen, chosen.build().state_dict())
+
+
+class WithTable(nn.Module):
+    """A network with a tensor that is computed when it is built and not saved, and that looks at its numbers."""
+
+    table: Tensor
+
+    def __init__(self, num_classes: int = 3) -> None:
+        super().__init__()
+        self.register_buffer("table", torch.arange(3.0) * 2, persistent=False)
+        self.linear = nn.Linear(3, num_classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.linear(images.mean((2, 3)) + self.table)
+
+
+class Looking(WithTable):
+    """A network that looks at its numbers while it is built."""
+
+    def __init__(self, num_classes: int = 3) -> None:
+        super().__init__(num_classes)
+        self.largest = float(self.table.max())
+
+
+@pytest.mark.parametrize("flip_tta", [False, True])
+def test_a_bundle_gives_the_same_logits_when_it_is_read_back(flip_tta: bool) -> None:
+    first = trained(recipe(flip_tta=flip_tta, temperature=1.5))
+    write_bundle(Path("bundle"), first.recipe, first.network.state_dict())
+    second = read_bundle(Path("bundle"))
+    assert torch.equal(first.logits(PIXELS), second.logits(PIXELS))
+    normalised = (PIXELS / 255 - torch.tensor([0.4, 0.5, 0.6]).view(3, 1, 1)) / torch.tensor([0.2, 0.3, 0.4]).view(
+        3, 1, 1
+    )
+    expected = second.network.net(normalised)
+    if flip_tta:
+        expected = (expected + second.network.net(normalised.flip(-1))) / 2
+    assert torch.allclose(second.logits(PIXELS), expected, atol=1e-6)
+    assert torch.allclose(second.probabilities(PIXELS), (expected / 1.5).softmax(1), atol=1e-6)
+    assert not second.network.training
+    assert not any(parameter.requires_grad for parameter in second.network.parameters())
+
+
+class Plain(WithTable):
+    """A network with a tensor that is no buffer, and that asks for its numbers as an array."""
+
+    def __init__(self, num_classes: int = 3) -> None:
+        super().__init__(num_classes)
+        self.own = torch.arange(3.0)
+        self.largest = self.own.numpy().max()
+
+    def forward(self, images: Tensor) -> Tensor:
+        return super().forward(images) + self.own.sum()
+
+
+@pytest.mark.parametrize("net", [WithTable, Looking, Plain])
+def test_a_network_may_compute_tensors_when_it_is_built(net: type[nn.Module]) -> None:
+    path = f"{__name__}.{net.__name__}"
+    first = trained(recipe(path))
+    write_bundle(Path("bundle"), first.recipe, first.network.state_dict())
+    assert torch.equal(first.logits(PIXELS), read_bundle(Path("bundle"), [path]).logits(PIXELS))
+
+
+def change(**settings: object) -> None:
+    file = Path("bundle/recipe.json")
+    file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
+
+
+@pytest.mark.parametrize(
+    "net",
+    [
+        {"class_path": "os.system", "init_args": {"command": "touch ran"}},
+        {"class_path": "cifar_lit.models.factory.build_network", "init_args": {"recipe": {}}},
+        {"class_path": "cifar_lit.models.TinyNet", "init_args": {"width": {"class_path": "os.system"}}},
+        {"class_path": f"{__name__}.WithTable"},
+        {"class_path": "torch.nn.Linear", "init_args": {"in_features": 1, "out_features": 1}},
+    ],
+)
+def test_a_bundle_builds_nothing_but_the_networks_that_are_trusted(net: dict[str, object]) -> None:
+    first = trained(recipe())
+    write_bundle(Path("bundle"), first.recipe, first.network.state_dict())
+    change(net=net)
+    with pytest.raises(InputError, match="is not among the networks that may be built here"):
+        read_bundle(Path("bundle"))
+    assert not Path("ran").exists()
+
+
+def test_a_recipe_cannot_fill_the_memory_with_what_its_weights_do_not_fit() -> None:
+    first = trained(recipe())
+    write_bundle(Path("bundle"), first.recipe, first.network.state_dict())
+    change(net={"class_path": "cifar_lit.models.ResNet9", "init_args": {"width": 2**16}})  # 27 TB of weights
+    with pytest.raises(InputError, match=r"its network .*ResNet9 cannot be built"):
+        read_bundle(Path("bundle"))
+
+
+def test_a_damaged_bundle_is_refused_in_one_line() -> None:
+    first = trained(recipe())
+    harm = {
+        "no recipe": lambda: Path("bundle/recipe.json").unlink(),
+        "no JSON": lambda: Path("bundle/recipe.json").write_text("{"),
+        "a list": lambda: Path("bundle/recipe.json").write_text("[]"),
+        "another version": lambda: change(format=99),
+        "an unknown setting": lambda: change(run="rm"),
+        "no weights": lambda: Path("bundle/weights.safetensors").unlink(),
+        "half the weights": lambda: Path("bundle/weights.safetensors").write_bytes(
+            Path("bundle/weights.safetensors").read_bytes()[:500]
+        ),
+        "a weight less": lambda: save_file(
+            {name: part for name, part in load_file("bundle/weights.safetensors").items() if "head" not in name},
+            "bundle/weights.safetensors",
+        ),
+    }
+    for name, damage in harm.items():
+        write_bundle(Path("bundle"), first.recipe, first.network.state_dict())
+        damage()
+        with pytest.raises(InputError, match="holds no classifier that can be shown") as error:
+            pytest.fail(f"read with {name}: {read_bundle(Path('bundle'))}")
+        assert "\n" not in str(error.value), name

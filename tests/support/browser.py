@@ -1,0 +1,11 @@
+"""The browser that the page and the report are tested in."""
+
+import shutil
+
+import pytest
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+BROWSER = next(filter(None, map(shutil.which, BROWSERS)), None)
+needs_browser = pytest.mark.skipif(
+    BROWSER is None, reason=f"none of these browsers is installed: {', '.join(BROWSERS)}"
+)

@@ -1,0 +1,131 @@
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from tests.support.program import EXACT, QUIET, ROOT, TINY, Outcome
+from tests.support.runs import PICTURES, pictures, texts
+
+OF_LAUNCHERS = ("SLURM_", "MASTER_", "TORCHELASTIC_")  # how the variables begin that tell processes of each other
+
+
+def scalars(file: Path) -> dict[str, float]:
+    accumulator = EventAccumulator(str(file)).Reload()
+    return {tag: accumulator.Scalars(tag)[-1].value for tag in accumulator.Tags()["scalars"]}
+
+
+def test_two_processes_judge_and_draw_as_one_does(program: Callable[..., Outcome]) -> None:
+    config = ROOT / "configs" / "quickstart.yaml"
+    # 143 validation images do not divide: one process judges 72 in two batches, the other 71 in one
+    two = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--data.batch_size", "71"]
+    odd = ["--data.val_fraction", "0.0993"]
+    command = [sys.executable, ROOT / "main.py", "fit", "--config", config, *TINY, *EXACT, *two, *odd]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.count("Test it:") == 1  # rank 0 alone speaks
+    assert "wrote nothing" not in ended.stderr
+    [run] = Path("runs/quickstart").iterdir()
+    [by_two] = (run / "val").iterdir()
+    drawn = {tag: pictures(run, f"val/{tag}") for tag in PICTURES}
+    written = {tag: texts(run, f"val/{tag}") for tag in ("misclassified", "classes", "most confused pairs")}
+    table = (run / "misclassified.csv").read_text()
+    for file in run.glob("events*"):
+        file.unlink()
+
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    outcome = program("validate", "--ckpt_path", checkpoint, "--trainer.devices", 1, "--trainer.strategy", "auto")
+    assert outcome.status == 0, outcome.err
+    [by_one] = set((run / "val").iterdir()) - {by_two}
+    one, two_processes = scalars(by_one), scalars(by_two)
+    assert len(one) == 15  # loss, accuracy and that of ten classes, calibration
+    assert two_processes == pytest.approx(one, abs=1e-6)
+    assert "errors in 143 images" in written["misclassified"][10]
+    assert written == {tag: texts(run, f"val/{tag}") for tag in written}
+    assert table == (run / "misclassified.csv").read_text()
+    for tag in PICTURES:
+        again = pictures(run, f"val/{tag}")
+        assert list(again) == list(drawn[tag]) == [10]
+        assert np.array_equal(again[10], drawn[tag][10]), tag
+
+
+def by_lightning(command: Sequence[str]) -> list[tuple[int | None, str]]:
+    """Exit status and standard error of the command, which starts the second process itself."""
+    ended = subprocess.run([*command, "--trainer.strategy", "ddp"], capture_output=True, text=True, check=False)
+    return [(ended.returncode, ended.stderr)]
+
+
+def as_tasks_of_slurm(command: Sequence[str]) -> list[tuple[int | None, str]]:
+    """Exit status and standard error of each of two processes that have the variables which srun gives its tasks."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    job = {"JOB_ID": 1, "JOB_NAME": "training", "NTASKS": 2, "NTASKS_PER_NODE": 2, "NNODES": 1, "NODELIST": "localhost"}
+    others = {name: value for name, value in os.environ.items() if not name.startswith(OF_LAUNCHERS)}
+
+    def run(task: int) -> tuple[int | None, str]:
+        told = {
+            f"SLURM_{name}": str(value) for name, value in {**job, "NODEID": 0, "PROCID": task, "LOCALID": task}.items()
+        }
+        environment = {**others, **told, "MASTER_PORT": str(port)}
+        try:
+            ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+        except subprocess.TimeoutExpired as late:  # as the one waits for ever if the other fails
+            return None, str(late)
+        return ended.returncode, ended.stderr
+
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(run, (0, 1)))
+
+
+@pytest.mark.parametrize("launched", [by_lightning, as_tasks_of_slurm])
+def test_two_processes_learn_as_one_does_with_the_same_global_batch(
+    launched: Callable[[Sequence[str]], list[tuple[int | None, str]]], program: Callable[..., Outcome]
+) -> None:
+    config = ROOT / "configs" / "quickstart.yaml"
+    # Batch norm would see half of each batch in each process; in float32, a sum in another order is soon another curve
+    net = ["--model.net.norm", "group", "--model.net.width", "8", "--trainer.precision", "64-true"]
+    short = [
+        "--trainer.max_epochs",
+        "1",
+        "--trainer.limit_train_batches",
+        "15",
+        "--trainer.log_every_n_steps",
+        "1",
+        "--trainer.callbacks",
+        "[]",
+        *QUIET,
+    ]
+    common = ["--config", str(config), *net, *short, "--trainer.accelerator", "cpu"]
+    two = ["--trainer.devices", "2", "--data.batch_size", "32", "--trainer.logger.name", "two"]
+    ended = launched([sys.executable, str(ROOT / "main.py"), "fit", *common, *two])
+    assert {status for status, _ in ended} == {0}, "\n".join(error for _, error in ended)
+    assert program("fit", *common, "--data.batch_size", 64, "--trainer.logger.name", "one").status == 0
+    curves = []
+    for name in ("one", "two"):
+        accumulator = EventAccumulator(f"runs/{name}/version_0/train").Reload()
+        [tag] = [tag for tag in accumulator.Tags()["scalars"] if "loss_step" in tag]
+        curves.append([point.value for point in accumulator.Scalars(tag)])
+    assert len(curves[0]) == 15
+    assert len(set(curves[0])) == 15
+    assert curves[1] == pytest.approx(curves[0], rel=1e-6)  # TensorBoard keeps float32
+
+
+def test_slurms_ntasks_without_ntasks_per_node_is_refused(
+    program: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in os.environ if name.startswith(OF_LAUNCHERS)]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("SLURM_JOB_NAME", "training")
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    two = ["--trainer.accelerator", "cpu", "--trainer.devices", "2"]
+    refused = program("fit", "--config", ROOT / "configs" / "quickstart.yaml", *two)
+    assert refused.status == 2
+    assert "error: trainer: You set `--ntasks=2`" in refused.err
+    assert "Use `--ntasks-per-node=2`" in refused.err

@@ -1,0 +1,43 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.support.runs import equal, weights
+
+BATCHED = ["--data.augment", '["RandomCrop", "HorizontalFlip", "Cutout"]', "--data.mixup", "0.2"]
+PER_SAMPLE = ["--data.albumentations", '[{"RandomBrightnessContrast": {"p": 0.5}}, {"HorizontalFlip": {}}]']
+PLAIN_CALLBACKS = ["--trainer.callbacks", "[]"]
+DROPOUT = ["--model.net.dropout", "0.3", "--trainer.max_epochs", "2"]
+Fit = Callable[..., Path]
+
+
+@pytest.mark.parametrize("route", [BATCHED, PER_SAMPLE], ids=["batched", "albumentations"])
+def test_same_seed_gives_the_same_weights_to_the_bit(route: list[str], fit: Fit) -> None:
+    first = weights(fit("first", *route, *DROPOUT))
+    assert equal(first, weights(fit("two_workers", *route, *DROPOUT, "--data.num_workers", 2)))
+    assert equal(first, weights(fit("four_workers", *route, *DROPOUT, "--data.num_workers", 4)))
+    assert equal(first, weights(fit("no_callbacks", *route, *DROPOUT, *PLAIN_CALLBACKS)))
+    assert not equal(first, weights(fit("other_seed", *route, *DROPOUT, "--seed_everything", 1)))
+
+
+def test_a_callback_that_draws_numbers_changes_nothing(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("drawing.py").write_text(
+        "import torch, random\n"
+        "from lightning.pytorch import Callback\n"
+        "class Draws(Callback):\n"
+        "    def on_train_batch_end(self, *args):\n"
+        "        torch.rand(3), random.random()\n"
+    )
+    monkeypatch.syspath_prepend(Path.cwd())
+    draws = ["--trainer.callbacks", '["drawing.Draws"]', "--allow_import", "drawing"]
+    assert equal(weights(fit("without", *BATCHED, *DROPOUT)), weights(fit("with", *BATCHED, *DROPOUT, *draws)))
+
+
+def test_each_batch_has_numbers_of_its_own_also_when_gradients_are_accumulated(
+    fit: Fit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys: list[tuple[int | str, ...]] = []
+    monkeypatch.setattr("cifar_lit.training.classifier.reseed", lambda *parts: keys.append(parts))
+    fit("accumulated", "--trainer.accumulate_grad_batches", 2, "--trainer.max_epochs", 2)
+    assert len(keys) == len(set(keys)) == 42

@@ -1,0 +1,322 @@
+"""Runs that are killed or stopped, and go on: they end as if they had not been."""
+
+import contextlib
+import errno
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+from torch.utils.tensorboard.writer import FileWriter
+
+from cifar_lit.cli.commands import plugin_modules
+from main import PLUGIN_PACKAGES, main
+from tests.support.images import write_class_folders
+from tests.support.program import ROOT, TINY, Outcome
+from tests.support.stress.comparison import differences, same
+from tests.support.stress.configurations import log_to
+from tests.support.stress.kills import kills
+
+Program = Callable[..., Outcome]
+Whole = Callable[..., Path]
+QUICKSTART = ["fit", "--config", str(ROOT / "configs" / "quickstart.yaml"), *TINY, "--trainer.max_epochs", "2"]
+SHORT = [
+    "--trainer.limit_train_batches",
+    "5",
+    "--trainer.log_every_n_steps",
+    "2",
+    "--last_checkpoint.every_n_steps",
+    "2",
+]
+EMA = ["--trainer.callbacks+", "{class_path: EMAWeightAveraging, init_args: {decay: 0.9}}"]
+PER_SAMPLE = ["--data.albumentations", "[{HorizontalFlip: {p: 0.5}}, {RandomBrightnessContrast: {p: 1}}]"]
+MIXED = ["--data.augment", "[RandomCrop, Cutout]", "--data.mixup", "0.2", "--model.net.dropout", "0.3"]
+
+
+class Signals(Callback):
+    """Sends its process a signal once, at a moment; SIGKILL, unless told otherwise."""
+
+    def __init__(self, moment: str, step: int, number: int = signal.SIGKILL, times: int = 1) -> None:
+        self.moment, self.step, self.number, self.times = moment, step, number, times
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith("on_") and name == object.__getattribute__(self, "moment"):
+            return self._send
+        return object.__getattribute__(self, name)
+
+    def _send(self, trainer: Any, *args: Any) -> None:
+        if trainer.global_step == self.step and not trainer.sanity_checking and not Path("sent").exists():
+            Path("sent").touch()
+            for _ in range(self.times):
+                os.kill(os.getpid(), self.number)
+
+
+def run(*args: object) -> int:
+    """The exit status of the program, in a process of its own; that of a signal is negative."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # this process has threads, which the other does without
+        process = os.fork()
+    if process == 0:
+        status = 70  # of an error that nothing below tells
+        log_to(sys.stderr)
+        try:
+            status = main([str(arg) for arg in args])
+        except SystemExit as end:
+            status = int(end.code or 0)
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _imported() -> None:
+    """All that a run imports, so that the processes that begin here need not."""
+    for module in (
+        *plugin_modules(PLUGIN_PACKAGES),
+        "cifar_lit.cli.training_commands",
+        "matplotlib.figure",
+        "torch.utils.tensorboard",
+    ):
+        importlib.import_module(module)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """Trains with these options and without a stop, once for all tests; gives the run's folder."""
+    runs: dict[tuple[str, ...], Path] = {}
+
+    def train(*options: str) -> Path:
+        if options not in runs:
+            runs[options] = tmp_path_factory.mktemp("whole")
+            with contextlib.chdir(runs[options]):
+                assert run(*QUICKSTART, *SHORT, *options) == 0
+        return runs[options] / "runs" / "quickstart" / "version_0"
+
+    return train
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c() -> Iterator[None]:
+    """Ctrl-C as a terminal has it, also where the tests run in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def signalled(moment: str, step: int, number: int = signal.SIGKILL, times: int = 1) -> list[str]:
+    arguments = f"{{moment: {moment}, step: {step}, number: {int(number)}, times: {times}}}"
+    callback = f"{{class_path: tests.test_resume.Signals, init_args: {arguments}}}"
+    return ["--trainer.callbacks+", callback, "--allow_import", "tests"]
+
+
+WORKERS = [*PER_SAMPLE, "--data.num_workers", "2"]
+
+
+@pytest.mark.parametrize(  # ``python -m benchmarks reliability`` kills at a hundred random moments
+    ("options", "moment", "step"),
+    [
+        (MIXED, "on_train_batch_start", 3),
+        (MIXED, "on_train_batch_end", 7),
+        (MIXED, "on_validation_batch_start", 5),
+        (MIXED, "on_validation_end", 5),
+        (MIXED, "on_train_epoch_end", 5),
+        (MIXED, "on_train_epoch_start", 5),
+        (WORKERS, "on_train_batch_start", 3),
+        (WORKERS, "on_train_epoch_start", 5),
+        (EMA, "on_train_batch_end", 7),
+        (EMA, "on_train_epoch_end", 5),
+    ],
+    ids=lambda value: {id(MIXED): "batched", id(WORKERS): "workers", id(EMA): "ema"}.get(id(value)),
+)
+def test_a_killed_run_goes_on_as_if_it_had_not_been(moment: str, step: int, options: list[str], whole: Whole) -> None:
+    command = [*QUICKSTART, *SHORT, *options, *signalled(moment, step)]
+    assert run(*command, "--trainer.logger.name", "killed", "--resume") == -signal.SIGKILL
+    assert run(*command, "--trainer.logger.name", "killed", "--resume") == 0  # it is killed once only
+    assert [folder.name for folder in Path("runs/killed").iterdir()] == ["version_0"]
+    assert differences(Path("runs/killed/version_0"), whole(*options)) == []
+
+
+PLATEAU = [
+    "--model.lr_scheduler",
+    "{class_path: lightning.pytorch.cli.ReduceLROnPlateau, init_args: {monitor: val/loss, patience: 0}}",
+]
+PLATEAU += ["--model.optimizer.lr", "0.1"]
+STOPPING = "{class_path: EarlyStopping, init_args: {monitor: val/loss, mode: max, patience: 1}}"  # soon, since it falls
+
+
+@pytest.mark.parametrize(
+    ("options", "moment", "step"),
+    [
+        (PLATEAU, "on_train_batch_start", 4),
+        (PLATEAU, "on_train_epoch_end", 5),
+        (["--trainer.accumulate_grad_batches", "2"], "on_train_batch_start", 3),
+        (["--trainer.check_val_every_n_epoch", "2"], "on_train_epoch_end", 5),
+        (["--trainer.val_check_interval", "2"], "on_train_batch_start", 4),
+        (["--trainer.max_steps", "8"], "on_train_epoch_end", 5),
+        (["--trainer.callbacks+", STOPPING], "on_train_epoch_end", 10),
+    ],
+    ids=[
+        *("plateau, within an epoch", "plateau, at its end", "accumulation", "every second epoch", "within epochs"),
+        *("steps", "early stopping"),
+    ],
+)
+def test_a_killed_run_of_any_kind_goes_on_as_if_it_had_not_been(
+    moment: str, step: int, options: list[str], whole: Whole
+) -> None:
+    command = [*QUICKSTART, *SHORT, *options, *signalled(moment, step)]
+    assert run(*command, "--trainer.logger.name", "killed", "--resume") == -signal.SIGKILL
+    assert run(*command, "--trainer.logger.name", "killed", "--resume") == 0
+    assert differences(Path("runs/killed/version_0"), whole(*options)) == []
+
+
+def test_a_run_that_is_killed_again_and_again_goes_on(whole: Whole) -> None:
+    command = [*QUICKSTART, *SHORT, *MIXED]
+    for step in (1, 3, 3, 8):  # the third time before it has got any further
+        Path("sent").unlink(missing_ok=True)
+        killed = [*command, *signalled("on_train_batch_start", step), "--trainer.logger.name", "killed", "--resume"]
+        assert run(*killed) == -signal.SIGKILL
+    assert run(*command, "--trainer.logger.name", "killed", "--resume") == 0
+    assert differences(Path("runs/killed/version_0"), whole(*MIXED)) == []
+
+
+def test_two_processes_that_are_killed_go_on_as_if_they_had_not_been() -> None:
+    [outcome] = kills(1, kinds=["two processes (DDP)"])
+    assert not outcome.failures, outcome.told()
+
+
+def test_a_full_disk_costs_the_curves_and_not_the_run(
+    program: Program, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
+) -> None:
+    def full(*args: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(FileWriter, "add_event", full)
+    warnings.simplefilter("always")
+    outcome = program(*QUICKSTART, *SHORT)
+    assert outcome.status == 0, outcome.err
+    told = [str(warning.message) for warning in recwarn if "cannot be written" in str(warning.message)]
+    assert len(told) == 1
+    assert "No space left" in told[0]
+    assert Path("runs/quickstart/version_0/checkpoints/last.ckpt").is_file()
+
+
+@pytest.mark.parametrize(
+    ("moment", "step", "number"),
+    [
+        ("on_train_batch_start", 3, signal.SIGTERM),
+        ("on_train_batch_end", 7, signal.SIGINT),
+        ("on_train_batch_end", 5, signal.SIGTERM),  # the last of an epoch
+        ("on_validation_batch_start", 5, signal.SIGINT),
+        ("on_validation_end", 5, signal.SIGTERM),
+        ("on_train_epoch_end", 5, signal.SIGINT),
+    ],
+)
+def test_a_stopped_run_is_saved_and_goes_on_as_if_it_had_not_been(
+    moment: str, step: int, number: signal.Signals, capfd: pytest.CaptureFixture[str], whole: Whole
+) -> None:
+    seldom = ["--last_checkpoint.every_n_steps", "100"]
+    command = [*QUICKSTART, *SHORT, *seldom, *MIXED, *signalled(moment, step, number)]
+    assert run(*command, "--trainer.logger.name", "stopped") == 128 + number
+    told = capfd.readouterr().err
+    assert "Traceback" not in told
+    file = "runs/stopped/version_0/checkpoints/last.ckpt"
+    assert f"Stopped by {number.name}. Go on: uv run main.py fit --ckpt_path {file} --allow_import tests" in told
+    reached = torch.load(file, weights_only=True)["global_step"]
+    assert step - 1 <= reached <= step + 1
+    assert run("fit", "--ckpt_path", file, "--allow_import", "tests") == 0
+    assert differences(Path("runs/stopped/version_0"), whole(*MIXED)) == []
+
+
+def test_a_second_ctrl_c_ends_the_program_at_once(capfd: pytest.CaptureFixture[str]) -> None:
+    command = [*QUICKSTART, *SHORT, *signalled("on_train_batch_start", 3, signal.SIGINT, times=2)]
+    assert run(*command) == -signal.SIGINT
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_run_that_is_stopped_in_its_first_step_begins_anew_in_its_folder() -> None:
+    command = [*QUICKSTART, "--data.batch_size", "2000"]  # one step an epoch
+    command += signalled("on_validation_batch_start", 1, signal.SIGTERM)
+    assert run(*command, "--trainer.logger.name", "stopped", "--resume") == 143
+    assert run(*command, "--trainer.logger.name", "stopped", "--resume") == 0
+    assert run(*command, "--trainer.logger.name", "whole") == 0
+    assert differences(Path("runs/stopped/version_0"), Path("runs/whole/version_0")) == []
+
+
+def test_slurms_requeueing_works_as_lightning_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Path("bin/scontrol")
+    asked.parent.mkdir()
+    asked.write_text('#!/bin/sh\necho "$@" > requeued\n')
+    asked.chmod(0o755)
+    job = {"JOB_ID": "77", "JOB_NAME": "training", "NTASKS": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}
+    with monkeypatch.context() as slurm:
+        slurm.setenv("PATH", f"{asked.parent.absolute()}:{os.environ['PATH']}")
+        for name, value in job.items():
+            slurm.setenv(f"SLURM_{name}", value)
+        command = [*QUICKSTART, *SHORT, *MIXED, *signalled("on_train_batch_end", 4, signal.SIGUSR1)]
+        assert run(*command, "--trainer.logger.name", "first") == 0
+        assert Path("requeued").read_text() == "requeue 77\n"
+        assert torch.load("runs/hpc_ckpt_1.ckpt", weights_only=True)["global_step"] == 4
+        assert run(*command, "--trainer.logger.name", "requeued") == 0  # goes on from that file by itself
+    assert run(*command, "--trainer.logger.name", "whole") == 0
+    states = [torch.load(f"runs/{name}/version_0/checkpoints/last.ckpt") for name in ("requeued", "whole")]
+    assert same(states[0]["state_dict"], states[1]["state_dict"])
+
+
+def test_resume_begins_a_run_where_there_is_none_and_last_refuses(program: Program) -> None:
+    begun = program(*QUICKSTART, *SHORT, "--resume")
+    assert begun.status == 0, begun.err
+    assert "No run to go on with in runs/quickstart/*: a new one begins" in begun.out
+    refused = program(*QUICKSTART, "--trainer.logger.name", "other", "--ckpt_path", "last")
+    assert refused.status == 2
+    assert "no last.ckpt in runs/other" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("change", "made_with"),
+    [
+        (["--data.batch_size", "32"], "data.batch_size 64"),
+        (["--seed_everything", "1"], "seed_everything 0"),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else "",
+)
+def test_other_steps_are_refused(change: list[str], made_with: str, capfd: pytest.CaptureFixture[str]) -> None:
+    command = [*QUICKSTART, *SHORT, *signalled("on_train_batch_start", 3)]
+    assert run(*command) == -signal.SIGKILL
+    config = Path("runs/quickstart/version_0/config.yaml")
+    before = config.read_bytes()
+    assert run(*command, *change, "--resume") == 2
+    assert config.read_bytes() == before
+    told = capfd.readouterr().err
+    assert f"the checkpoint was made with {made_with}: go on with the same" in told
+    assert "Traceback" not in told
+
+
+def test_another_number_of_processes_is_refused() -> None:
+    command = [*QUICKSTART, *SHORT, "--trainer.max_epochs", "1"]
+    assert run(*command) == 0
+    more = ["--trainer.max_epochs", "2", "--resume", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
+    refused = subprocess.run([sys.executable, ROOT / "main.py", *command, *more], capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "the checkpoint was made with processes 1: go on with the same" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+@pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")
+def test_changed_images_are_noticed_when_a_run_goes_on(program: Program) -> None:
+    write_class_folders(Path("images"))
+    data = ["--data", "ClassFolders", "--data.root", "images", "--data.batch_size", "4", "--trainer.max_epochs", "2"]
+    each = "{class_path: ModelCheckpoint, init_args: {filename: 'e{epoch}', save_top_k: -1, mode: max}}"
+    begun = program(*QUICKSTART, *data, "--trainer.callbacks+", each)
+    assert begun.status == 0, begun.err
+    Path("images/train/cat/000.png").unlink()
+    [first] = Path("runs").glob("*/*/checkpoints/eepoch=0.ckpt")
+    with pytest.warns(UserWarning, match=r"the training images are not those of the checkpoint \(18 then, 17 now\)"):
+        program(*QUICKSTART, *data, "--ckpt_path", first)
