@@ -1,1 +1,1 @@
-"""Where images come from, how they are split, augmented and put into batches."""
+"""Data sources, splits, augmentation and batches."""

@@ -1,4 +1,4 @@
-"""Albumentations pipelines written as YAML lists: any transform, sample by sample, in the loader's workers."""
+"""Albumentations pipelines written as YAML lists and run per sample in the loader's workers."""
 
 import inspect
 import os
@@ -15,89 +15,88 @@ from cifar_lit.errors import InputError
 
 
 class AlbumentationsPipeline:
-    """Applies albumentations transforms to the images of a batch one by one.
+    """Apply albumentations transforms to each image of a batch.
 
     Args:
-        transforms: One mapping for each transform, its name to its arguments, as in
+        transforms: One mapping per transform, from its name to its arguments, as in
             ``[{"HorizontalFlip": {"p": 0.5}}, {"OneOf": {"transforms": [{"Blur": {}}], "p": 0.1}}]``.
-            The value ``mean`` of a ``fill`` or ``fill_mask`` stands for the data's mean colour.
-        mean: The data's mean of each channel, in [0, 1].
+            The value ``mean`` for ``fill`` or ``fill_mask`` stands for the mean color of the data set.
+        mean: Mean of each channel of the data set, in [0, 1].
         image_size: Height and width of the images.
 
     Raises:
-        InputError: if albumentations has no such transform or argument, a pad would change nothing, or what comes out
-            is no image of bytes.
+        InputError: If albumentations has no such transform or argument, a padding has no effect, or the output is not
+            a uint8 image.
     """
 
     def __init__(
         self, transforms: Sequence[Mapping[str, Any]], mean: Sequence[float], image_size: tuple[int, int]
     ) -> None:
-        self._colour = tuple(round(255 * channel) for channel in mean)
+        self._mean_color = tuple(round(255 * channel) for channel in mean)
         self._image_size = image_size
-        self._compose = _albumentations().Compose([self._transform(entry) for entry in transforms])
-        try:  # what fails always fails here, before training begins
+        self._compose = _albumentations().Compose([self._build(entry) for entry in transforms])
+        try:  # a dry run, so that a pipeline that always fails does so before training begins
             self(torch.zeros(1, 3, *image_size, dtype=torch.uint8), 0)
         except InputError:
             raise
-        except Exception as error:  # a crop larger than the image, for one, is no error of Python's own kinds
+        except Exception as error:  # albumentations' own errors, e.g. of too large a crop, derive from Exception
             raise InputError(f"albumentations: {' '.join(str(error).split())}") from error
 
     def __call__(self, pixels: Tensor, seed: int) -> Tensor:
-        """Augmented pixels, uint8 (N, 3, H', W'), of uint8 (N, 3, H, W); the same for the same seed."""
+        """Return augmented pixels, uint8 (N, 3, H', W'), of uint8 (N, 3, H, W); deterministic given the seed."""
         self._compose.set_random_seed(seed % 2**32)
-        images = pixels.permute(0, 2, 3, 1).numpy()
-        augmented = [self._checked(self._compose(image=np.ascontiguousarray(image))["image"]) for image in images]
+        augmented = []
+        for image in pixels.permute(0, 2, 3, 1).numpy():
+            result = self._compose(image=np.ascontiguousarray(image))["image"]
+            if result.dtype != np.uint8 or result.shape[2:] != (3,):
+                raise InputError(
+                    "albumentations: the pipeline must return uint8 images of shape (height, width, 3), got"
+                    f" {result.dtype} of shape {tuple(result.shape)}; remove Normalize, ToFloat and ToTensorV2, since"
+                    " the network normalizes its input itself"
+                )
+            augmented.append(result)
         return torch.from_numpy(np.stack(augmented)).permute(0, 3, 1, 2).contiguous()
 
-    def _checked(self, image: Any) -> Any:
-        if image.dtype != np.uint8 or image.shape[2:] != (3,):
-            raise InputError(
-                f"albumentations: an image comes out as {image.dtype} of shape {tuple(image.shape)}, not as uint8 of"
-                " (height, width, 3): leave out Normalize, ToFloat and ToTensorV2, since the network does as much"
-            )
-        return image
-
-    def _transform(self, entry: Mapping[str, Any]) -> Any:
+    def _build(self, entry: Mapping[str, Any]) -> Any:
         if len(entry) != 1:
-            raise InputError(f"albumentations: each entry of the list names one transform, got {dict(entry)}")
+            raise InputError(f"albumentations: each list entry must name exactly one transform, got {dict(entry)}")
         [(name, arguments)] = entry.items()
         transform_class = getattr(_albumentations(), name, None)
         if not inspect.isclass(transform_class):
-            raise InputError(f"albumentations has no transform {name!r}; its names are case-sensitive (HorizontalFlip)")
+            raise InputError(f"albumentations has no transform {name!r}; names are case-sensitive (HorizontalFlip)")
         arguments = arguments or {}
         if name == "CropAndPad" and arguments.get("fill") == "mean":
-            raise InputError("albumentations.CropAndPad paints grey, in one channel's value: take Pad with fill: mean")
-        arguments = {key: self._argument(key, value) for key, value in arguments.items()}
+            raise InputError("albumentations.CropAndPad does not support fill: mean, it would fill with gray; use Pad")
+        arguments = {key: self._convert_argument(key, value) for key, value in arguments.items()}
         if name == "PadIfNeeded":
-            self._check_pad(arguments)
+            self._check_padding(arguments)
         with warnings.catch_warnings():
-            warnings.simplefilter("error")  # albumentations only warns of an argument that it drops
+            warnings.simplefilter("error")  # albumentations only warns when it ignores an argument
             try:
                 return transform_class(**arguments)
             except (UserWarning, TypeError, ValueError) as error:
                 raise InputError(f"albumentations.{name}: {' '.join(str(error).split())}") from error
 
-    def _argument(self, key: str, value: Any) -> Any:
+    def _convert_argument(self, key: str, value: Any) -> Any:
         if key == "transforms":  # of OneOf, SomeOf, Sequential
-            return [self._transform(entry) for entry in value]
+            return [self._build(entry) for entry in value]
         if key in ("fill", "fill_mask") and value == "mean":
-            return self._colour
+            return self._mean_color
         return tuple(value) if isinstance(value, list) else value
 
-    def _check_pad(self, arguments: Mapping[str, Any]) -> None:
+    def _check_padding(self, arguments: Mapping[str, Any]) -> None:
         height, width = self._image_size
-        to_height, to_width = arguments.get("min_height", 1024), arguments.get("min_width", 1024)
-        divided = arguments.get("pad_height_divisor") or arguments.get("pad_width_divisor")
-        if not divided and to_height <= height and to_width <= width:
+        min_height, min_width = arguments.get("min_height", 1024), arguments.get("min_width", 1024)
+        divisor = arguments.get("pad_height_divisor") or arguments.get("pad_width_divisor")
+        if not divisor and min_height <= height and min_width <= width:
             raise InputError(
-                f"albumentations.PadIfNeeded to {to_height}x{to_width} changes nothing, since the images are"
-                f" {height}x{width}; min_height and min_width are the size after padding,"
-                f" e.g. {height + 8} and {width + 8}"
+                f"albumentations.PadIfNeeded to {min_height}x{min_width} has no effect on images of {height}x{width};"
+                f" set min_height and min_width to the size after padding, e.g. {height + 8} and {width + 8}"
             )
 
 
 def _albumentations() -> ModuleType:
-    """The library, imported when it is first used (3 s), and kept from asking the network for its newest version."""
+    """Import albumentations on first use, which takes 3 s, with its online version check disabled."""
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     import albumentations
 

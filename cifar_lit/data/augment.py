@@ -1,8 +1,7 @@
-"""Augmentations of a whole batch at once, on the device that it is on.
+"""Augmentations of batches, on the device of the batch.
 
-Each is many times faster than augmenting sample by sample (`python -m benchmarks --only '[augmentation]'`), and draws
-its random numbers per sample from (seed, epoch, index), so that neither the batch size nor the number of workers or
-processes changes a picture.
+Random numbers are drawn per sample from (seed, epoch, index), so the augmented images do not depend on the batch size
+or on the number of workers or processes.
 """
 
 from abc import ABC, abstractmethod
@@ -19,29 +18,46 @@ from cifar_lit.randomness import SampleRandom
 
 
 class Augmentation(ABC):
-    """Changes the pixels of a batch at random."""
+    """Base class of random augmentations of a batch."""
 
     @abstractmethod
     def __call__(self, pixels: Tensor, random: SampleRandom, mean: Sequence[float]) -> Tensor:
-        """Augmented pixels, uint8, of the same shape but where an augmentation says otherwise.
+        """Return augmented pixels, uint8, of the same shape unless ``output_sizes`` is overridden.
 
         Args:
-            pixels: uint8 (N, C, H, W), 0 to 255; left as they are.
-            random: Random numbers, one a sample at each draw.
-            mean: The data's mean of each channel, in [0, 1].
+            pixels: uint8 (N, C, H, W), 0 to 255; not modified.
+            random: Random numbers, one per sample in each draw.
+            mean: Mean of each channel of the data set, in [0, 1].
         """
 
-    def sizes_of(self, size: tuple[int, int]) -> list[tuple[int, int]]:
-        """Heights and widths that images of this size are given; by default, none but their own."""
+    def output_sizes(self, size: tuple[int, int]) -> list[tuple[int, int]]:
+        """Return every (height, width) that images of this size may come out in; by default only their own."""
         return [size]
 
 
+def apply_augmentations(
+    augmentations: Sequence[Augmentation], pixels: Tensor, random: SampleRandom, mean: Sequence[float]
+) -> Tensor:
+    """Apply augmentations in order; see Augmentation for the arguments.
+
+    Raises:
+        InputError: If one of them does not return uint8.
+    """
+    for augmentation in augmentations:
+        pixels = augmentation(pixels, random, mean)
+        if pixels.dtype != torch.uint8:
+            name = type(augmentation).__name__
+            raise InputError(f"{name} must return pixels of torch.uint8 (0 to 255), got {pixels.dtype}; convert them")
+    return pixels
+
+
 class RandomCrop(Augmentation):
-    """Pads each image, then cuts a window of the old size at a random place: a random translation.
+    """Pad each image, then crop it to its original size at a random position.
 
     Args:
-        padding: Pixels added at each side; the image moves by up to as many in each direction.
-        mode: What is added: the image mirrored at its edge, the edge repeated, black, or the data's mean colour.
+        padding: Pixels added on each side, the largest shift in each direction.
+        mode: How to pad: mirror the image at its edge, repeat the edge, or fill with black or with the mean color of
+            the data set.
     """
 
     def __init__(self, padding: int = 4, mode: Literal["reflect", "edge", "black", "mean"] = "reflect") -> None:
@@ -53,72 +69,62 @@ class RandomCrop(Augmentation):
         self.mode = mode
 
     def __call__(self, pixels: Tensor, random: SampleRandom, mean: Sequence[float]) -> Tensor:
-        """Images moved by up to ``padding`` pixels."""
-        batch, channels, height, width = pixels.shape
-        places = 2 * self.padding + 1
-        down, right = random.integers(0, places), random.integers(0, places)
-        padded = self._padded(pixels, mean).contiguous()
-        # Every run of ``width`` pixels in memory is a row of a view, of which the windows' rows are selected: a copy of
-        # runs, 4 times faster on a CPU than of single pixels, which indexing makes
-        runs = padded.as_strided((padded.numel() - width + 1, width), (1, 1))
-        wide, high = padded.shape[-1], padded.shape[-2]
-        plane = torch.arange(batch * channels, device=pixels.device).view(batch, channels, 1) * (wide * high)
-        row = torch.arange(height, device=pixels.device) + down.view(-1, 1, 1)  # (N, 1, H)
-        corner = plane + right.view(-1, 1, 1)  # (N, C, 1)
-        starts = corner + row * wide  # (N, C, H)
-        return runs.index_select(0, starts.flatten()).view(pixels.shape)
+        """Return images shifted by up to ``padding`` pixels in each direction."""
+        batch, _, height, width = pixels.shape
+        offsets = 2 * self.padding + 1
+        top, left = random.integers(0, offsets), random.integers(0, offsets)
+        windows = self._pad(pixels, mean).unfold(2, height, 1).unfold(3, width, 1)  # (N, C, offsets, offsets, H, W)
+        return windows[torch.arange(batch, device=pixels.device), :, top, left]
 
-    def _padded(self, pixels: Tensor, mean: Sequence[float]) -> Tensor:
-        if self.mode == "reflect" and self.padding >= min(pixels.shape[-2:]):
-            raise InputError(
-                f"RandomCrop: padding {self.padding} mirrors more than there is of images of"
-                f" {pixels.shape[-2]}x{pixels.shape[-1]}; make it smaller, or mode edge"
-            )
-        sides = [self.padding] * 4
+    def _pad(self, pixels: Tensor, mean: Sequence[float]) -> Tensor:
+        height, width = pixels.shape[-2:]
         if self.mode == "mean":
-            height, width = pixels.shape[-2:]
-            shape = (*pixels.shape[:2], height + 2 * self.padding, width + 2 * self.padding)
-            padded = _colour(mean, pixels).expand(shape).clone(memory_format=torch.contiguous_format)
+            shape = (len(pixels), 1, height + 2 * self.padding, width + 2 * self.padding)
+            padded = _to_color(tuple(mean), pixels.device).repeat(shape)
             padded[..., self.padding : -self.padding, self.padding : -self.padding] = pixels
             return padded
-        return F.pad(pixels, sides, mode={"reflect": "reflect", "edge": "replicate", "black": "constant"}[self.mode])
+        if self.mode == "reflect" and self.padding >= min(height, width):
+            raise InputError(
+                f"RandomCrop: padding with mode reflect must be smaller than the images ({height}x{width}), got"
+                f" {self.padding}; reduce it or use mode edge"
+            )
+        mode = {"reflect": "reflect", "edge": "replicate", "black": "constant"}[self.mode]
+        return F.pad(pixels, [self.padding] * 4, mode=mode)
 
 
 class HorizontalFlip(Augmentation):
-    """Mirrors each image left to right with a probability.
+    """Flip each image horizontally with a given probability.
 
     Args:
-        p: The probability.
+        p: Probability of a flip.
     """
 
     def __init__(self, p: float = 0.5) -> None:
-        self.p = _probability("HorizontalFlip", p)
+        self.p = _check_probability("HorizontalFlip", p)
 
     def __call__(self, pixels: Tensor, random: SampleRandom, mean: Sequence[float]) -> Tensor:
-        """Images of which some are mirrored."""
-        return _mirrored(pixels, random.uniform() < self.p)
+        """Return the images, a random subset of them flipped."""
+        return _flip(pixels, random.uniform() < self.p)
 
 
 class AlternatingFlip(Augmentation):
-    """Mirrors each image left to right in every second epoch: a random half in the even ones, the others in the odd.
+    """Flip each image horizontally in every other epoch: a random half in even epochs, the other half in odd ones.
 
-    So every two epochs show each image both ways, which random flips leave to chance.
+    Every two consecutive epochs show each image both ways, which random flips leave to chance.
 
     Source: K. Jordan 2024, arXiv:2404.00498, section 3.6.
     """
 
     def __call__(self, pixels: Tensor, random: SampleRandom, mean: Sequence[float]) -> Tensor:
-        """Images of which some are mirrored."""
-        return _mirrored(pixels, random.coins() ^ bool(random.epoch % 2))
+        """Return the images, half of them flipped."""
+        return _flip(pixels, random.fixed_coins() ^ bool(random.epoch % 2))
 
 
 class Cutout(Augmentation):
-    """Covers a square of each image with the data's mean colour.
-
-    The square lies wholly inside the image, at a random place.
+    """Cover a random square inside each image with the mean color of the data set.
 
     Args:
-        size: Side of the square, in pixels.
+        size: Side length of the square in pixels.
         p: Probability that an image gets a square.
 
     Source: DeVries & Taylor 2017, arXiv:1708.04552.
@@ -127,109 +133,83 @@ class Cutout(Augmentation):
     def __init__(self, size: int = 8, p: float = 1.0) -> None:
         if size < 1:
             raise InputError(f"Cutout: size must be at least 1, got {size}; remove Cutout to switch it off")
-        self.size, self.p = size, _probability("Cutout", p)
+        self.size, self.p = size, _check_probability("Cutout", p)
 
     def __call__(self, pixels: Tensor, random: SampleRandom, mean: Sequence[float]) -> Tensor:
-        """Images of which some have a covered square."""
+        """Return the images, a random subset of them with a covered square."""
         height, width = pixels.shape[-2:]
         if self.size > min(height, width):
-            raise InputError(f"Cutout: size {self.size} is larger than the images ({height}x{width}); make it smaller")
+            raise InputError(
+                f"Cutout: size must be at most that of the images ({height}x{width}), got {self.size}; reduce it"
+            )
         chosen = random.uniform() < self.p
         top = random.integers(0, height - self.size + 1)
         left = random.integers(0, width - self.size + 1)
-        rows = _bits(_between(height, top, self.size) & chosen.view(-1, 1))  # (N, H)
-        columns = _bits(_between(width, left, self.size))  # (N, W)
-        covered = (rows.unsqueeze(2) & columns.unsqueeze(1)).unsqueeze(1)  # (N, 1, H, W)
-        return _select(covered, _colour(mean, pixels), pixels)
+        rows = self._covered(height, top) & chosen.view(-1, 1)
+        covered = rows.view(-1, 1, height, 1) & self._covered(width, left).view(-1, 1, 1, width)  # (N, 1, H, W)
+        return torch.where(covered, _to_color(tuple(mean), pixels.device), pixels)
+
+    def _covered(self, length: int, start: Tensor) -> Tensor:
+        """Return bool (N, length), True for ``size`` pixels from each start."""
+        offset = torch.arange(length, device=start.device) - start.view(-1, 1)
+        return (offset >= 0) & (offset < self.size)
 
 
 class ProgressiveResizing(Augmentation):
-    """Trains the first epochs on smaller images, which costs less, when what is learnt is coarse anyway.
+    """Train the first epochs on smaller images, which is cheaper.
 
     Args:
-        sizes: The shorter side of the images in each epoch, from the first; after the last of the list, all have their
-            full size.
+        sizes: Shorter side of the images in each epoch, from the first; epochs after the last entry use the full size.
 
     Source: J. Howard, fast.ai's DAWNBench entry (2018), https://www.fast.ai/posts/2018-04-30-dawnbench-fastai.html
     """
 
     def __init__(self, sizes: list[int]) -> None:
         if not sizes or min(sizes) < 8:
-            raise InputError(f"ProgressiveResizing: sizes must be a list of sides of 8 and more pixels, got {sizes}")
+            raise InputError(
+                f"ProgressiveResizing: sizes must be a non-empty list of sizes of 8 and more pixels, got {sizes}"
+            )
         self.sizes = sizes
 
     def __call__(self, pixels: Tensor, random: SampleRandom, mean: Sequence[float]) -> Tensor:
-        """The images, uint8 (N, C, h, w), smaller in the epochs of the list; after them, as they are."""
-        if random.epoch >= len(self.sizes) or self.sizes[random.epoch] == min(pixels.shape[-2:]):
-            return pixels
+        """Return resized images, uint8 (N, C, h, w); the input itself in the epochs after ``sizes``."""
         height, width = pixels.shape[-2:]
-        size = self.sizes_of((height, width))[random.epoch]
-        if pixels.device.type == "cpu":  # which has a kernel for bytes, 6 times faster, where the channels come last
+        if random.epoch >= len(self.sizes) or self.sizes[random.epoch] == min(height, width):
+            return pixels
+        size = self.output_sizes((height, width))[random.epoch]
+        if pixels.device.type == "cpu":  # which has a uint8 kernel, 6 times faster with channels last
             channels_last = pixels.contiguous(memory_format=torch.channels_last)
             return F.interpolate(channels_last, size, mode="bilinear", antialias=True)
-        small = F.interpolate(pixels.float(), size, mode="bilinear", antialias=True)
-        return small.round().clamp(0, 255).to(torch.uint8)
+        resized = F.interpolate(pixels.float(), size, mode="bilinear", antialias=True)
+        return resized.round().clamp(0, 255).to(torch.uint8)
 
-    def sizes_of(self, size: tuple[int, int]) -> list[tuple[int, int]]:
-        """Heights and widths in the epochs of the list.
+    def output_sizes(self, size: tuple[int, int]) -> list[tuple[int, int]]:
+        """Return the (height, width) of each epoch in ``sizes``.
 
         Raises:
-            InputError: if one is above the images' own.
+            InputError: If one is larger than the images.
         """
         shorter = min(size)
         if max(self.sizes) > shorter:
             raise InputError(
-                f"ProgressiveResizing: size {max(self.sizes)} is above that of the images, {size[0]}x{size[1]}"
+                f"ProgressiveResizing: sizes must be at most that of the images ({size[0]}x{size[1]}), got"
+                f" {max(self.sizes)}; use smaller ones"
             )
         return [(round(size[0] * side / shorter), round(size[1] * side / shorter)) for side in self.sizes]
 
 
-def _colour(mean: Sequence[float], pixels: Tensor) -> Tensor:
-    """uint8 (C, 1, 1), the data's mean colour, beside pixels."""
-    return _colour_on(tuple(mean), pixels.device)
-
-
-@cache
-def _colour_on(mean: tuple[float, ...], device: torch.device) -> Tensor:
-    """Made once, since a copy to an accelerator would wait for it in every step."""
+@cache  # since a copy to an accelerator would synchronize with it in every step
+def _to_color(mean: tuple[float, ...], device: torch.device) -> Tensor:
+    """Return the mean color of the data set, uint8 (C, 1, 1)."""
     return torch.tensor([round(255 * channel) for channel in mean], dtype=torch.uint8, device=device).view(-1, 1, 1)
 
 
-def _mirrored(pixels: Tensor, chosen: Tensor) -> Tensor:
-    """Images (N, C, H, W), those chosen (bool (N,)) mirrored left to right."""
-    return _select(_bits(chosen).view(-1, 1, 1, 1), pixels.flip(-1), pixels)
+def _flip(pixels: Tensor, chosen: Tensor) -> Tensor:
+    """Flip the chosen images, bool (N,), horizontally."""
+    return torch.where(chosen.view(-1, 1, 1, 1), pixels.flip(-1), pixels)
 
 
-def _bits(chosen: Tensor) -> Tensor:
-    """uint8, of the shape of chosen (bool): every bit set where it is True, none where it is False."""
-    return chosen.to(torch.uint8).neg_()
-
-
-def _select(bits: Tensor, new: Tensor, pixels: Tensor) -> Tensor:
-    """Bytes of new where all bits are set, those of pixels where none is.
-
-    As ``torch.where``, which does not fill a CPU's vectors with bytes: this does, and two of its three passes make no
-    tensor (`new ^ pixels ^ pixels` is `new`).
-
-    Args:
-        bits: uint8, 255 or 0; of a shape that broadcasts to that of pixels, as that of new.
-        new: uint8.
-        pixels: uint8 (N, C, H, W).
-    """
-    selected = new ^ pixels
-    selected &= bits
-    selected ^= pixels
-    return selected
-
-
-def _between(length: int, start: Tensor, size: int) -> Tensor:
-    """bool (N, length), True from each start on, for ``size`` places."""
-    places = torch.arange(length, device=start.device)
-    offset = places - start.unsqueeze(1)
-    return (offset >= 0) & (offset < size)
-
-
-def _probability(name: str, p: float) -> float:
+def _check_probability(name: str, p: float) -> float:
     if not 0 <= p <= 1:
         raise InputError(f"{name}: p must be between 0 and 1, got {p}")
     return p

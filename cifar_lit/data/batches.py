@@ -1,4 +1,4 @@
-"""Whole batches read at once from images in memory, in an order that is a function of (seed, epoch)."""
+"""Batches read from images in memory, in an order that depends only on (seed, epoch)."""
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -12,15 +12,15 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from cifar_lit.randomness import key
 
 Pipeline = Callable[[Tensor, int], Tensor]
-_BLOCK = 10_000  # positions that are Python's numbers at a time, which take five times the memory of a tensor's
+_BLOCK = 10_000  # positions converted to Python ints at a time, which take five times the memory of a tensor
 
 
 class Batch(NamedTuple):
-    """What a step gets: pixels (N, 3, H, W), their labels, and where they stand in the data set.
+    """A batch of images, their labels and their indices in the data set.
 
-    pixels: uint8, 0 to 255; float32 of the same range where images were mixed.
-    labels: int64 (N,), or float32 (N, classes) where images were mixed.
-    indices: int64 (N,), the samples' rows in the split's source, the same from run to run.
+    pixels: (N, 3, H, W), uint8, 0 to 255; float32 of the same range after mixup.
+    labels: int64 (N,); float32 (N, classes) after mixup.
+    indices: int64 (N,), rows in the split's source, the same in every run.
     """
 
     pixels: Tensor
@@ -34,7 +34,7 @@ class ImageTensors:
 
     pixels: uint8 (N, 3, H, W), in memory or mapped from a file.
     labels: int64 (N,).
-    files: Where they are from, relative to their folder; empty where that is no folder of files.
+    files: Path of each image relative to its folder; empty if the images do not come from a folder of files.
     """
 
     pixels: Tensor
@@ -46,15 +46,15 @@ class ImageTensors:
 
 
 class ImageDataset(Dataset[Batch]):
-    """The chosen rows of labelled images; reads a whole batch at once.
+    """A subset of labeled images that reads a batch at a time.
 
     Args:
-        images: All the images.
-        rows: int64 (n,), the rows of ``images`` that belong to this data set.
-        pipeline: Augments a batch of pixels (uint8 (N, 3, H, W)), given a seed.
+        images: All images.
+        rows: int64 (n,), the rows of ``images`` in this data set.
+        pipeline: Augments a batch of pixels, uint8 (N, 3, H, W), given a seed.
         seed: The run's seed, for the pipeline.
-        indices: int64 (n,), what the rows are called in a batch, where that is not their place in ``images``.
-        files: The file of each image, by what its row is called; those of ``images``, unless they are given.
+        indices: int64 (n,), the ``Batch.indices`` of the rows; ``rows`` by default.
+        files: Path of each image, by its index; ``images.files`` by default.
     """
 
     def __init__(
@@ -75,19 +75,19 @@ class ImageDataset(Dataset[Batch]):
 
     @property
     def labels(self) -> Tensor:
-        """int64 (n,), the labels in order."""
+        """Labels of all images in order, int64 (n,)."""
         return self.images.labels[self.rows]
 
     def sample(self, count: int) -> Tensor:
-        """Pixels uint8 (up to ``count``, 3, H, W), not augmented, taken evenly from all."""
-        places = torch.linspace(0, len(self) - 1, min(count, len(self))).long()
-        return self.images.pixels[self.rows[places]]
+        """Return up to ``count`` evenly spaced images, not augmented: uint8 (count, 3, H, W)."""
+        positions = torch.linspace(0, len(self) - 1, min(count, len(self))).long()
+        return self.images.pixels[self.rows[positions]]
 
     def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Batch:
-        """The batch of the samples at these (epoch, position) pairs."""
+        """Return the batch of the samples at these (epoch, position) pairs."""
         positions = torch.tensor([position for _, position in keys]).to(self.rows.device, non_blocking=True)
         rows = self.rows.index_select(0, positions)
-        pixels = self.images.pixels.index_select(0, rows)  # whole images: faster than indexing on a CPU
+        pixels = self.images.pixels.index_select(0, rows)  # faster on a CPU than indexing
         if self.pipeline is not None:
             epoch, position = keys[0]
             pixels = self.pipeline(pixels, key(self.seed, epoch, position))
@@ -96,25 +96,25 @@ class ImageDataset(Dataset[Batch]):
 
 
 def identity_collate(batch: Any) -> Any:
-    """The batch, which the data set has put together already (a DataLoader's ``collate_fn``)."""
+    """Return the batch unchanged: a ``collate_fn`` for data sets that return batches."""
     return batch
 
 
 class BatchLoader(DataLoader[Batch]):
-    """A DataLoader that Lightning takes for one that goes on in the middle of an epoch, as EpochSampler makes it do.
+    """A DataLoader that Lightning considers resumable within an epoch, as EpochSampler makes it.
 
-    Its workers leave SIGTERM and Ctrl-C to the process that they load for, which saves before it ends.
+    Its workers ignore SIGINT and SIGTERM, so that the main process can save a checkpoint before it exits.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **({"worker_init_fn": _ignore_signals} | kwargs))
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: where to go on follows from the number of batches that Lightning keeps."""
+        """Return no state: the position follows from Lightning's count of batches."""
         return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Does nothing."""
+        """Do nothing."""
 
 
 def _ignore_signals(worker: int) -> None:
@@ -123,14 +123,20 @@ def _ignore_signals(worker: int) -> None:
 
 
 class EpochSampler(DistributedSampler[Batch]):
-    """Positions of this process's samples, each with the epoch that it is read in.
+    """Yield (epoch, position) for each sample of this process.
 
-    A worker that augments a sample so knows the epoch, however it was started. The shuffled order depends on
-    (seed, epoch) alone; Lightning sets the epoch. Where the samples do not divide among the processes, training repeats
-    some so that all take as many steps; evaluation repeats none (``pad=False``), since it would count twice.
-    A run that goes on in the middle of an epoch leaves out what it was trained on before: ``resumed`` is that epoch,
-    and how many of this process's samples.
-    (Lightning leaves a DistributedSampler as it is; any other sampler it would wrap into its own.)
+    The epoch reaches workers with the sample, so that they can augment by it however they were started. The shuffled
+    order depends only on (seed, epoch). Subclassing DistributedSampler makes Lightning set the epoch and keeps it from
+    wrapping the sampler in its own.
+
+    Args:
+        dataset: The data set to sample from.
+        shuffle: Whether to shuffle in each epoch.
+        seed: Seed of the shuffling.
+        processes: Number of processes that divide the samples among themselves.
+        rank: Rank of this process.
+        pad: Repeat samples until all processes have equally many, for training; evaluation must count each only once.
+        start: Epoch to resume in, and the number of this process's samples to skip in it.
     """
 
     def __init__(
@@ -142,11 +148,11 @@ class EpochSampler(DistributedSampler[Batch]):
         processes: int = 1,
         rank: int = 0,
         pad: bool = True,
-        resumed: tuple[int, int] = (0, 0),
+        start: tuple[int, int] = (0, 0),
     ) -> None:
         super().__init__(dataset, num_replicas=processes, rank=rank, shuffle=shuffle, seed=seed)
-        self._resumed = resumed
-        self.set_epoch(resumed[0])  # Lightning sets it too, but after workers have begun to read
+        self._start = start
+        self.set_epoch(start[0])  # Lightning sets it too, but only after workers have started to read
         if not pad:
             self.total_size = len(dataset)
             self.num_samples = len(range(rank, len(dataset), processes))
@@ -159,8 +165,8 @@ class EpochSampler(DistributedSampler[Batch]):
             order = torch.randperm(count, generator=generator)
         if self.total_size > count:
             order = order.repeat(-(-self.total_size // max(count, 1)))[: self.total_size]
-        epoch, trained_on = self._resumed
+        start_epoch, skipped = self._start
         own = order[self.rank :: self.num_replicas]
-        for positions in own[trained_on if self.epoch == epoch else 0 :].split(_BLOCK):
+        for positions in own[skipped if self.epoch == start_epoch else 0 :].split(_BLOCK):
             for position in positions.tolist():
                 yield self.epoch, position

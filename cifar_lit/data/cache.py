@@ -1,4 +1,4 @@
-"""Image folders decoded once: pixels on disk as one memory-mapped array, used again while the folder is unchanged."""
+"""Cache of decoded image folders: memory-mapped pixels on disk, reused while the folder is unchanged."""
 
 import hashlib
 import json
@@ -6,8 +6,9 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,21 +17,21 @@ from PIL import Image
 from rich.progress import track
 
 from cifar_lit.data.batches import ImageTensors
-from cifar_lit.data.statistics import statistics
+from cifar_lit.data.statistics import mean_and_std
 from cifar_lit.errors import InputError
 from cifar_lit.inference.images import SUFFIXES, read_image
 
-_FORMAT = 2  # raise when what is written changes
-_PARTS = ("pixels.npy", "labels.npy", "files.json")
-_LARGEST_KEPT = 128  # images of one size up to this many pixels a side are kept as they are
-_DEFAULT_SIZE = (64, 64)  # what others are resized to
-_OPTION = "--data.skip_unreadable true"
-_NAMED = 10  # unreadable files that an error names, of all that there are
+_FORMAT = 2  # increment when the content of an entry changes
+_FILES = ("pixels.npy", "labels.npy", "files.json")
+_MAX_KEPT_SIZE = 128  # images that all have one size of up to this many pixels a side are not resized
+_DEFAULT_SIZE = (64, 64)  # for all others
+_SKIP_OPTION = "--data.skip_unreadable true"
+_MAX_NAMED = 10  # unreadable files listed in an error
 
 
 @dataclass(frozen=True)
 class FolderImages:
-    """The decoded images of one split, and what was found out about them while decoding."""
+    """The decoded images of one split, with their size, mean and standard deviation."""
 
     images: ImageTensors
     image_size: tuple[int, int]
@@ -38,17 +39,16 @@ class FolderImages:
     std: list[float]
 
 
-@dataclass(frozen=True)
-class _ImageFile:
+class _ImageFile(NamedTuple):
     path: str
     label: int
-    # what the file system says of it; ctime cannot be set back, so a file that was changed in place is noticed
+    # From stat; ctime cannot be set back, so a file modified in place is noticed
     size: int
-    modified: int
-    changed: int
+    mtime_ns: int
+    ctime_ns: int
 
 
-def decoded_folder(
+def decode_folder(
     folder: Path,
     class_names: Sequence[str],
     cache_dir: Path,
@@ -56,23 +56,24 @@ def decoded_folder(
     size: tuple[int, int] | None = None,
     skip_unreadable: bool = False,
 ) -> FolderImages:
-    """The images of ``folder/<class>/``, from the cache if nothing changed since they were decoded, else decoded now.
+    """Return the images of ``folder/<class>/``, from the cache if the folder has not changed since it was decoded.
 
     Args:
-        folder: Holds a folder of images for each class.
-        class_names: The classes, in the order of their labels; a class may lack here.
-        cache_dir: Where decoded images are kept, one entry for each folder.
-        size: Height and width to resize to; None keeps images of one size up to 128 pixels, and resizes others to 64.
-        skip_unreadable: Whether to go on without a file that cannot be read.
+        folder: Contains one folder of images per class.
+        class_names: The classes, in label order; a class may be missing from ``folder``.
+        cache_dir: Where decoded images are cached, one entry per folder.
+        size: Height and width to resize to; None keeps images that all have one size of up to 128 pixels, and resizes
+            others to 64.
+        skip_unreadable: Whether to skip files that cannot be read.
 
     Raises:
-        InputError: if there is no image, one cannot be read, or the cache cannot be written.
+        InputError: If there are no images, one cannot be read, or the cache cannot be written.
     """
     files = list(_scan(folder, class_names))
     if not files:
-        raise InputError(f"{folder} holds no images ({', '.join(sorted(SUFFIXES))}) in folders named by class")
-    wanted = [_FORMAT, list(class_names), size, skip_unreadable, [list(asdict(file).values()) for file in files]]
-    fingerprint = hashlib.blake2b(json.dumps(wanted).encode()).hexdigest()
+        raise InputError(f"{folder} contains no images ({', '.join(sorted(SUFFIXES))}) in folders named by class")
+    request = [_FORMAT, list(class_names), size, skip_unreadable, files]
+    fingerprint = hashlib.blake2b(json.dumps(request).encode()).hexdigest()
     name = hashlib.blake2b(json.dumps([str(folder.resolve()), size]).encode(), digest_size=8).hexdigest()
     entry = cache_dir / name
     try:
@@ -84,8 +85,8 @@ def decoded_folder(
                 found = _read(entry, fingerprint)
     except OSError as error:
         raise InputError(
-            f"the decoded images of {folder} cannot be kept in {cache_dir} ({error});"
-            " choose a folder that can be written and has room: --data.cache_dir DIR"
+            f"the decoded images of {folder} cannot be cached in {cache_dir} ({error});"
+            " choose a writable folder with enough space: --data.cache_dir DIR"
         ) from error
     assert found is not None
     return found
@@ -93,7 +94,7 @@ def decoded_folder(
 
 def _scan(folder: Path, class_names: Sequence[str]) -> Iterator[_ImageFile]:
     for label, class_name in enumerate(class_names):
-        yield from sorted(_scan_class(folder / class_name, class_name, label), key=lambda file: file.path)
+        yield from sorted(_scan_class(folder / class_name, class_name, label))
 
 
 def _scan_class(folder: Path, relative: str, label: int) -> Iterator[_ImageFile]:
@@ -115,13 +116,12 @@ def _scan_class(folder: Path, relative: str, label: int) -> Iterator[_ImageFile]
 
 
 def _read(entry: Path, fingerprint: str) -> FolderImages | None:
-    """The cache entry; None if it is missing, belongs to other images, or is not as it was written."""
+    """Return the cache entry; None if it is missing, outdated or damaged."""
     try:
         meta = json.loads((entry / "meta.json").read_text())
-        written = {name: _stamp(entry / name) for name in _PARTS}
-        if meta["fingerprint"] != fingerprint or meta["written"] != written:
+        if meta["fingerprint"] != fingerprint or meta["written"] != _stamps(entry):
             return None
-        # copy-on-write, since torch warns of memory that it may not write
+        # Copy-on-write, since torch warns about read-only memory
         pixels = torch.from_numpy(np.load(entry / "pixels.npy", mmap_mode="c"))
         labels = torch.from_numpy(np.load(entry / "labels.npy"))
         files = json.loads((entry / "files.json").read_text())
@@ -139,7 +139,7 @@ def _write(
     size: tuple[int, int] | None,
     skip_unreadable: bool,
 ) -> None:
-    """Decodes the files into a new entry, which appears whole or not at all."""
+    """Decode the files into a new entry, which replaces the old one only when it is complete."""
     unfinished = entry.with_suffix(".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir()
@@ -151,7 +151,7 @@ def _write(
     )
 
     def decode(row: int) -> InputError | None:
-        """The error, if there is one; the other files are read all the same, so that all bad ones are named at once."""
+        """Return the error, if any, instead of raising it, so that all unreadable files are reported at once."""
         try:
             pixels[row] = read_image(folder / files[row].path, (height, width)).transpose(2, 0, 1)
         except InputError as error:
@@ -162,38 +162,38 @@ def _write(
         decoding = track(pool.map(decode, range(len(files))), f"Decoding {folder}", len(files), transient=True)
         errors = {file.path: error for file, error in zip(files, decoding, strict=True) if error is not None}
     if len(errors) == 1:
-        raise InputError(f"{next(iter(errors.values()))}: replace or remove it, or leave it out: {_OPTION}")
+        raise InputError(f"{next(iter(errors.values()))}: replace or remove it, or skip it: {_SKIP_OPTION}")
     if errors:
-        named = ", ".join(list(errors)[:_NAMED]) + (f" and {len(errors) - _NAMED} more" if len(errors) > _NAMED else "")
+        more = f" and {len(errors) - _MAX_NAMED} more" if len(errors) > _MAX_NAMED else ""
         raise InputError(
-            f"{len(errors)} files in {folder} cannot be read as images: {named};"
-            f" replace or remove them, or leave them out: {_OPTION}"
+            f"{len(errors)} files in {folder} cannot be read as images: {', '.join(list(errors)[:_MAX_NAMED])}{more};"
+            f" replace or remove them, or skip them: {_SKIP_OPTION}"
         )
     pixels.flush()
     np.save(unfinished / "labels.npy", np.array([file.label for file in files], dtype=np.int64))
-    mean, std = statistics(torch.from_numpy(pixels))
     (unfinished / "files.json").write_text(json.dumps([file.path for file in files]))
-    written = {name: _stamp(unfinished / name) for name in _PARTS}
-    meta = {"fingerprint": fingerprint, "written": written, "mean": mean, "std": std}
+    mean, std = mean_and_std(torch.from_numpy(pixels))
+    meta = {"fingerprint": fingerprint, "written": _stamps(unfinished), "mean": mean, "std": std}
     (unfinished / "meta.json").write_text(json.dumps(meta))
     shutil.rmtree(entry, ignore_errors=True)
     unfinished.rename(entry)
 
 
-def _stamp(file: Path) -> list[int]:
-    stat = file.stat()
-    return [stat.st_size, stat.st_mtime_ns]
+def _stamps(entry: Path) -> dict[str, list[int]]:
+    """Return size and modification time of each file of an entry."""
+    stats = {name: (entry / name).stat() for name in _FILES}
+    return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
 
 
 def _readable(folder: Path, files: list[_ImageFile]) -> list[_ImageFile]:
-    """The files that can be read; the others are named."""
+    """Return the files that can be read; print the others."""
     readable = []
     for file in files:
         try:
             read_image(folder / file.path)
             readable.append(file)
         except InputError as error:
-            print(f"left out: {error}")
+            print(f"skipped: {error}")
     if not readable:
         raise InputError(f"none of the {len(files)} images in {folder} can be read")
     return readable
@@ -206,11 +206,11 @@ def _common_size(folder: Path, files: list[_ImageFile]) -> tuple[int, int]:
             with Image.open(folder / file.path) as image:
                 sizes.add((image.height, image.width))
         except (OSError, Image.DecompressionBombError):
-            continue  # named when it is decoded
+            continue  # reported when it is decoded
         if len(sizes) > 1:
             break
-    if len(sizes) == 1 and max(next(iter(sizes))) <= _LARGEST_KEPT:
+    if len(sizes) == 1 and max(next(iter(sizes))) <= _MAX_KEPT_SIZE:
         return next(iter(sizes))
     height, width = _DEFAULT_SIZE
-    print(f"The images in {folder} are resized to {height}x{width}; choose another size with --data.image_size")
+    print(f"Resizing the images in {folder} to {height}x{width}; choose another size with --data.image_size")
     return _DEFAULT_SIZE

@@ -1,6 +1,5 @@
-"""CIFAR-10 and CIFAR-100, downloaded and checksummed by torchvision at first use."""
+"""CIFAR-10 and CIFAR-100, downloaded and verified by torchvision on first use."""
 
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -11,11 +10,11 @@ from cifar_lit.data.batches import ImageTensors
 from cifar_lit.data.datamodule import ImageDataModule, Split
 from cifar_lit.errors import InputError
 
-_UNREADABLE = (OSError, RuntimeError, EOFError)  # what torchvision raises of an archive that lacks or is damaged
+_DATASET_ERRORS = (OSError, RuntimeError, EOFError)  # raised by torchvision if the archive is missing or damaged
 
 
 class _CIFAR(ImageDataModule):
-    """What the two data sets share: 60,000 images of 32x32 pixels, 10,000 of them for testing.
+    """Base class of the two data sets: 60,000 images of 32x32 pixels, 10,000 of them for testing.
 
     Args:
         root: Folder to download to.
@@ -23,47 +22,51 @@ class _CIFAR(ImageDataModule):
     """
 
     torchvision_name: ClassVar[str]
-    size: ClassVar[str]
+    download_size: ClassVar[str]
 
     def __init__(self, root: str = "data", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.root = Path(root)
+        self._loaded: dict[Split, ImageTensors] = {}
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """32x32."""
+        """Always 32x32."""
         return 32, 32
 
     @property
     def is_downloaded(self) -> bool:
-        """Whether the images are there, whole."""
+        """Whether the images are in ``root`` and intact."""
         try:
             self._dataset(train=False, download=False)
-        except _UNREADABLE:
+        except _DATASET_ERRORS:
             return False
         return True
 
     def load(self, split: Split) -> ImageTensors | None:
-        """Training and test images; ``val`` is held out of the former."""
+        """Return the training or test images; None for ``val``, which is held out of the training images."""
         if split == "val":
             return None
-        return self._train_images if split == "train" else self._test_images
-
-    @cached_property
-    def _train_images(self) -> ImageTensors:
-        return self._read(train=True)
-
-    @cached_property
-    def _test_images(self) -> ImageTensors:
-        return self._read(train=False)
+        if split not in self._loaded:
+            self._loaded[split] = self._read(train=split == "train")
+        return self._loaded[split]
 
     def _read(self, train: bool) -> ImageTensors:
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             with FileLock(self.root / f".{self.torchvision_name}.lock"):  # one process downloads, the others wait
                 dataset = self._dataset(train, download=True)
-        except _UNREADABLE as error:
-            raise InputError(self._advice(error)) from error
+        except PermissionError as error:
+            raise InputError(
+                f"cannot write to {self.root.absolute()} ({error}); choose another folder with --data.root"
+            ) from error
+        except _DATASET_ERRORS as error:
+            raise InputError(
+                f"{self.torchvision_name} could not be downloaded to {self.root.absolute()} or is damaged there"
+                f" ({' '.join(str(error).split())}); with a network connection, delete the folder's content and start"
+                f" again ({self.download_size}); without one, copy the archive there from another machine, or train on"
+                " your own images: --data ClassFolders --data.root DIR"
+            ) from error
         pixels = torch.from_numpy(dataset.data).permute(0, 3, 1, 2).contiguous()  # (N, 3, 32, 32)
         return ImageTensors(pixels, torch.tensor(dataset.targets))
 
@@ -72,19 +75,9 @@ class _CIFAR(ImageDataModule):
 
         return getattr(datasets, self.torchvision_name)(self.root, train=train, download=download)
 
-    def _advice(self, error: Exception) -> str:
-        reason = " ".join(str(error).split())
-        if isinstance(error, PermissionError):
-            return f"{self.root.absolute()} cannot be written ({reason}): choose another folder with --data.root"
-        return (
-            f"{self.torchvision_name} could not be downloaded to {self.root.absolute()} or is damaged there ({reason})."
-            f" With a network connection, delete what is there and start again ({self.size}); without one, copy the"
-            " archive there from another machine, or train on images of your own: --data ClassFolders --data.root DIR"
-        )
-
 
 class CIFAR10(_CIFAR):
-    """CIFAR-10: ten classes of animals and vehicles, downloaded at first use (170 MB) and checksummed.
+    """CIFAR-10: ten classes of animals and vehicles, downloaded and verified on first use (170 MB).
 
     Args:
         root: Folder to download to.
@@ -94,21 +87,21 @@ class CIFAR10(_CIFAR):
     """
 
     torchvision_name = "CIFAR10"
-    size = "170 MB"
+    download_size = "170 MB"
 
     @property
     def class_names(self) -> list[str]:
-        """As in the archive's batches.meta, in its order."""
+        """The classes in the order of the archive's batches.meta."""
         return ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 
     @property
     def own_statistics(self) -> tuple[list[float], list[float]]:
-        """Of all pixels of the 50,000 training images, as first published with cifar10-fast (D. Page, 2018)."""
+        """Over all pixels of the 50,000 training images, as first published with cifar10-fast (D. Page, 2018)."""
         return [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]
 
 
 class CIFAR100(_CIFAR):
-    """CIFAR-100: a hundred classes, downloaded at first use (169 MB) and checksummed.
+    """CIFAR-100: a hundred classes, downloaded and verified on first use (169 MB).
 
     Args:
         root: Folder to download to.
@@ -118,16 +111,16 @@ class CIFAR100(_CIFAR):
     """
 
     torchvision_name = "CIFAR100"
-    size = "169 MB"
+    download_size = "169 MB"
 
     @property
     def class_names(self) -> list[str]:
-        """The fine labels of the archive's meta file, in its order (alphabetical)."""
+        """The fine labels in the order of the archive's meta file (alphabetical)."""
         return _CIFAR100_NAMES.split()
 
     @property
     def own_statistics(self) -> tuple[list[float], list[float]]:
-        """Of all pixels of the 50,000 training images, as in weiaicunzai/pytorch-cifar100."""
+        """Over all pixels of the 50,000 training images, as in weiaicunzai/pytorch-cifar100."""
         return [0.5071, 0.4865, 0.4409], [0.2673, 0.2564, 0.2762]
 
 

@@ -1,4 +1,4 @@
-"""What every data source shares: honest splits, augmentation, loaders whose batches do not depend on who makes them."""
+"""Base class of all data sources: splits, augmentation and reproducible loaders."""
 
 import hashlib
 import json
@@ -9,22 +9,13 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_warn
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from cifar_lit.data.albumentations import AlbumentationsPipeline
-from cifar_lit.data.augment import Augmentation
-from cifar_lit.data.batches import (
-    Batch,
-    BatchLoader,
-    EpochSampler,
-    ImageDataset,
-    ImageTensors,
-    Pipeline,
-    identity_collate,
-)
+from cifar_lit.data.augment import Augmentation, apply_augmentations
+from cifar_lit.data.batches import Batch, BatchLoader, EpochSampler, ImageDataset, ImageTensors, identity_collate
 from cifar_lit.data.device_cache import cache_on_device, free_memory
-from cifar_lit.data.mixup import Mixing
+from cifar_lit.data.mixup import Mixup
 from cifar_lit.data.splits import hold_out, hold_out_fold
 from cifar_lit.errors import InputError
 from cifar_lit.randomness import SampleRandom, key, run_seed
@@ -33,30 +24,30 @@ Split = Literal["train", "val", "test"]
 
 
 class ImageDataModule(LightningDataModule, ABC):
-    """Labelled images in memory, given out as batches of uint8 pixels.
+    """Labeled images in memory, served as batches of uint8 pixels.
 
-    ``test`` is read by ``test`` alone. ``val`` is the source's own if it has one; else a stratified hold-out of its
-    training images, the same for every run with the same ``split_seed``.
+    ``test`` is read only by the ``test`` command. ``val`` is the source's own if it has one; otherwise a stratified
+    hold-out of its training images, the same for all runs with the same ``split_seed``.
 
     Args:
-        batch_size: Images in a batch (of each process).
-        val_fraction: Share of the training images that is held out as ``val``, where the source has none of its own;
-            0 trains on all of them and does not validate.
-        split_seed: Chooses which images are held out; the run's seed does not.
-        folds: Cut the training images into so many equal parts, and hold out one, in place of ``val_fraction`` and of
-            the source's own validation images; 0 does not.
-        fold: Which of the parts is held out, from 0.
-        augment: Augmentations of whole batches, on the device, in this order: the fast route.
-        albumentations: Albumentations transforms of single images, in the loader's workers, in this order, each a
-            name with its arguments, e.g. ``[{HorizontalFlip: {p: 0.5}}]``.
-        route: ``batched`` leaves out ``albumentations``, ``per_sample`` leaves out ``augment``; ``both`` has
+        batch_size: Images per batch (in each process).
+        val_fraction: Fraction of the training images held out as ``val`` if the source has none of its own;
+            0 trains on all of them and skips validation.
+        split_seed: Determines which images are held out, independently of the run's seed.
+        folds: Divide the training images into this many equal folds and hold out one of them, instead of using
+            ``val_fraction`` or the source's own validation images; 0 disables it.
+        fold: The fold to hold out, from 0.
+        augment: Augmentations of batches, run on the device in this order; the fast route.
+        albumentations: Albumentations transforms, run per image in the loader's workers in this order, each a name
+            with its arguments, e.g. ``[{HorizontalFlip: {p: 0.5}}]``.
+        route: ``batched`` ignores ``albumentations``, ``per_sample`` ignores ``augment``; ``both`` applies
             ``albumentations`` first.
-        mixup: Alpha of mixup (0.2 is usual for CIFAR); 0 switches it off. Zhang et al. 2017, arXiv:1710.09412.
-        cutmix: Alpha of CutMix (1 is usual); 0 switches it off. With mixup as well, each batch gets one of the two.
+        mixup: Alpha of mixup (0.2 is usual for CIFAR); 0 disables it. Zhang et al. 2017, arXiv:1710.09412.
+        cutmix: Alpha of CutMix (1 is usual); 0 disables it. If mixup is enabled too, each batch gets one of the two.
             Yun et al. 2019, arXiv:1905.04899.
         num_workers: Processes that load batches; 0 is fastest unless ``albumentations`` is used.
-        mean: Mean of each channel in [0, 1], in place of the source's own.
-        std: Standard deviation of each channel in [0, 1], in place of the source's own.
+        mean: Mean of each channel in [0, 1], instead of the source's own.
+        std: Standard deviation of each channel in [0, 1], instead of the source's own.
     """
 
     def __init__(
@@ -76,36 +67,34 @@ class ImageDataModule(LightningDataModule, ABC):
         std: list[float] | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters(ignore=["mean", "std", "image_size"])  # of subclasses too; these are the classifier's
+        # Including those of subclasses; the ignored ones are saved by the classifier
+        self.save_hyperparameters(ignore=["mean", "std", "image_size"])
         if batch_size < 1:
             raise InputError(f"data.batch_size must be at least 1, got {batch_size}")
         if not 0 <= val_fraction < 1:
             raise InputError(f"data.val_fraction must be at least 0 and below 1, got {val_fraction}")
-        if num_workers < 0 or mixup < 0 or cutmix < 0:
-            raise InputError(
-                "data.num_workers, data.mixup and data.cutmix must be at least 0,"
-                f" got {num_workers}, {mixup} and {cutmix}"
-            )
-        chosen, other = (augment, albumentations) if route == "batched" else (albumentations, augment)
-        if route != "both" and other and not chosen:
-            lacking, there = ("augment", "albumentations") if route == "batched" else ("albumentations", "augment")
-            raise InputError(f"data.route is {route}, but data.{lacking} is empty, and data.{there} would be left out")
+        for name, value in {"num_workers": num_workers, "mixup": mixup, "cutmix": cutmix}.items():
+            if value < 0:
+                raise InputError(f"data.{name} must be at least 0, got {value}")
+        if folds < 0 or folds == 1 or (folds and not 0 <= fold < folds):
+            raise InputError(f"data.folds must be 0 or at least 2, and data.fold below it, got {folds} and {fold}")
+        ignored, used = (albumentations, augment) if route == "batched" else (augment, albumentations)
+        if route != "both" and ignored and not used:
+            raise InputError(f"data.route {route} would ignore all of the given augmentation; use route both")
         self.batch_size, self.num_workers = batch_size, num_workers
         self.augment = [] if augment is None or route == "per_sample" else augment
         self._albumentations = None if route == "batched" else albumentations
-        self._mixup, self._cutmix = mixup, cutmix
+        self._mixup_alphas = (mixup, cutmix)
         self._val_fraction, self._split_seed = val_fraction, split_seed
-        if folds < 0 or folds == 1 or (folds and not 0 <= fold < folds):
-            raise InputError(f"data.folds must be 0 or at least 2, and data.fold below it, got {folds} and {fold}")
         self.folds, self._fold = folds, fold
         self._mean, self._std = mean, std
-        self._then: dict[str, Any] | None = None  # what the checkpoint that the run goes on from was made with
-        self._shared = False  # whether each process holds a share of the training images, and shuffles that alone
+        self._resume_state: dict[str, Any] = {}  # of the checkpoint that the run resumes from
+        self._sharded = False  # whether each process holds only a shard of the training images, and shuffles that
 
     @property
     @abstractmethod
     def class_names(self) -> list[str]:
-        """The names of the classes; a label is a place in this list."""
+        """The names of the classes; labels are indices into this list."""
 
     @property
     @abstractmethod
@@ -119,13 +108,13 @@ class ImageDataModule(LightningDataModule, ABC):
 
     @abstractmethod
     def load(self, split: Split) -> ImageTensors | None:
-        """The images of that split; None where the source has no such split."""
+        """Return the images of the split; None if the source has no such split."""
 
     @property
     def sizes(self) -> list[tuple[int, int]]:
-        """Every height and width in which a network is given images: their own, and those that training shrinks to."""
-        shrunk = [augmentation.sizes_of(self.image_size) for augmentation in self.augment]
-        return sorted({self.image_size, *(size for sizes in shrunk for size in sizes)})
+        """Every (height, width) that a network is trained on: the images' own, and those from augmentations."""
+        augmented = [augmentation.output_sizes(self.image_size) for augmentation in self.augment]
+        return sorted({self.image_size, *(size for sizes in augmented for size in sizes)})
 
     @property
     def num_classes(self) -> int:
@@ -146,73 +135,65 @@ class ImageDataModule(LightningDataModule, ABC):
     def _train_and_val(self) -> tuple[ImageDataset, ImageDataset | None]:
         train, val = self.load("train"), self.load("val")
         assert train is not None
-        rows = torch.arange(len(train))
+        rows, val_set = torch.arange(len(train)), None
         if self.folds:
-            kept, held_out = hold_out_fold(train.labels, self.folds, self._fold, self._split_seed, self.class_names)
-            return self._training(train, kept), ImageDataset(train, held_out)
-        if val is not None:
-            return self._training(train, rows), ImageDataset(val, torch.arange(len(val)))
-        if self._val_fraction == 0:
-            return self._training(train, rows), None
-        kept, held_out = hold_out(train.labels, self._val_fraction, self._split_seed, self.class_names)
-        return self._training(train, kept), ImageDataset(train, held_out)
-
-    def _training(self, images: ImageTensors, rows: Tensor) -> ImageDataset:
-        pipeline: Pipeline | None = None
+            rows, held_out = hold_out_fold(train.labels, self.folds, self._fold, self._split_seed, self.class_names)
+            val_set = ImageDataset(train, held_out)
+        elif val is not None:
+            val_set = ImageDataset(val, torch.arange(len(val)))
+        elif self._val_fraction:
+            rows, held_out = hold_out(train.labels, self._val_fraction, self._split_seed, self.class_names)
+            val_set = ImageDataset(train, held_out)
+        pipeline = None
         if self._albumentations:
             pipeline = AlbumentationsPipeline(self._albumentations, self.mean, self.image_size)
-        return ImageDataset(images, rows, pipeline, run_seed())
+        return ImageDataset(train, rows, pipeline, run_seed()), val_set
 
     @cached_property
-    def _mixing(self) -> Mixing | None:
-        return Mixing(self._mixup, self._cutmix, self.num_classes) if self._mixup or self._cutmix else None
+    def _mixup(self) -> Mixup | None:
+        return Mixup(*self._mixup_alphas, self.num_classes) if any(self._mixup_alphas) else None
 
     @property
     def train_set(self) -> ImageDataset:
-        """The images that are trained on."""
+        """The images to train on."""
         return self._train_and_val[0]
 
     @property
     def val_set(self) -> ImageDataset | None:
-        """The images that decide which checkpoint is best; None if all are trained on."""
+        """The images that determine the best checkpoint; None if all are trained on."""
         return self._train_and_val[1]
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Training batches, shuffled by (seed, epoch); from where a checkpoint goes on.
+        """Return training batches, shuffled by (seed, epoch), from where the checkpoint left off.
 
         Raises:
-            InputError: if it was made with other batches, processes or another seed.
+            InputError: If the checkpoint was made with another batch size, number of processes or seed.
         """
-        return self._loader(self.train_set, training=True, resumed=self._resumed())
-
-    def _resumed(self) -> tuple[int, int]:
-        """The epoch to go on in, and how many samples of this process were trained on in it.
-
-        From the checkpoint, since Lightning asks for the loader before it has restored its own loops.
-        """
-        if self._then is None:
-            return 0, 0
-        now = self._step()
-        other = [f"{name} {self._then[name]}" for name in now if self._then[name] != now[name]]
-        if other:
+        state = self._resume_state
+        if not state:
+            return self._loader(self.train_set, training=True)
+        now = self._settings_to_keep()
+        if changed := [name for name in now if state[name] != now[name]]:
             raise InputError(
-                f"the checkpoint was made with {' and '.join(other)}: go on with the same, or the run would end with"
-                " another network; `fit` without the checkpoint begins a new run"
+                f"cannot resume with {' and '.join(f'{name} {now[name]}' for name in changed)}: the checkpoint was made"
+                f" with {' and '.join(f'{name} {state[name]}' for name in changed)}; use the same, or run `fit` without"
+                " the checkpoint to begin a new run"
             )
-        return self._then["epoch"], self._then["batches"] * self.batch_size
+        # Taken from the checkpoint, since Lightning requests the loader before it restores its own loops
+        start = state["epoch"], state["batches"] * self.batch_size
+        return self._loader(self.train_set, training=True, start=start)
 
-    def _step(self) -> dict[str, int]:
-        """What decides which samples a step takes, and how they are augmented."""
-        trainer = self.trainer
+    def _settings_to_keep(self) -> dict[str, int]:
+        """Return the settings that determine the samples of a step and their augmentation."""
         return {
             "data.batch_size": self.batch_size,
-            "trainer.accumulate_grad_batches": trainer.accumulate_grad_batches if trainer else 1,
-            "processes": trainer.world_size if trainer else 1,
+            "trainer.accumulate_grad_batches": self.trainer.accumulate_grad_batches if self.trainer else 1,
+            "processes": self.trainer.world_size if self.trainer else 1,
             "seed_everything": run_seed(),
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Where to go on (the epoch, and batches of it that are done), and what has to be as it is now."""
+        """Return where to resume (epoch and batches done in it), and the settings and images that must not change."""
         if self.trainer is None or self.trainer.state.fn != "fit":
             return {}
         loop = self.trainer.fit_loop
@@ -224,109 +205,95 @@ class ImageDataModule(LightningDataModule, ABC):
         elif batches.is_last_batch:
             epoch, done = epoch + 1, 0
         images = {"images": len(self.train_set), "digest": self.training_digest}
-        return {"epoch": epoch, "batches": done, "shared": self._shared, **self._step(), **images}
+        return {"epoch": epoch, "batches": done, "shared": self._sharded, **self._settings_to_keep(), **images}
 
     @cached_property
     def training_digest(self) -> str:
-        """A name of the training images, by their labels, their places in the source, and their files' names."""
+        """Hash of the training images' labels, rows in the source and file names."""
         train = self.train_set
-        found = hashlib.blake2b(digest_size=8)
-        for part in (train.images.labels, train.rows):
-            found.update(part.to("cpu").numpy().tobytes())
-        found.update(json.dumps(list(train.files)).encode())
-        return found.hexdigest()
+        digest = hashlib.blake2b(digest_size=8)
+        for tensor in (train.images.labels, train.rows):
+            digest.update(tensor.to("cpu").numpy().tobytes())
+        digest.update(json.dumps(list(train.files)).encode())
+        return digest.hexdigest()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes over where to go on; tells if the images are others than they were."""
+        """Set where to resume; warn if the training images have changed."""
         if self.trainer is None or self.trainer.state.fn != "fit":
             return
         if state_dict["batches"] and self.trainer.strategy.restore_checkpoint_after_setup:
             strategy = type(self.trainer.strategy).__name__
-            raise InputError(f"{strategy} cannot go on in the middle of an epoch; take a checkpoint of an epoch's end")
-        self._then = state_dict
+            raise InputError(f"{strategy} cannot resume within an epoch; use a checkpoint from the end of an epoch")
+        self._resume_state = state_dict
         now = self.state_dict()
         if any(state_dict[name] != now[name] for name in ("images", "digest")):
             rank_zero_warn(
                 f"the training images are not those of the checkpoint ({state_dict['images']} then,"
-                f" {now['images']} now): the run goes on with those of now"
+                f" {now['images']} now); resuming with the current ones"
             )
 
     def teardown(self, stage: str) -> None:
-        """Forgets the checkpoint; a later run begins anew."""
-        self._then = None
+        """Discard the checkpoint's state, so that the next run starts from the beginning."""
+        self._resume_state = {}
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
-        """Validation batches in the source's order; an empty list if all images are trained on."""
+        """Return validation batches in the source's order; an empty list if all images are trained on."""
         return [] if self.val_set is None else self._loader(self.val_set, training=False)
 
     def test_dataloader(self) -> DataLoader[Batch]:
-        """Test batches in the source's order."""
+        """Return test batches in the source's order."""
         test = self.load("test")
         if test is None:
-            raise InputError(
-                f"{type(self).__name__} has no test images (of class folders: <root>/test/<class>/*);"
-                " add them, or use `validate`"
-            )
+            name = type(self).__name__
+            raise InputError(f"{name} has no test images; add them (<root>/test/<class>/*), or use `validate`")
         return self._loader(ImageDataset(test, torch.arange(len(test))), training=False)
 
-    def _loader(self, dataset: ImageDataset, *, training: bool, resumed: tuple[int, int] = (0, 0)) -> DataLoader[Batch]:
+    def _loader(self, dataset: ImageDataset, *, training: bool, start: tuple[int, int] = (0, 0)) -> DataLoader[Batch]:
         trainer = self.trainer
-        processes, rank = (trainer.world_size, trainer.global_rank) if trainer else (1, 0)
-        seed = run_seed()
-        resides = on_cuda = False
+        processes, rank, seed = 1, 0, run_seed()
+        cached = on_cuda = False
         if trainer:
+            processes, rank = trainer.world_size, trainer.global_rank
             if len(dataset) < processes:
-                raise InputError(
-                    f"{processes} processes cannot share {len(dataset)} images: choose fewer --trainer.devices"
-                )
-            # validation counts each image once, so its images are not shared out, which may repeat some
+                raise InputError(f"{processes} processes cannot share {len(dataset)} images; reduce --trainer.devices")
             device = trainer.strategy.root_device
             on_cuda = device.type == "cuda"
             free = torch.tensor(float(free_memory(device)), device=device)
-            least = int(trainer.strategy.reduce(free, reduce_op="min"))  # over the processes, which have to agree
+            min_free = int(trainer.strategy.reduce(free, reduce_op="min"))  # processes have to agree
             if training:
-                before = self._then.get("shared") if self._then else None  # not told by the first releases' checkpoints
-                dataset, self._shared = cache_on_device(dataset, device, least, rank, processes, before)
-            else:
-                dataset, _ = cache_on_device(dataset, device, least, 0, 1)
-            resides = dataset.images.pixels.device.type != "cpu"
-            if training and self._shared:  # each process shuffles what it has
+                sharded = self._resume_state.get("shared")  # missing from checkpoints of early releases
+                dataset, self._sharded = cache_on_device(dataset, device, min_free, rank, processes, sharded)
+            else:  # never sharded: shards may repeat images, and validation must count each only once
+                dataset, _ = cache_on_device(dataset, device, min_free, 0, 1)
+            cached = dataset.images.pixels.device.type != "cpu"
+            if training and self._sharded:  # each process shuffles its own shard
                 seed, processes, rank = key("share", seed, rank), 1, 0
-        workers = 0 if resides else self.num_workers
-        order = {"processes": processes, "rank": rank, "seed": seed}
+        workers = 0 if cached else self.num_workers
+        order = {"seed": seed, "processes": processes, "rank": rank}
         return BatchLoader(
             dataset,
             batch_size=self.batch_size,
-            sampler=EpochSampler(dataset, shuffle=training, pad=training, resumed=resumed, **order),
+            sampler=EpochSampler(dataset, shuffle=training, pad=training, start=start, **order),
             collate_fn=identity_collate,
             num_workers=workers,
-            pin_memory=on_cuda and not resides,
+            pin_memory=on_cuda and not cached,
             persistent_workers=workers > 0,
         )
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """The batch on the device; Lightning's own search through any kind of batch takes longer than a small step."""
+        """Move the batch to the device; Lightning's generic traversal takes longer than a small training step."""
         if not isinstance(batch, Batch):
             return super().transfer_batch_to_device(batch, device, dataloader_idx)
         return Batch(*(tensor.to(device, non_blocking=device.type == "cuda") for tensor in batch))
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Augments and mixes a training batch on its device; leaves any other as it is."""
+        """Apply augmentation and mixup to training batches; return any other unchanged."""
         if self.trainer is None or not self.trainer.training or not isinstance(batch, Batch):
-            return batch  # the last: Lightning sends the model summary's example through here too
+            return batch  # Lightning also passes the model summary's example, which is no Batch
         epoch, seed = self.trainer.current_epoch, run_seed()
-        if self.augment:
-            random = SampleRandom(seed, epoch, batch.indices)
-            pixels = batch.pixels
-            for augmentation in self.augment:
-                pixels = augmentation(pixels, random, self.mean)
-                if pixels.dtype != torch.uint8:
-                    raise InputError(
-                        f"{type(augmentation).__name__} returned {pixels.dtype}, not torch.uint8 (0 to 255), which the"
-                        " next augmentation and the network take"
-                    )
-            batch = batch._replace(pixels=pixels)
-        if self._mixing is not None:
-            place = self.trainer.fit_loop.batch_idx
-            batch = self._mixing(batch, key("mixing", seed, epoch, place, self.trainer.global_rank))
+        random = SampleRandom(seed, epoch, batch.indices)
+        batch = batch._replace(pixels=apply_augmentations(self.augment, batch.pixels, random, self.mean))
+        if self._mixup is not None:
+            batch_idx = self.trainer.fit_loop.batch_idx
+            batch = self._mixup(batch, key("mixing", seed, epoch, batch_idx, self.trainer.global_rank))
         return batch

@@ -1,4 +1,4 @@
-"""Images kept on the device that trains on them, so that no batch has to travel there."""
+"""Images cached on the training device, so that batches need not be transferred."""
 
 from typing import Literal
 
@@ -7,72 +7,71 @@ from torch import Tensor
 
 from cifar_lit.data.batches import ImageDataset, ImageTensors
 
-_SHARE = 0.5  # of the memory free on the device that a set's images may take; the network needs the rest
+_MAX_FRACTION = 0.5  # of the free device memory that a data set may take; the network needs the rest
 
 
 def cache_on_device(
-    dataset: ImageDataset, device: torch.device, free: int, rank: int, processes: int, shared: bool | None = None
+    dataset: ImageDataset, device: torch.device, free: int, rank: int, processes: int, sharded: bool | None = None
 ) -> tuple[ImageDataset, bool]:
-    """The data set with its images on the device, if there is room.
+    """Move the images of a data set to the device if there is room.
 
     Args:
-        dataset: Whose images are in memory.
-        device: Where they are needed.
-        free: Bytes that are free there, the same in all processes, so that all decide alike.
-        rank: This process's number.
-        processes: How many there are, each with a device.
-        shared: Whether each process reads a share of the images alone, as before the run was stopped, since that
-            decides the order; None for whichever there is room for.
+        dataset: Data set with images in host memory.
+        device: The training device.
+        free: Bytes free on the device; must be the same in all processes, so that they all decide alike.
+        rank: Rank of this process.
+        processes: Number of processes, each with its own device.
+        sharded: Whether each process reads only its own shard; None to shard only if the images do not fit otherwise.
+            A resumed run must keep its choice, which determines the order of the samples.
 
     Returns:
-        The data set, and whether it holds this process's share of the images alone.
+        The data set, and whether it holds only this process's shard.
     """
     pixels = dataset.images.pixels
     needed = len(dataset) * pixels[0].numel() * pixels.element_size()
-    where = placement(needed, free, processes, shared)
-    sharing = where == "shard" if shared is None else shared
+    target = placement(needed, free, processes, sharded)
+    is_shard = target == "shard" if sharded is None else sharded
     rows = dataset.rows
-    if sharing:  # of equal lengths, since all processes take as many steps
+    if is_shard:  # padded to equal lengths, so that all processes take the same number of steps
         rows = torch.cat([rows, rows[: -len(rows) % processes]])[rank::processes]
-    if where == "host" or dataset.pipeline is not None:  # albumentations needs them in the loader
-        if shared:
+    if target == "host" or dataset.pipeline is not None:  # albumentations runs on the host
+        if sharded:
             return ImageDataset(dataset.images, rows, dataset.pipeline, dataset.seed, files=dataset.files), True
         return dataset, False
-    images = ImageTensors(_moved(pixels, rows, device), dataset.images.labels[rows].to(device))
-    places = torch.arange(len(rows), device=device)
-    own = ImageDataset(images, places, None, dataset.seed, rows.to(device), dataset.files)
-    return own, sharing
+    images = ImageTensors(_copy_rows(pixels, rows, device), dataset.images.labels[rows].to(device))
+    positions = torch.arange(len(rows), device=device)
+    return ImageDataset(images, positions, None, dataset.seed, rows.to(device), dataset.files), is_shard
 
 
-def placement(needed: int, free: int, processes: int, shared: bool | None = None) -> Literal["whole", "shard", "host"]:
-    """Where images go: all on each device, a share of them on each, or nowhere but in the host's memory.
+def placement(needed: int, free: int, processes: int, sharded: bool | None = None) -> Literal["full", "shard", "host"]:
+    """Decide where images are kept: all of them on each device, a shard on each, or in host memory.
 
     Args:
-        needed: Bytes of all images.
-        free: Bytes that are free on the device.
-        processes: How many share the images.
-        shared: Whether they have to be shared out (True) or must not be (False).
+        needed: Size of all images in bytes.
+        free: Free bytes on each device.
+        processes: Number of processes to divide the images among.
+        sharded: Require (True) or forbid (False) sharding.
 
     >>> placement(100, 200, 4), placement(101, 200, 4), placement(401, 200, 4)
-    ('whole', 'shard', 'host')
+    ('full', 'shard', 'host')
     """
-    room = _SHARE * free
-    if needed <= room and not shared:
-        return "whole"
-    return "shard" if processes > 1 and needed / processes <= room and shared is not False else "host"
+    room = _MAX_FRACTION * free
+    if needed <= room and not sharded:
+        return "full"
+    return "shard" if processes > 1 and needed / processes <= room and sharded is not False else "host"
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that are free on an accelerator; 0 for the CPU, whose memory the images are in already."""
+    """Return the free bytes on an accelerator; 0 for the CPU, where the images already are."""
     if device.type != "cuda":
         return 0
-    cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, for its next tensors
-    return torch.cuda.mem_get_info(device)[0] + cached
+    reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # in torch's own allocator
+    return torch.cuda.mem_get_info(device)[0] + reusable
 
 
-def _moved(pixels: Tensor, rows: Tensor, device: torch.device) -> Tensor:
-    """The chosen images on the device, moved block by block, so that the host never holds a second copy."""
-    moved = torch.empty(len(rows), *pixels.shape[1:], dtype=pixels.dtype, device=device)
-    for to, chosen in zip(moved.split(4096), rows.split(4096), strict=True):
-        to.copy_(pixels[chosen])
-    return moved
+def _copy_rows(pixels: Tensor, rows: Tensor, device: torch.device) -> Tensor:
+    """Copy rows to the device block by block, without a second copy of all of them on the host."""
+    copied = torch.empty(len(rows), *pixels.shape[1:], dtype=pixels.dtype, device=device)
+    for target, block in zip(copied.split(4096), rows.split(4096), strict=True):
+        target.copy_(pixels[block])
+    return copied

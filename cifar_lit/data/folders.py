@@ -1,4 +1,4 @@
-"""Any images that are sorted into class folders."""
+"""Your own images, sorted into class folders."""
 
 import os
 from functools import cached_property
@@ -8,23 +8,23 @@ from typing import Any
 import torch
 
 from cifar_lit.data.batches import ImageTensors
-from cifar_lit.data.cache import FolderImages, decoded_folder
+from cifar_lit.data.cache import FolderImages, decode_folder
 from cifar_lit.data.datamodule import ImageDataModule, Split
 from cifar_lit.errors import InputError
 from cifar_lit.inference.images import SUFFIXES
 
 
 class ClassFolders(ImageDataModule):
-    """Your own images: ``root/train/<class>/*``, ``root/test/<class>/*`` and, if there, ``root/val/<class>/*``.
+    """Your own images: ``root/train/<class>/*``, ``root/test/<class>/*`` and optionally ``root/val/<class>/*``.
 
-    They are decoded once; the next start takes a second or two.
+    They are decoded once and cached, so that the next run starts within a second or two.
 
     Args:
-        root: The folder that holds ``train`` and, for ``test``, ``test``.
-        image_size: Side of the square that images are resized to (scaled to cover it, then cut at the centre). By
-            default, images that all have one size of up to 128 pixels are kept as they are, and others resized to 64.
-        skip_unreadable: Leave out files that cannot be read as images, and name them, instead of refusing to start.
-        cache_dir: Where decoded images are kept; by default ``cifar_lit`` in the user's cache folder.
+        root: Folder that contains ``train`` and, for the ``test`` command, ``test``.
+        image_size: Side length of the square that images are resized to (scaled to cover it, then center-cropped). By
+            default, images that all have one size of up to 128 pixels keep it, and others are resized to 64.
+        skip_unreadable: Skip files that cannot be read as images, and print them, instead of refusing to start.
+        cache_dir: Where decoded images are cached; by default ``cifar_lit`` in the user's cache folder.
         **kwargs: See ImageDataModule.
     """
 
@@ -48,24 +48,24 @@ class ClassFolders(ImageDataModule):
     def class_names(self) -> list[str]:
         """The names of the folders in ``root/train``, sorted."""
         if not self.root.is_dir():
-            raise InputError(f"there is no folder {self.root.absolute()}; give the right one with --data.root")
+            raise InputError(f"there is no folder {self.root.absolute()}; set an existing one with --data.root")
         if not (self.root / "train").is_dir():
             raise InputError(f"{self.root} has no folder train; sort the images into {self.root}/train/<class>/")
-        names = _folders(self.root / "train")
+        names = _subfolders(self.root / "train")
         if len(names) < 2:
             found = f"only one class folder, {names[0]!r}" if names else "no class folders"
             raise InputError(f"{self.root}/train has {found}; a classifier needs at least two")
         for split in ("val", "test"):
-            if unknown := sorted(set(_folders(self.root / split)) - set(names)):
+            if unknown := sorted(set(_subfolders(self.root / split)) - set(names)):
                 raise InputError(
-                    f"{self.root}/{split} has a class that train lacks: {', '.join(unknown)};"
+                    f"{self.root}/{split} has a class that is missing from train: {', '.join(unknown)};"
                     f" rename or remove it, or add it to {self.root}/train (which has {', '.join(names)})"
                 )
         return names
 
     @property
     def image_size(self) -> tuple[int, int]:
-        """The size that the images were kept at, or resized to."""
+        """The images' common size, or the size that they are resized to."""
         return self._train.image_size
 
     @property
@@ -74,37 +74,35 @@ class ClassFolders(ImageDataModule):
         return self._train.mean, self._train.std
 
     def load(self, split: Split) -> ImageTensors | None:
-        """The images of ``root/train``, ``root/val`` or ``root/test``; None if there is no such folder."""
+        """Return the images of ``root/train``, ``root/val`` or ``root/test``; None if there is no such folder."""
         if split == "train":
             return self._train.images
-        if not (self.root / split).is_dir():
-            return None
-        return self._decoded(split, self.image_size).images
+        return self._decode(split, self.image_size).images if (self.root / split).is_dir() else None
 
     @cached_property
     def _train(self) -> FolderImages:
-        found = self._decoded("train", self._size)
-        counts = torch.bincount(found.images.labels, minlength=self.num_classes)
+        decoded = self._decode("train", self._size)
+        counts = torch.bincount(decoded.images.labels, minlength=self.num_classes)
         for name, count in zip(self.class_names, counts.tolist(), strict=True):
             if count == 0:
                 raise InputError(
-                    f"{self.root}/train/{name} holds no images ({', '.join(sorted(SUFFIXES))});"
+                    f"{self.root}/train/{name} contains no images ({', '.join(sorted(SUFFIXES))});"
                     " add some of that class, or remove the folder"
                 )
-        return found
+        return decoded
 
-    def _decoded(self, split: Split, size: tuple[int, int] | None) -> FolderImages:
-        return decoded_folder(
+    def _decode(self, split: Split, size: tuple[int, int] | None) -> FolderImages:
+        return decode_folder(
             self.root / split, self.class_names, self._cache_dir, size=size, skip_unreadable=self._skip_unreadable
         )
 
 
-def _folders(folder: Path) -> list[str]:
+def _subfolders(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
     return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def user_cache_dir() -> Path:
-    """Where decoded images are kept, unless another folder is named."""
+    """Return the default folder for decoded images."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cifar_lit"

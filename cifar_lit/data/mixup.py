@@ -1,4 +1,4 @@
-"""Mixup and CutMix: training on blends of two images and of their labels."""
+"""Mixup and CutMix: training on blends of two images and their labels."""
 
 import torch
 from torch import nn
@@ -6,28 +6,28 @@ from torch import nn
 from cifar_lit.data.batches import Batch
 
 
-class Mixing:
-    """Blends each image of a batch with its neighbour, by torchvision's own transforms.
+class Mixup:
+    """Apply torchvision's MixUp or CutMix to a batch; with both enabled, one of the two at random.
 
     Args:
-        mixup: Alpha of mixup; 0 leaves it out.
-        cutmix: Alpha of CutMix; 0 leaves it out.
+        mixup_alpha: Alpha of mixup; 0 disables it.
+        cutmix_alpha: Alpha of CutMix; 0 disables it.
         num_classes: Number of classes.
     """
 
-    def __init__(self, mixup: float, cutmix: float, num_classes: int) -> None:
+    def __init__(self, mixup_alpha: float, cutmix_alpha: float, num_classes: int) -> None:
         from torchvision.transforms import v2  # 4 s to import, and only needed here
 
-        kinds: list[nn.Module] = []
-        if mixup:
-            kinds.append(v2.MixUp(alpha=mixup, num_classes=num_classes))
-        if cutmix:
-            kinds.append(v2.CutMix(alpha=cutmix, num_classes=num_classes))
-        self._mix = v2.RandomChoice(kinds)
+        transforms: list[nn.Module] = []
+        if mixup_alpha:
+            transforms.append(v2.MixUp(alpha=mixup_alpha, num_classes=num_classes))
+        if cutmix_alpha:
+            transforms.append(v2.CutMix(alpha=cutmix_alpha, num_classes=num_classes))
+        self._transform = v2.RandomChoice(transforms)
 
     def __call__(self, batch: Batch, seed: int) -> Batch:
-        """The batch with float32 pixels, still 0 to 255, and float32 labels (N, classes) that sum to 1."""
-        with torch.random.fork_rng(devices=[]):  # the transforms draw from torch's global generator on the CPU
-            torch.default_generator.manual_seed(seed)  # as in `reseed`, not the accelerators'
-            pixels, labels = self._mix(batch.pixels.float(), batch.labels)
+        """Return the batch with float32 pixels, still 0 to 255, and float32 labels (N, classes) that sum to 1."""
+        with torch.random.fork_rng(devices=[]):  # the transforms draw from torch's global CPU generator
+            torch.default_generator.manual_seed(seed)  # unlike torch.manual_seed, leaves the accelerators' alone
+            pixels, labels = self._transform(batch.pixels.float(), batch.labels)
         return Batch(pixels, labels, batch.indices)

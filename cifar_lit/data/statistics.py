@@ -1,13 +1,13 @@
-"""Mean and standard deviation of a data set, exact and in bounded memory."""
+"""Exact mean and standard deviation of a data set, in bounded memory."""
 
 import torch
 from torch import Tensor
 
 
-def statistics(pixels: Tensor) -> tuple[list[float], list[float]]:
-    """Mean and standard deviation of each channel over all pixels.
+def mean_and_std(pixels: Tensor) -> tuple[list[float], list[float]]:
+    """Return the mean and standard deviation of each channel over all pixels.
 
-    Counted value by value, so exact for any number of images, and never more than one block of them in memory.
+    Computed from a histogram of each channel, hence exact, and block by block, for arrays mapped from a file.
 
     Args:
         pixels: uint8 (N, C, H, W).
@@ -21,7 +21,7 @@ def statistics(pixels: Tensor) -> tuple[list[float], list[float]]:
         for channel in range(channels):
             counts[channel] += torch.bincount(block[:, channel].flatten(), minlength=256)
     values = torch.arange(256, dtype=torch.float64) / 255
-    shares = counts / counts.sum(1, keepdim=True)
-    mean = shares @ values
-    std = (shares @ values**2 - mean**2).clamp(min=0).sqrt()
+    probs = counts / counts.sum(1, keepdim=True)
+    mean = probs @ values
+    std = (probs @ values**2 - mean**2).clamp(min=0).sqrt()
     return mean.tolist(), std.tolist()

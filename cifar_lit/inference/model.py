@@ -1,6 +1,6 @@
-"""A trained network as it is judged and shown: pixels in, logits out, nothing else of its training."""
+"""A classifier at inference time: pixels in, logits out, with test-time augmentation (TTA)."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -10,16 +10,15 @@ from cifar_lit.models.normalization import PixelNormalization
 
 
 class InferenceModel(nn.Module):
-    """A trained classifier as it is judged: pixels in, logits out, averaged over views of the image if so chosen.
-
-    Its weights have the names that they have in a checkpoint.
+    """A network with its preprocessing and test-time augmentation.
 
     Args:
-        normalize: Scales and normalises the pixels.
-        net: The network.
-        flip_tta: Whether to average over the image and its mirror image.
-        translate_tta: Pixels by which the image is moved for further views; 0 for none.
-        memory_format: Order of the input in memory; channels last is faster on CPUs and GPUs.
+        normalize: Scales and normalizes the pixels.
+        net: The network; takes normalized images (N, 3, H, W) and returns logits (N, classes).
+        flip_tta: Average the logits of each image and its mirror image.
+        translate_tta: Average the logits of each image and of copies moved by this many pixels; 0 for none.
+        adaptive_tta: Compute more than two views only for images whose first two views disagree on the class.
+        memory_format: Memory layout of the network's input; channels last is faster on CPUs and GPUs.
     """
 
     def __init__(
@@ -28,59 +27,58 @@ class InferenceModel(nn.Module):
         net: nn.Module,
         flip_tta: bool = False,
         translate_tta: int = 0,
+        adaptive_tta: bool = False,
         memory_format: torch.memory_format = torch.channels_last,
     ) -> None:
         super().__init__()
         self.normalize, self.net = normalize, net
-        self.flip_tta, self.translate_tta = flip_tta, translate_tta
+        self.flip_tta, self.translate_tta, self.adaptive_tta = flip_tta, translate_tta, adaptive_tta
         self.memory_format = memory_format
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Logits float32 (N, classes) of pixels uint8 (N, 3, H, W)."""
-        return tta_logits(lambda seen: self.net(self.preprocess(seen)), pixels, self.flip_tta, self.translate_tta)
+        """Return logits float32 (N, classes) for pixels uint8 (N, 3, H, W), averaged over the views."""
+        views = list(tta_views(pixels, self.flip_tta, self.translate_tta))
+        if not self.adaptive_tta or len(views) <= 2:
+            return torch.stack([weight * self._logits(view) for weight, view in views]).sum(0)
+        (first_weight, first_view), (second_weight, second_view) = views[:2]
+        first, second = self._logits(first_view), self._logits(second_view)
+        total = first_weight * first + second_weight * second
+        logits = total / (first_weight + second_weight)
+        uncertain = (first.argmax(1) != second.argmax(1)).nonzero()[:, 0]
+        if len(uncertain):
+            rest = torch.stack([weight * self._logits(view[uncertain]) for weight, view in views[2:]]).sum(0)
+            logits[uncertain] = total[uncertain] + rest
+        return logits
 
     def preprocess(self, pixels: Tensor) -> Tensor:
-        """What the network takes, float (N, 3, H, W), of pixels (N, 3, H, W), 0 to 255."""
+        """Return the network's input, float (N, 3, H, W), for pixels (N, 3, H, W) in [0, 255]."""
         inputs: Tensor = self.normalize(pixels)
         return inputs.contiguous(memory_format=self.memory_format)
 
-
-def tta_logits(logits_of: Callable[[Tensor], Tensor], pixels: Tensor, flip_tta: bool, translate_tta: int) -> Tensor:
-    """Logits float32 (N, classes) as they are judged: averaged over views of each image, if so chosen.
-
-    Args:
-        logits_of: Gives logits (N, classes) of pixels.
-        pixels: uint8 (N, 3, H, W).
-        flip_tta: Whether to average over the image and its mirror image.
-        translate_tta: Pixels by which the image is moved for further views; 0 for none.
-    """
-    if not (flip_tta or translate_tta):
-        return logits_of(pixels).float()
-    return sum(
-        (weight * logits_of(view).float() for weight, view in views(pixels, flip_tta, translate_tta)),
-        start=torch.zeros((), device=pixels.device),
-    )
+    def _logits(self, pixels: Tensor) -> Tensor:
+        logits: Tensor = self.net(self.preprocess(pixels))
+        return logits.float()
 
 
-def views(pixels: Tensor, flip: bool, translate: int) -> Iterator[tuple[float, Tensor]]:
-    """The views of images that their logits are averaged over, each with its weight; the weights sum to 1.
+def tta_views(pixels: Tensor, flip: bool, translate: int) -> Iterator[tuple[float, Tensor]]:
+    """Yield the views of images whose logits are averaged, each with its weight; the weights sum to 1.
 
     Args:
         pixels: uint8 (N, 3, H, W).
-        flip: Whether to add the mirror image of every view, with the same weight.
-        translate: How many pixels to move the image up and left, and down and right, for two views that weigh half
-            together; the border mirrors the image. 0 for none.
+        flip: Whether each view is followed by its mirror image, with the same weight.
+        translate: Number of pixels by which two further views are moved, up and left, and down and right; together they
+            have half of the weight. The border is mirrored. 0 for none.
 
     Source: the test-time augmentation of K. Jordan 2024, arXiv:2404.00498, section 3.5.
     """
-    placed = [(1.0, pixels)]
+    positions = [(1.0, pixels)]
     if translate:
         height, width = pixels.shape[-2:]
         padded = F.pad(pixels, [translate] * 4, mode="reflect")
         far = 2 * translate
         moved = [padded[..., :height, :width], padded[..., far : far + height, far : far + width]]
-        placed = [(0.5, pixels), *((0.25, view) for view in moved)]
-    for weight, view in placed:
+        positions = [(0.5, pixels), *((0.25, view) for view in moved)]
+    for weight, view in positions:
         if flip:
             yield weight / 2, view
             yield weight / 2, view.flip(-1)

@@ -1,4 +1,4 @@
-"""The one place where pixels become the numbers that a network is trained on."""
+"""Normalization of pixels as the first layer of every model."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class PixelNormalization(nn.Module):
-    """Scales pixels to [0, 1], then subtracts the data's mean and divides by its standard deviation.
+    """Scale pixels to [0, 1], then subtract the mean of the data set and divide by its standard deviation.
 
     Args:
         mean: Mean of each channel, in [0, 1].
@@ -26,5 +26,5 @@ class PixelNormalization(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Normalised float32 (N, C, H, W) of pixels (N, C, H, W), uint8 or (mixed images) float, 0 to 255."""
+        """Return float32 (N, C, H, W) of pixels (N, C, H, W), 0 to 255, uint8 or (after mixup) float32."""
         return (pixels / 255 - self.mean) / self.std

@@ -1,4 +1,4 @@
-"""ResNet-9, the small fast residual network of the DAWNBench CIFAR-10 entries, and its common variants."""
+"""ResNet-9, the small, fast residual network of the DAWNBench CIFAR-10 entries, and its common variants."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -15,13 +15,13 @@ class ResNet9(nn.Module):
 
     Args:
         num_classes: Number of logits.
-        width: Channels of the stem; the stages have 2, 4 and 8 times as many.
-        residual_layers: The stages (1 to 3) that end with a residual block.
+        width: Channels of the stem; the three stages have 2, 4 and 8 times as many.
+        residual_layers: Stages (1 to 3) that end with a residual block.
         bias: Whether the 3x3 convolutions have a bias.
-        relu_before_add: Whether a residual block's last ReLU stands in its branch, before the addition, or after it.
-        dropout: Probability of dropping an activation, after each ReLU.
-        norm: ``batch``, ``group`` (32 channels a group) or ``layer`` (all channels of an image in one group).
-        head: ``linear`` has a bias, ``conv`` is a 1x1 convolution without one.
+        relu_before_add: Put the last ReLU of a residual block before the addition, in its branch, instead of after it.
+        dropout: Dropout probability after each ReLU.
+        norm: ``batch``, ``group`` (32 channels per group) or ``layer`` (all channels in one group).
+        head: ``linear``, with a bias, or ``conv``, a 1x1 convolution without one.
 
     Source: D. Page, "How to train your ResNet" (2018), https://github.com/davidcpage/cifar10-fast.
     """
@@ -41,14 +41,14 @@ class ResNet9(nn.Module):
         if not set(residual_layers) <= {1, 2, 3}:
             raise InputError(f"residual_layers must be taken from 1, 2, 3, got {list(residual_layers)}")
 
-        def block(inputs: int, outputs: int, pool: bool) -> nn.Sequential:
-            return conv_block(inputs, outputs, pool, bias=bias, dropout=dropout, norm=norm)
+        def block(in_channels: int, out_channels: int, pool: bool) -> nn.Sequential:
+            return conv_block(in_channels, out_channels, pool, bias=bias, dropout=dropout, norm=norm)
 
         def stage(number: int) -> nn.Sequential:
-            outputs = width * 2**number
-            layers: list[nn.Module] = [block(outputs // 2, outputs, pool=True)]
+            out_channels = width * 2**number
+            layers: list[nn.Module] = [block(out_channels // 2, out_channels, pool=True)]
             if number in residual_layers:
-                branch = [block(outputs, outputs, pool=False), block(outputs, outputs, pool=False)]
+                branch = [block(out_channels, out_channels, pool=False), block(out_channels, out_channels, pool=False)]
                 layers.append(Residual(nn.Sequential(*branch), relu_before_add))
             return nn.Sequential(*layers)
 
@@ -64,17 +64,17 @@ class ResNet9(nn.Module):
             self.head = nn.Sequential(nn.Conv2d(8 * width, num_classes, 1, bias=False), nn.Flatten())
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, num_classes) of normalised images (N, 3, H, W), for H and W of at least 8."""
+        """Return logits (N, num_classes) of normalized images (N, 3, H, W), with H and W of at least 8."""
         features = self.layer3(self.layer2(self.layer1(self.prep(images))))  # (N, 8 width, H/8, W/8)
         return self.head(self.pool(features))
 
 
 class Residual(nn.Module):
-    """``x + branch(x)``, its last ReLU in the branch or after the sum.
+    """``x + branch(x)``, with the last ReLU in the branch or after the addition.
 
     Args:
         branch: Two convolution blocks, each convolution-norm-ReLU(-dropout).
-        relu_before_add: False moves what follows the branch's last norm to after the addition.
+        relu_before_add: False moves the layers after the branch's last norm to after the addition.
     """
 
     def __init__(self, branch: nn.Sequential, relu_before_add: bool) -> None:
@@ -88,24 +88,24 @@ class Residual(nn.Module):
         self.branch = branch
 
     def forward(self, features: Tensor) -> Tensor:
-        """Features (N, C, H, W) of the same shape."""
+        """Return features of the same shape, (N, C, H, W)."""
         return self.after(features + self.branch(features))
 
 
-def conv_block(inputs: int, outputs: int, pool: bool, *, bias: bool, dropout: float, norm: Norm) -> nn.Sequential:
-    """3x3 convolution, max-pool 2 if asked, norm, ReLU, dropout if any."""
-    layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, 3, padding=1, bias=bias)]
+def conv_block(in_channels: int, channels: int, pool: bool, *, bias: bool, dropout: float, norm: Norm) -> nn.Sequential:
+    """Return a 3x3 convolution, optional 2x2 max-pool, norm, ReLU and optional dropout."""
+    layers: list[nn.Module] = [nn.Conv2d(in_channels, channels, 3, padding=1, bias=bias)]
     if pool:
         layers.append(nn.MaxPool2d(2))
-    layers += [norm_layer(norm, outputs), nn.ReLU()]
+    layers += [norm_layer(norm, channels), nn.ReLU()]
     if dropout:
         layers.append(nn.Dropout(dropout))
     return nn.Sequential(*layers)
 
 
 def norm_layer(norm: Norm, channels: int) -> nn.Module:
-    """The normalisation of that name over (N, channels, H, W)."""
+    """Return the named normalization layer for (N, channels, H, W)."""
     if norm == "batch":
         return nn.BatchNorm2d(channels)
-    # 32 channels a group: within what Wu & He 2018 (arXiv:1803.08494, table 3) found best
+    # 32 channels per group, within the best range of Wu & He 2018 (arXiv:1803.08494, table 3)
     return nn.GroupNorm(1 if norm == "layer" else max(1, channels // 32), channels)

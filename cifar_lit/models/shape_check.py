@@ -1,4 +1,4 @@
-"""Whether a network fits the images and the classes that it is to be trained on."""
+"""Check that a network fits the images and the number of classes."""
 
 import torch
 from torch import Tensor, nn
@@ -7,15 +7,15 @@ from cifar_lit.errors import InputError
 
 
 def check_output_shape(net: nn.Module, inputs: Tensor, num_classes: int) -> None:
-    """Tries a network on two images.
+    """Run a network on two images and check the shape of its output.
 
     Args:
         net: The network.
-        inputs: What it takes, float (2, 3, H, W).
-        num_classes: How many logits it is to give for each image.
+        inputs: Normalized images, float (2, 3, H, W).
+        num_classes: Expected number of logits per image.
 
     Raises:
-        InputError: if it cannot take images of that size, or gives another number of logits.
+        InputError: If it fails on images of that size, or the number of logits differs.
     """
     training = net.training
     net.eval()
@@ -30,8 +30,7 @@ def check_output_shape(net: nn.Module, inputs: Tensor, num_classes: int) -> None
         net.train(training)
     if logits.shape != (2, num_classes):
         raise InputError(
-            f"the network {type(net).__name__} gives an output of shape {tuple(logits.shape)} for 2 images,"
-            f" but the data have {num_classes} classes: set its number of classes to {num_classes}"
-            " (an argument named num_classes is set by itself; a function that takes it as a keyword gets it"
-            f" with dict_kwargs: {{num_classes: {num_classes}}})"
+            f"the network {type(net).__name__} must output one logit per class of the data, {num_classes}, got shape"
+            f" {tuple(logits.shape)} for 2 images; set its number of classes (an argument named num_classes is set"
+            f" automatically; a function that takes it as a keyword needs dict_kwargs: {{num_classes: {num_classes}}})"
         )

@@ -1,15 +1,15 @@
-"""The smallest network that behaves like the large ones: convolutions, batch norm, a pooled head."""
+"""A tiny network with the components of large ones: convolutions, batch norm and a pooled head."""
 
 from torch import Tensor, nn
 
 
 class TinyNet(nn.Module):
-    """Two strided convolutions and a linear head: trains in milliseconds, for tests and first tries.
+    """Two strided convolutions and a linear head, for tests and first experiments.
 
     Args:
         num_classes: Number of logits.
         width: Channels of the first convolution; the second has twice as many.
-        dropout: Probability of dropping an activation before the head.
+        dropout: Dropout probability before the head.
     """
 
     def __init__(self, num_classes: int = 10, width: int = 8, dropout: float = 0.0) -> None:
@@ -26,5 +26,5 @@ class TinyNet(nn.Module):
         self.head = nn.Sequential(nn.Flatten(), nn.Dropout(dropout), nn.Linear(2 * width, num_classes))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Logits (N, num_classes) of normalised images (N, 3, H, W)."""
+        """Return logits (N, num_classes) of normalized images (N, 3, H, W)."""
         return self.head(self.pool(self.features(images)))

@@ -1,4 +1,4 @@
-"""A first layer that is computed from the data instead of trained."""
+"""A first layer fitted to the data instead of trained."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,16 +8,16 @@ from torch import Tensor, nn
 
 
 class WhiteningConv(nn.Conv2d):
-    """A convolution that decorrelates neighbouring pixels: its filters are fitted to the training images, not trained.
+    """A convolution that decorrelates neighboring pixels, with filters fitted to the training images, not trained.
 
-    They are the eigenvectors of the patches' covariance, each scaled to unit variance, and the same with the other
-    sign, since an activation follows. Only the bias is trained.
+    The filters are the eigenvectors of the patches' covariance matrix, scaled to unit variance, and their negatives,
+    since an activation follows. Only the bias is trained.
 
     Args:
-        channels: Channels of the images.
-        size: Side of the patches; there are ``2 * channels * size**2`` filters.
-        eps: Added to the eigenvalues, so that directions of next to no variance (noise) are not blown up.
-        bias: Whether there is a bias, to be trained.
+        channels: Number of image channels.
+        size: Side length of the patches; there are ``2 * channels * size**2`` filters.
+        eps: Added to the eigenvalues, so that directions of almost no variance (noise) are not amplified.
+        bias: Whether to add a trainable bias.
 
     Source: T. Tyler, https://github.com/tysam-code/hlb-CIFAR10 (2022), after D. Page, "How to train your ResNet 8"
     (2019); eps as in K. Jordan, arXiv:2404.00498.
@@ -30,17 +30,17 @@ class WhiteningConv(nn.Conv2d):
 
     @torch.no_grad()
     def fit(self, blocks: Iterable[Tensor]) -> None:
-        """Computes the filters.
+        """Fit the filters.
 
         Args:
-            blocks: float (N, channels, H, W), normalised: some thousand training images, in blocks, since the patches
-                of all at once would take 12 times their memory.
+            blocks: A few thousand normalized training images, float (N, channels, H, W); in blocks, since their patches
+                take 12 times the memory.
         """
         size = self.kernel_size[0]
         covariance = torch.zeros(self.in_channels * size**2, self.in_channels * size**2, device=self.weight.device)
         count = 0
         for block in blocks:
-            patches = F.unfold(block.float(), size).transpose(1, 2).flatten(0, 1)  # (N * places, channels * size**2)
+            patches = F.unfold(block.float(), size).transpose(1, 2).flatten(0, 1)  # (N * positions, channels * size**2)
             covariance += patches.T @ patches
             count += len(patches)
         variances, directions = torch.linalg.eigh(covariance / count)  # directions in columns
@@ -49,11 +49,11 @@ class WhiteningConv(nn.Conv2d):
 
 
 def fit_whitening(net: nn.Module, blocks: Sequence[Tensor]) -> None:
-    """Fits every WhiteningConv of a network to blocks of images, float (N, C, H, W), normalised as its input is."""
+    """Fit every WhiteningConv of a network to blocks of normalized images, float (N, C, H, W)."""
     for layer in whitening_layers(net):
         layer.fit(blocks)
 
 
 def whitening_layers(net: nn.Module) -> list[WhiteningConv]:
-    """The layers of a network that have to be fitted to the data."""
+    """Return the layers of a network that must be fitted to the data."""
     return [module for module in net.modules() if isinstance(module, WhiteningConv)]

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Training: the LightningModule, trainer, logger, optimizers and checkpointing."""

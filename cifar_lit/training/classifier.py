@@ -43,13 +43,12 @@ class Classifier(LightningModule):
         flip_tta: Test-time augmentation: average the logits of each image and its mirror image.
         translate_tta: Test-time augmentation: average the logits of the image and of the image moved by this many
             pixels up and left, and down and right (with flip_tta: and their mirror images); 0 for none.
+        adaptive_tta: Compute more than two views only for images whose first two views disagree on the class.
         channels_last: Keep images and weights in channels-last order, which is faster on CPUs and GPUs.
         compile: Compile the network with torch.compile (pays off on GPUs).
-        num_classes: Number of classes; set from the data.
-        class_names: Names of the classes; set from the data.
+        num_classes, class_names: Number and names of the classes; set from the data.
         image_size: Height and width of the images; set from the data.
-        mean: Mean of each channel, in [0, 1]; set from the data.
-        std: Standard deviation of each channel, in [0, 1]; set from the data.
+        mean, std: Mean and standard deviation of each channel, in [0, 1]; set from the data.
     """
 
     def __init__(
@@ -61,6 +60,7 @@ class Classifier(LightningModule):
         label_smoothing: float = 0.0,
         flip_tta: bool = False,
         translate_tta: int = 0,
+        adaptive_tta: bool = False,
         channels_last: bool = True,
         compile: bool = False,
         num_classes: int = 10,
@@ -74,25 +74,19 @@ class Classifier(LightningModule):
             raise InputError(f"model.label_smoothing must be at least 0 and below 1, got {label_smoothing}")
         if not 0 <= translate_tta < min(image_size):
             side = min(image_size)
-            raise InputError(
-                f"model.translate_tta must be at least 0 and less than the image size {side}, got {translate_tta}"
-            )
+            raise InputError(f"model.translate_tta must be at least 0 and less than {side}, got {translate_tta}")
         self.save_hyperparameters()
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.model = InferenceModel(PixelNormalization(mean, std), net, flip_tta, translate_tta, memory_format)
+        normalize = PixelNormalization(mean, std)
+        self.model = InferenceModel(normalize, net, flip_tta, translate_tta, adaptive_tta, memory_format)
         self.optimizer, self.lr_scheduler, self.lr = optimizer, lr_scheduler, lr
         self.label_smoothing = label_smoothing
         self.num_classes = num_classes
         self.class_names = list(class_names) or [str(label) for label in range(num_classes)]
         self._compile = compile
         self.example_input_array = torch.zeros(2, 3, *image_size, dtype=torch.uint8)  # for the model summary
-        # In a dict, so that they are neither in the model summary nor in the state dict: several processes have
-        # different states, of which a state dict would keep only the first
-        metrics: dict[str, Metric | MetricCollection] = {
-            "loss": MeanMetric(nan_strategy="disable"),
-            "accuracy": MulticlassAccuracy(num_classes, average="micro"),
-        }
-        self._metrics = {split: MetricCollection(metrics).clone() for split in ("train", "recent", "evaluated")}
+        # In a dict, which keeps them out of the state dict: that would hold the first process's metrics only
+        self._metrics = {split: _loss_and_accuracy(num_classes) for split in ("train", "recent", "evaluated")}
         self._calibrations = {"evaluated": TemperatureSweep()}
         self._loaded_step = self._loaded_epoch = 0
         self._loaded_metrics: list[dict[str, Any]] | None = None  # of each process, of the epoch so far
@@ -118,9 +112,7 @@ class Classifier(LightningModule):
     @property
     def trained_epoch(self) -> int:
         """Number of the epoch that the weights are from, counted from 1; 0 for fresh ones."""
-        if self.trainer.state.fn == "fit":
-            return self.current_epoch + 1
-        return self._loaded_epoch or self.current_epoch
+        return self.current_epoch + 1 if self.trainer.state.fn == "fit" else self._loaded_epoch or self.current_epoch
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Return logits float (N, classes) for pixels (N, 3, H, W) in [0, 255], without test-time augmentation."""
@@ -139,7 +131,7 @@ class Classifier(LightningModule):
             check_output_shape(self.net, self.preprocess(example.new_zeros(2, 3, height, width)), self.num_classes)
         self.net.to(memory_format=self.model.memory_format)
         if self._compile:
-            self.net.compile()  # in place, so that the weights keep their names
+            self.net.compile()  # in place: the weights keep their names
 
     # Training
 
@@ -149,9 +141,7 @@ class Classifier(LightningModule):
         self._reset_metrics(*_TRAINING_METRICS)
         if whitening_layers(self.net) and self.trainer.ckpt_path is None:
             if self.trainer.datamodule is None:
-                raise InputError(
-                    "a whitening layer is fitted to the images of a data module: fit(model, datamodule=...)"
-                )
+                raise InputError("a whitening layer needs the images of a data module: fit(model, datamodule=...)")
             pixels = self.trainer.datamodule.train_set.sample(_WHITENING_IMAGES)
             fit_whitening(self.net, [self.preprocess(block.to(self.device)) for block in pixels.split(256)])
 
@@ -220,10 +210,6 @@ class Classifier(LightningModule):
         has_float64 = self.device.type != "mps"
         self.calibration.to(self.device if has_float64 else "cpu").reset()
 
-    def on_test_epoch_start(self) -> None:
-        """Reset the metrics."""
-        self.on_validation_epoch_start()
-
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Return logits, labels and data-set indices of a batch, for the callbacks."""
         logits = self.evaluate(batch.pixels)
@@ -231,9 +217,8 @@ class Classifier(LightningModule):
         self.calibration.update(logits.to(self.calibration.device), batch.labels.to(self.calibration.device))
         return {"logits": logits, "labels": batch.labels, "indices": batch.indices}
 
-    def test_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Like ``validation_step``."""
-        return self.validation_step(batch, batch_idx)
+    on_test_epoch_start = on_validation_epoch_start
+    test_step = validation_step
 
     def on_validation_epoch_end(self) -> None:
         """Log loss and accuracy; choose the temperature with the lowest loss."""
@@ -281,10 +266,9 @@ class Classifier(LightningModule):
         if self._nan_step is None and not finite:
             self._nan_step = self.global_step
         steps = gather_objects(self._nan_step) if weights else [self._nan_step]
-        step = next((one for one in steps if one is not None), None)
-        if step is not None:
+        if known := [step for step in steps if step is not None]:
             raise InputError(
-                f"the loss or the weights became NaN or infinite by step {step}; training stops, and the checkpoints"
+                f"the loss or the weights became NaN or infinite by step {known[0]}; training stops, and checkpoints"
                 " saved before are intact. Try a lower learning rate (lr_find suggests one),"
                 " trainer.gradient_clip_val: 1.0, or trainer.precision: 32-true"
             )
@@ -297,6 +281,14 @@ class Classifier(LightningModule):
             return optimizer
         schedule = configure_schedule(self.lr_scheduler, optimizer, self.lr, self.trainer)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+
+def _loss_and_accuracy(num_classes: int) -> MetricCollection:
+    accuracy = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
+    metrics: dict[str, Metric | MetricCollection] = {"loss": MeanMetric(nan_strategy="disable"), "accuracy": accuracy}
+    collection = MetricCollection(metrics, compute_groups=False)
+    collection.persistent()
+    return collection
 
 
 def gather_objects(value: Any) -> list[Any]:

@@ -1,4 +1,4 @@
-"""Curves in TensorBoard: training and validation in one chart, hyperparameters beside the metric they led to."""
+"""TensorBoard logger with training and validation in one chart."""
 
 from argparse import Namespace
 from collections import defaultdict
@@ -20,17 +20,16 @@ SPLITS = ("train", "val", "test")
 
 
 class RunLogger(TensorBoardLogger):
-    """Writes a run to ``save_dir/name/version``, with one chart for the same metric of training and validation.
+    """Log a run to ``save_dir/name/version``, with one chart per metric for training and validation.
 
-    A metric named ``val/loss`` is written as ``loss`` into the sub-run ``val``: TensorBoard draws metrics of the same
-    name into one chart, a line for each sub-run.
+    A metric named ``val/loss`` is logged as ``loss`` in the sub-run ``val``: TensorBoard draws metrics of the same name
+    in one chart, with a line per sub-run.
 
     Args:
         save_dir: Folder of all runs.
         name: Folder of the runs of one configuration; by default, the name of its file.
         version: Folder of this run; by default ``version_0``, ``version_1``, and so on.
-        purge_step: The first step that is written anew, where a run goes on: TensorBoard forgets what the files hold of
-            it and of later ones.
+        purge_step: First step to be logged again after a resume; TensorBoard drops earlier events from this step on.
     """
 
     def __init__(
@@ -43,25 +42,25 @@ class RunLogger(TensorBoardLogger):
         super().__init__(save_dir, name or "run", version, default_hp_metric=False, purge_step=purge_step)
         self._writers: dict[str, SummaryWriter] = {}
         self.purge_step = purge_step
-        self._told = False
+        self._warned = False
 
     @contextmanager
     def _surviving(self) -> Iterator[None]:
-        """What cannot be written, as to a full disk, is lost and told once; later events go to a new file."""
+        """Warn once about events that cannot be written, for example to a full disk; later events go to a new file."""
         try:
             yield
         except OSError as error:
-            if not self._told:
+            if not self._warned:
                 rank_zero_warn(f"{self.log_dir}: curves and pictures cannot be written ({error.strerror or error})")
-            self._told = True
-            self._experiment, self._writers = None, {}  # a writer that failed once writes nothing more
+            self._warned = True
+            self._experiment, self._writers = None, {}  # a writer that failed once stays silent
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Writes each metric to the sub-run that its name begins with, else to the run itself."""
+        """Log each metric to the sub-run in its name's prefix, or else to the run itself."""
         by_split: dict[str, dict[str, float]] = defaultdict(dict)
         if step is not None and all(name.startswith("lr-") for name in metrics):
-            step += 1  # LearningRateMonitor counts the steps before this one; every other curve here counts it too
+            step += 1  # LearningRateMonitor counts completed steps, all other curves include the current one
         for name, value in metrics.items():
             split, slash, rest = name.partition("/")
             if slash and split in SPLITS:
@@ -75,7 +74,7 @@ class RunLogger(TensorBoardLogger):
                     writer.add_scalar(name, value, None if step is None else int(step))
 
     def split_experiment(self, split: str) -> "SummaryWriter":
-        """The writer of a sub-run (``train``, ``val`` or ``test``), on rank 0."""
+        """Return the writer of a sub-run (``train``, ``val`` or ``test``), on rank 0."""
         if split not in self._writers:
             from torch.utils.tensorboard import SummaryWriter
 
@@ -86,9 +85,9 @@ class RunLogger(TensorBoardLogger):
     def log_hyperparams(
         self, params: dict[str, Any] | Namespace, metrics: dict[str, Any] | None = None, step: int | None = None
     ) -> None:
-        """Writes the hyperparameters for TensorBoard's tab; the metric beside them is the newest of the validation."""
+        """Log the hyperparameters, with the newest validation metrics as their result."""
         if self.purge_step is not None:
-            return  # they are there
+            return  # logged before the resume
         with self._surviving():
             super().log_hyperparams(params)
         from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
@@ -99,7 +98,7 @@ class RunLogger(TensorBoardLogger):
         plugin_data = experiment.value[0].metadata.plugin_data
         content = HParamsPluginData.FromString(plugin_data.content)
         for metric in content.experiment.metric_infos:
-            metric.name.group = "val"  # the sub-run that the metric is in, which torch's function cannot say
+            metric.name.group = "val"  # the metric's sub-run, which torch's function cannot set
         plugin_data.content = content.SerializeToString()
         with self._surviving():
             for part in (experiment, session_start):
@@ -107,20 +106,20 @@ class RunLogger(TensorBoardLogger):
 
     @rank_zero_only
     def flush(self) -> None:
-        """Hands what is still in memory to the system, so that it outlives this process."""
+        """Flush buffered events, so that they survive the process."""
         with self._surviving():
             for writer in (self.experiment, *self._writers.values()):
                 writer.flush()
 
     @rank_zero_only
     def save(self) -> None:
-        """Writes out what is still in memory."""
+        """Write buffered events."""
         with self._surviving():
             super().save()
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Writes out what is still in memory."""
+        """Write buffered events."""
         with self._surviving():
             super().finalize(status)
             for writer in self._writers.values():
@@ -129,7 +128,7 @@ class RunLogger(TensorBoardLogger):
 
 
 def readable_hyperparameters(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """The hyperparameters that a person chose, under short names.
+    """Return the hyperparameters that a person chose, under short names.
 
     >>> readable_hyperparameters({"batch_size": 64, "net/class_path": "a.b.ResNet9", "net/init_args/width": 16,
     ...     "compile": "None"})
@@ -145,4 +144,4 @@ def readable_hyperparameters(flat: Mapping[str, Any]) -> dict[str, Any]:
     return readable
 
 
-_NOT_CHOSEN = ("_instantiator", "class_names", "image_size", "mean", "num_classes", "std")  # but set from the data
+_NOT_CHOSEN = ("_instantiator", "class_names", "image_size", "mean", "num_classes", "std")  # set from the data

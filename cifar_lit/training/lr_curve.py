@@ -1,4 +1,4 @@
-"""What a learning-rate search found: the curve of losses over rates, the rate to take, and a picture of both."""
+"""The learning-rate finder's suggestion and plot."""
 
 from pathlib import Path
 
@@ -11,24 +11,38 @@ from cifar_lit.errors import InputError
 from cifar_lit.training.lightning_compat import LRFinderResult
 
 
-def tenth_of_minimum(finder: LRFinderResult) -> float:
-    """A tenth of the rate at which the smoothed loss is lowest: well below divergence, and still fast.
+def unbias(losses: list[float]) -> list[float]:
+    """Correct Lightning's smoothed losses, which start at half the loss and so put their minimum at the first rates.
 
-    Lightning's own suggestion, the steepest descent per difference of rates, always favours the smallest rates of an
-    exponential scale: 1e-6 where training works best at 3e-3.
+    Lightning divides the n-th exponential average by 1 - beta^(n+1) instead of 1 - beta^n.
+
+    Source: Kingma & Ba 2014, arXiv:1412.6980, section 3.
+
+    >>> average = 0.02 * 3.0  # of one loss of 3.0
+    >>> round(unbias([average / (1 - 0.98**2)])[0], 6)
+    3.0
+    """
+    beta = 0.98  # of Lightning's learning-rate finder
+    return [loss * (1 - beta ** (n + 1)) / (1 - beta**n) for n, loss in enumerate(losses, start=1)]
+
+
+def tenth_of_minimum(finder: LRFinderResult) -> float:
+    """Return a tenth of the rate with the lowest smoothed loss, well below divergence.
+
+    Lightning's own suggestion is the steepest slope over a linear scale of rates, which favors the smallest rates of an
+    exponential search: 1e-6 where training works best at 3e-3.
 
     Source: the "minimum" rule of fastai's learning-rate finder (Howard & Gugger 2020, arXiv:2002.04688).
     """
     rates, losses = np.array(finder.results["lr"]), np.array(finder.results["loss"])
-    settled = slice(10, None)  # Lightning's margin: of the first losses, the mean is of a few batches only
-    rates, losses = rates[settled], losses[settled]
+    rates, losses = rates[10:], losses[10:]  # as Lightning's skip_begin: the first smoothed losses are too noisy
     if not np.isfinite(losses).any():
         raise InputError("the loss diverged before a learning rate could be found; lower min_lr, or raise num_training")
     return float(rates[np.nanargmin(np.where(np.isfinite(losses), losses, np.nan))]) / 10
 
 
 def write_plot(finder: LRFinderResult, suggestion: float, logger: TensorBoardLogger) -> None:
-    """Draws the losses over the rates, with the suggested one, into the run's folder and TensorBoard."""
+    """Plot the losses over the rates with the suggestion, as a PNG file in the run's folder and in TensorBoard."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

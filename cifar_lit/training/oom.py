@@ -1,4 +1,4 @@
-"""Memory that does not suffice, told in one line."""
+"""Turn out-of-memory errors into a one-line hint."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,31 +11,28 @@ from cifar_lit.errors import InputError
 
 @contextmanager
 def explain_out_of_memory(datamodule: Any, device: torch.device) -> Iterator[None]:
-    """Turns an error of too little memory into one that says what to set.
+    """Raise InputError in place of an out-of-memory error.
 
     Args:
-        datamodule: The data, for the size of their batches.
-        device: Where the network is.
-
-    Raises:
-        InputError: in place of such an error.
+        datamodule: The data module, for its batch size.
+        device: Device of the network.
     """
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not _is_of_memory(error):
+        if not _is_out_of_memory(error):
             raise
         size = getattr(datamodule, "batch_size", None)
-        smaller = (
+        hint = (
             f"with batches of {size} images; try --data.batch_size {max(1, size // 2)}"
             " --trainer.accumulate_grad_batches 2, which takes the same steps"
             if size
             else "; try smaller batches"
         )
-        raise InputError(f"out of memory on {device} {smaller}, a smaller network, or smaller images") from error
+        raise InputError(f"out of memory on {device} {hint}, a smaller network, or smaller images") from error
 
 
-def _is_of_memory(error: BaseException) -> bool:
-    # On a CPU, and in a GPU's libraries, torch has no class for it
-    told = ("can't allocate memory", "STATUS_ALLOC_FAILED")
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in str(error) for words in told)
+def _is_out_of_memory(error: BaseException) -> bool:
+    # torch has no exception class for a CPU's allocator and for cuDNN and cuBLAS
+    messages = ("can't allocate memory", "STATUS_ALLOC_FAILED")
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(text in str(error) for text in messages)

@@ -1,4 +1,4 @@
-"""The number format that this machine trains fastest in without losing accuracy."""
+"""Choose the fastest training precision that does not cost accuracy."""
 
 from typing import Literal
 
@@ -6,10 +6,10 @@ import torch
 
 
 def fastest_precision(accelerator: str) -> Literal["bf16-mixed", "32-true"]:
-    """bfloat16 for convolutions and matrix products where the hardware multiplies it natively, else float32.
+    """Return bf16-mixed if the hardware multiplies bfloat16 natively, else 32-true.
 
     Args:
-        accelerator: As Lightning's Trainer takes it: ``auto``, ``cpu``, ``gpu``, ...
+        accelerator: As in Lightning's Trainer: ``auto``, ``cpu``, ``gpu``, ...
     """
     if accelerator != "cpu" and torch.cuda.is_available():
         native = multiplies_bfloat16(torch.device("cuda"))
@@ -21,7 +21,7 @@ def fastest_precision(accelerator: str) -> Literal["bf16-mixed", "32-true"]:
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:
-    """Whether the device has instructions for bfloat16; others emulate it, slower than float32."""
+    """Whether the device has bfloat16 instructions; emulation is slower than float32."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     features = torch.cpu.get_capabilities() if device.type == "cpu" else {}

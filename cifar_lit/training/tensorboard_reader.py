@@ -1,4 +1,4 @@
-"""The curves of a run, read back from its TensorBoard files."""
+"""Read the curves of a run from its TensorBoard files."""
 
 from pathlib import Path
 
@@ -6,14 +6,14 @@ from cifar_lit.training.logger import SPLITS
 
 
 def read_history(run_folder: Path) -> dict[str, list[tuple[float, float]]]:
-    """Loss and accuracy of training and validation, and the learning rate.
+    """Return loss and accuracy of training and validation, and the learning rate.
 
     Args:
-        run_folder: Holds the run's event files, and those of its splits in ``train`` and ``val``.
+        run_folder: Folder with the run's event files, and those of its splits in ``train`` and ``val``.
 
     Returns:
-        Pairs of step and value, in the order of the steps, by ``train/loss``, ``train/accuracy``, ``val/loss``,
-        ``val/accuracy`` and ``lr``; what was not written is not there.
+        Lists of (step, value), sorted by step, under ``train/loss``, ``train/accuracy``, ``val/loss``,
+        ``val/accuracy`` and ``lr``, as far as they were logged.
     """
     history = {
         f"{split}/{name}": curve
@@ -26,7 +26,7 @@ def read_history(run_folder: Path) -> dict[str, list[tuple[float, float]]]:
 
 
 def _scalars(folder: Path) -> dict[str, list[tuple[float, float]]]:
-    """All curves of the event files in a folder; of a step that was written twice, the last value."""
+    """Return all scalars of the event files in a folder; the last value of a step logged twice."""
     if not any(folder.glob("events.out.tfevents.*")):
         return {}
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # slow to import

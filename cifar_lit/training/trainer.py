@@ -1,4 +1,4 @@
-"""Lightning's Trainer, with a subcommand that finds a learning rate and a ``fit`` that can use it."""
+"""Lightning's Trainer with a learning-rate finder and atomic checkpoints."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -15,20 +15,20 @@ from cifar_lit.training.checkpointing.checkpoint_io import AtomicCheckpointIO
 from cifar_lit.training.classifier import Classifier
 from cifar_lit.training.lightning_compat import dump_checkpoint, is_between_epochs, mark_epoch_as_complete
 from cifar_lit.training.logger import RunLogger
-from cifar_lit.training.lr_curve import tenth_of_minimum, write_plot
+from cifar_lit.training.lr_curve import tenth_of_minimum, unbias, write_plot
 from cifar_lit.training.oom import explain_out_of_memory
 
 
 class Trainer(pl.Trainer):
-    """Trains, validates and tests; see Lightning's documentation of its Trainer for what is not said here.
+    """Train, validate and test; see Lightning's Trainer for the arguments not listed here.
 
     Args:
-        callbacks: What watches the run. Those that another option switches off are left out.
-        logger: Where curves and pictures go; False for nowhere.
+        callbacks: The callbacks; those that another option switches off are removed.
+        logger: The logger, or False for none.
         enable_progress_bar: Whether to show the progress bar.
         enable_checkpointing: Whether to save checkpoints.
-        check_val_every_n_epoch: Judge by the validation images after every so many epochs, and after the last; null
-            for every ``val_check_interval`` batches, whatever the epoch.
+        check_val_every_n_epoch: Validate every so many epochs, and after the last; null to validate every
+            ``val_check_interval`` batches across epochs.
         **kwargs: See Lightning's Trainer.
     """
 
@@ -54,7 +54,7 @@ class Trainer(pl.Trainer):
         kept = [callback for callback in listed if not isinstance(callback, tuple(off))]
         try:
             super().__init__(
-                callbacks=kept if check_val_every_n_epoch in (None, 1) else [*kept, _LastEpochJudged()],
+                callbacks=kept if check_val_every_n_epoch in (None, 1) else [*kept, _ValidateLastEpoch()],
                 logger=None if barebones else logger,
                 enable_progress_bar=enable_progress_bar,
                 enable_checkpointing=enable_checkpointing,
@@ -64,7 +64,7 @@ class Trainer(pl.Trainer):
         except (ValueError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and not str(error).startswith("You set `--ntasks"):
                 raise
-            # Settings that exclude each other, and a SLURM job without --ntasks-per-node, in Lightning's own words
+            # Lightning's own message: conflicting settings, or a SLURM job without --ntasks-per-node
             raise InputError(f"trainer: {error}") from error
         plugins = kwargs.get("plugins") or []
         if not any(isinstance(one, CheckpointIO) for one in (plugins if isinstance(plugins, list) else [plugins])):
@@ -81,24 +81,24 @@ class Trainer(pl.Trainer):
         lr_find: bool = False,
         resume: bool = False,
     ) -> None:
-        """Trains the network.
+        """Train the network.
 
         Args:
             model: The classifier.
-            train_dataloaders: Training batches, where there is no datamodule.
-            val_dataloaders: Validation batches, where there is no datamodule.
+            train_dataloaders: Training batches, without a datamodule.
+            val_dataloaders: Validation batches, without a datamodule.
             datamodule: The data.
-            ckpt_path: Go on from this checkpoint: a file, or ``last`` for the newest of this configuration.
-            weights_only: Read from the checkpoint nothing but tensors and plain values, so that it can run no code.
-            lr_find: First find a learning rate, and train with it as the peak.
-            resume: Go on with the newest run of this configuration, if there is one: the command to give again and
-                again, whatever happens to it.
+            ckpt_path: Resume from this checkpoint: a file, or ``last`` for the newest of this configuration.
+            weights_only: Load only tensors and plain values from the checkpoint, so that it cannot run code.
+            lr_find: Find a learning rate first, and train with it as the peak.
+            resume: Resume the newest run of this configuration, or start one; the same command can be repeated until
+                the run has finished.
         """
         with explain_out_of_memory(datamodule, self.strategy.root_device):
             if lr_find and not (resume and ckpt_path is not None):
                 assert isinstance(model, Classifier)
                 if ckpt_path is not None:
-                    raise InputError("--lr_find begins a run and --ckpt_path goes on with one: give one of the two")
+                    raise InputError("--lr_find starts a run and --ckpt_path resumes one: use one of the two")
                 self.lr_find(model, datamodule)
             super().fit(model, train_dataloaders, val_dataloaders, datamodule, ckpt_path, weights_only)
 
@@ -108,30 +108,30 @@ class Trainer(pl.Trainer):
         return super()._run_stage()
 
     def save_checkpoint(self, filepath: Any, weights_only: bool = False, storage_options: Any = None) -> None:
-        """Saves a checkpoint; called in all processes.
+        """Save a checkpoint; called in all processes.
 
         Args:
-            filepath: Where to.
-            weights_only: Leave out what only training needs.
-            storage_options: Of the checkpoint plugin.
+            filepath: The file.
+            weights_only: Leave out the state that only training needs.
+            storage_options: Options of the checkpoint plugin.
 
         Raises:
-            InputError: in the first process, if it cannot be written; the others end.
+            InputError: in the first process, if it cannot be written; the others exit.
         """
         if self.model is None:
             raise AttributeError("there is nothing to save before fit, validate or test")
         self.write_checkpoint(dump_checkpoint(self, weights_only), filepath, storage_options)
 
     def write_checkpoint(self, state: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
-        """Writes what a checkpoint holds, after all curves up to it: a run that goes on writes those that follow.
+        """Write a checkpoint's content, after flushing the curves up to it, so that a resumed run continues them.
 
         Args:
-            state: What it holds.
-            filepath: Where to.
-            storage_options: Of the checkpoint plugin.
+            state: The content.
+            filepath: The file.
+            storage_options: Options of the checkpoint plugin.
 
         Raises:
-            InputError: in the first process, if it cannot be written; the others end.
+            InputError: in the first process, if it cannot be written; the others exit.
         """
         for logger in self.loggers:
             if isinstance(logger, RunLogger):
@@ -147,7 +147,7 @@ class Trainer(pl.Trainer):
         if failure is not None:
             raise failure
         if failed:
-            raise SystemExit(0)  # the first process tells
+            raise SystemExit(0)  # the first process prints the error
 
     def lr_find(
         self,
@@ -157,33 +157,33 @@ class Trainer(pl.Trainer):
         max_lr: float = 1.0,
         num_training: int = 100,
     ) -> float:
-        """Finds a learning rate: trains for a moment with ever higher rates, then takes a tenth of the best.
+        """Find a learning rate: train with exponentially growing rates, and suggest a tenth of the best.
 
-        The model's ``lr`` is set to it; its weights are as before.
+        Sets the model's ``lr`` to the suggestion; its weights are restored.
 
         Args:
             model: The classifier.
             datamodule: The data.
-            min_lr: The first rate to try.
-            max_lr: The last rate to try.
-            num_training: How many rates to try, one a step.
+            min_lr: First rate to try.
+            max_lr: Last rate to try.
+            num_training: Number of rates to try, one per step.
 
-        Source: L. Smith 2015, arXiv:1506.01186, section 3.3; Lightning's finder makes the curve.
+        Source: L. Smith 2015, arXiv:1506.01186, section 3.3; Lightning's Tuner.
         """
         if num_training < 20:
-            raise InputError(f"num_training must be at least 20 for a curve that tells anything, got {num_training}")
+            raise InputError(f"num_training must be at least 20 for a useful curve, got {num_training}")
         if not 0 < min_lr < max_lr:
             raise InputError(f"min_lr must be above 0 and below max_lr, got {min_lr} and {max_lr}")
         weights = [weight for weight in model.parameters() if weight.requires_grad]
         rates = {group["lr"] for group in model.optimizer(weights).param_groups}
         if len(rates) > 1:
             raise InputError(
-                f"the optimizer has {len(rates)} learning rates ({', '.join(f'{rate:g}' for rate in rates)}), of which"
-                " a search for one tells nothing; try a few values of model.lr, which keeps them in proportion"
+                f"the optimizer has {len(rates)} learning rates ({', '.join(f'{rate:g}' for rate in rates)}), and"
+                " a search finds only one; try a few values of model.lr, which keeps them in proportion"
             )
         epochs = self.fit_loop.max_epochs
-        self.fit_loop.max_epochs = num_training  # enough even with one batch an epoch, for the search ends by its steps
-        model.stops_at_nan = False  # that of too high a rate may well be NaN
+        self.fit_loop.max_epochs = num_training  # enough even with one batch per epoch; the search ends by its steps
+        model.stops_at_nan = False  # the loss of too high a rate may be NaN
         try:
             finder = Tuner(self).lr_find(
                 model,
@@ -191,14 +191,15 @@ class Trainer(pl.Trainer):
                 min_lr=min_lr,
                 max_lr=max_lr,
                 num_training=num_training,
-                early_stop_threshold=8.0,  # 4 times the best loss, which Lightning's smoothing may have halved
+                early_stop_threshold=8.0,  # 4 times the best loss, which Lightning's smoothing may halve
                 update_attr=False,
             )
         finally:
             self.fit_loop.max_epochs = epochs
             model.stops_at_nan = True
         if finder is None:
-            raise InputError("the learning rate cannot be sought with trainer.fast_dev_run; remove it")
+            raise InputError("the learning-rate finder does not run with trainer.fast_dev_run; remove it")
+        finder.results["loss"] = unbias(finder.results["loss"])
         suggestion = tenth_of_minimum(finder)
         model.lr = suggestion
         model.hparams["lr"] = suggestion
@@ -208,20 +209,20 @@ class Trainer(pl.Trainer):
         return suggestion
 
 
-class _LastEpochJudged(Callback):
-    """Has the last epoch validated, whose network is the result, even if only every tenth is."""
+class _ValidateLastEpoch(Callback):
+    """Validate the last epoch, too, whatever ``check_val_every_n_epoch`` is."""
 
-    _every: int | None = None  # as it was before the last epoch
+    _every: int | None = None  # the setting before the last epoch
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.on_train_epoch_start(trainer, pl_module)  # which is not called where a run goes on within an epoch
+        self.on_train_epoch_start(trainer, pl_module)  # not called when a run resumes within an epoch
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         every = trainer.check_val_every_n_epoch
         steps = -(-trainer.num_training_batches // trainer.accumulate_grad_batches)
         if every is not None and every > 1 and trainer.global_step + steps >= trainer.estimated_stepping_batches:
             self._every = self._every or every
-            trainer.check_val_every_n_epoch = trainer.current_epoch + 1  # a divisor of the epoch's number
+            trainer.check_val_every_n_epoch = trainer.current_epoch + 1  # divides the number of this epoch
 
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._every is not None:

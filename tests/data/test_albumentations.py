@@ -1,4 +1,3 @@
-from tests.support.program import ROOT
 from typing import Any
 
 import pytest
@@ -7,11 +6,12 @@ import yaml
 
 from cifar_lit.data.albumentations import AlbumentationsPipeline
 from cifar_lit.errors import InputError
+from tests.support.program import ROOT
 
 MEAN = (0.5, 0.25, 0.75)
-COLOUR = (128, 64, 191)
-SYSTEMS = {
-    "resnet9_s0": (4, 16, 0.5),  # moves by up to so many pixels, cuts so large a square, so often
+COLOR = (128, 64, 191)
+SYSTEMS = {  # largest shift in pixels, size of the cutout, its probability
+    "resnet9_s0": (4, 16, 0.5),
     "resnet9_s2": (4, 8, 0.5),
     "resnet18_s3": (4, 16, 0.5),
     "resnet9_s4": (8, 8, 0.2),
@@ -25,45 +25,43 @@ def system_pipeline(name: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_systems_pipelines_move_flip_and_cut_as_they_say(name: str) -> None:
-    move, square, share = SYSTEMS[name]
+def test_albumentations_of_the_system_configs_shift_flip_and_cut_out(name: str) -> None:
+    max_shift, size, p = SYSTEMS[name]
     pad, crop, flip, cutout = system_pipeline(name)
     rows = torch.arange(32, dtype=torch.uint8).view(1, 1, 32, 1).expand(600, 3, 32, 32).contiguous() + 1
 
-    # the pad and the crop: the first row of the original is found from -move to +move rows away
-    moved = AlbumentationsPipeline([pad, crop], MEAN, (32, 32))(rows, 0)
-    assert moved.shape == rows.shape
-    middle = moved[:, 0, 16, 16].int()
-    assert set((middle - 17).tolist()) == set(range(-move, move + 1))
-    corner = moved[middle == 17 - move][0, :, 0, 16]  # moved furthest down, so padding is in its first row
-    assert tuple(corner.tolist()) == COLOUR
+    # Pad and crop shift the rows by -max_shift to max_shift
+    shifted = AlbumentationsPipeline([pad, crop], MEAN, (32, 32))(rows, 0)
+    assert shifted.shape == rows.shape
+    middle = shifted[:, 0, 16, 16].int()
+    assert set((middle - 17).tolist()) == set(range(-max_shift, max_shift + 1))
+    corner = shifted[middle == 17 - max_shift][0, :, 0, 16]  # the largest shift down, so its first row is padding
+    assert tuple(corner.tolist()) == COLOR
 
-    mirrored = AlbumentationsPipeline([flip], MEAN, (32, 32))(rows.transpose(2, 3), 0)
-    assert 240 < int((mirrored[:, 0, 0, 0] == 32).sum()) < 360
+    flipped = AlbumentationsPipeline([flip], MEAN, (32, 32))(rows.transpose(2, 3), 0)
+    assert 240 < int((flipped[:, 0, 0, 0] == 32).sum()) < 360
 
     plain = torch.full((600, 3, 32, 32), 7, dtype=torch.uint8)
     cut = AlbumentationsPipeline([cutout], MEAN, (32, 32))(plain, 0)
     covered = (cut != 7).all(1).sum((1, 2))
-    assert set(covered.tolist()) == {0, square**2}
-    assert abs((covered > 0).float().mean() - share) < 0.08
-    assert {tuple(colour) for colour in cut.permute(0, 2, 3, 1).reshape(-1, 3).unique(dim=0).tolist()} == {
-        (7, 7, 7),
-        COLOUR,
-    }
+    assert set(covered.tolist()) == {0, size**2}
+    assert abs((covered > 0).float().mean() - p) < 0.08
+    colors = cut.permute(0, 2, 3, 1).reshape(-1, 3).unique(dim=0).tolist()
+    assert {tuple(color) for color in colors} == {(7, 7, 7), COLOR}
 
 
 @pytest.mark.parametrize("name", SYSTEMS)
-def test_systems_augment_whole_batches_in_the_same_way(name: str) -> None:
-    move, square, share = SYSTEMS[name]
+def test_system_configs_augment_batches_with_the_same_settings(name: str) -> None:
+    max_shift, size, p = SYSTEMS[name]
     settings = yaml.safe_load((ROOT / "configs" / f"{name}.yaml").read_text())["data"]["init_args"]
     crop, flip, cutout = settings["augment"]
     assert settings["route"] == "batched"
-    assert crop == {"class_path": "RandomCrop", "init_args": {"padding": move, "mode": "mean"}}
+    assert crop == {"class_path": "RandomCrop", "init_args": {"padding": max_shift, "mode": "mean"}}
     assert flip == "HorizontalFlip"
-    assert cutout == {"class_path": "Cutout", "init_args": {"size": square, "p": share}}
+    assert cutout == {"class_path": "Cutout", "init_args": {"size": size, "p": p}}
 
 
-def test_the_seed_decides_everything() -> None:
+def test_pipeline_is_deterministic_given_the_seed() -> None:
     pixels = torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8)
     transforms = system_pipeline("resnet9_s4")
     first, second = (AlbumentationsPipeline(transforms, MEAN, (32, 32)) for _ in range(2))
@@ -72,7 +70,7 @@ def test_the_seed_decides_everything() -> None:
     assert not torch.equal(first(pixels, 3), first(pixels, 4))
 
 
-def test_transforms_nest() -> None:
+def test_transforms_can_be_nested() -> None:
     transforms = [{"OneOf": {"transforms": [{"HorizontalFlip": {"p": 1.0}}], "p": 1.0}}]
     pixels = torch.randint(0, 256, (4, 3, 8, 8), dtype=torch.uint8)
     assert torch.equal(AlbumentationsPipeline(transforms, MEAN, (8, 8))(pixels, 0), pixels.flip(-1))
@@ -84,20 +82,20 @@ def test_transforms_nest() -> None:
         ([{"HorizontalFlop": {}}], "no transform 'HorizontalFlop'"),
         ([{"CoarseDropout": {"max_holes": 1}}], "CoarseDropout.*max_holes"),  # an argument of version 1.x
         ([{"HorizontalFlip": {"p": 2}}], "HorizontalFlip.*p"),
-        ([{"PadIfNeeded": {"min_height": 4, "min_width": 4}}], "changes nothing.*32x32.*40"),
-        ([{"CropAndPad": {"px": 4, "fill": "mean"}}], "take Pad"),
-        ([{"Normalize": {}}], "float32 of shape .*leave out Normalize"),  # or the network would normalise once more
-        ([{"ToTensorV2": {}}], r"shape \(3, 32, 32\).*leave out"),
+        ([{"PadIfNeeded": {"min_height": 4, "min_width": 4}}], "has no effect.*32x32.*40"),
+        ([{"CropAndPad": {"px": 4, "fill": "mean"}}], "use Pad"),
+        ([{"Normalize": {}}], "float32 of shape .*remove Normalize"),  # or the images would be normalized twice
+        ([{"ToTensorV2": {}}], r"shape \(3, 32, 32\).*remove"),
         ([{"RandomCrop": {"height": 40, "width": 40}}], "40.* 32"),
-        ([{"HorizontalFlip": {}, "VerticalFlip": {}}], "each entry .* names one transform"),
+        ([{"HorizontalFlip": {}, "VerticalFlip": {}}], "each list entry must name exactly one transform"),
     ],
 )
-def test_a_pipeline_that_would_not_do_what_it_says_is_refused(transforms: list[dict[str, Any]], message: str) -> None:
+def test_invalid_pipelines_are_refused(transforms: list[dict[str, Any]], message: str) -> None:
     with pytest.raises(InputError, match=message):
         AlbumentationsPipeline(transforms, MEAN, (32, 32))
 
 
 @pytest.mark.parametrize("transform", [{"Normalize": {"p": 0.5}}, {"ToGray": {"num_output_channels": 1, "p": 0.5}}])
-def test_what_only_chance_makes_no_image_of_bytes_is_refused_when_it_does(transform: dict[str, Any]) -> None:
-    with pytest.raises(InputError, match="leave out Normalize"):
+def test_random_conversion_to_another_format_is_refused_when_it_happens(transform: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="remove Normalize"):
         AlbumentationsPipeline([transform], MEAN, (32, 32))(torch.zeros(64, 3, 32, 32, dtype=torch.uint8), 1)

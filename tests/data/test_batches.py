@@ -24,33 +24,30 @@ def positions(
     return order
 
 
-def test_a_sample_is_taken_from_the_first_image_to_the_last() -> None:
+def test_sample_is_evenly_spaced_from_the_first_image_to_the_last() -> None:
     assert dataset(100).sample(200)[:, 0, 0, 0].tolist() == list(range(100))
     assert dataset(100).sample(34)[:, 0, 0, 0].tolist() == list(range(0, 100, 3))
-    assert dataset(101).sample(60)[[0, -1], 0, 0, 0].tolist() == [
-        0,
-        100,
-    ]  # not only the first classes, of sorted images
+    assert dataset(101).sample(60)[[0, -1], 0, 0, 0].tolist() == [0, 100]
 
 
-def test_order_depends_on_seed_and_epoch_alone() -> None:
+def test_order_depends_only_on_seed_and_epoch() -> None:
     data = dataset(100)
     assert sorted(positions(data)[0]) == list(range(100))
     assert positions(data, 1) == positions(data, 1)
     orders = [positions(data, epoch, seed=seed)[0] for epoch in range(3) for seed in range(3)]
-    assert len({tuple(order) for order in orders}) == 9  # seed 1, epoch 0 is not seed 0, epoch 1 either
+    assert len({tuple(order) for order in orders}) == 9  # (1, 0) differs from (0, 1), too
 
 
-def test_processes_share_the_samples_in_training_and_count_none_twice_in_evaluation() -> None:
+def test_processes_divide_the_samples_and_repeat_some_only_in_training() -> None:
     for count in (1, 2, 7, 10, 11):
         padded = positions(dataset(count), processes=3)
-        assert len({len(part) for part in padded}) == 1
-        assert {position for part in padded for position in part} == set(range(count))
+        assert len({len(own) for own in padded}) == 1
+        assert {position for own in padded for position in own} == set(range(count))
         exact = positions(dataset(count), processes=3, pad=False)
-        assert sorted(position for part in exact for position in part) == list(range(count))
+        assert sorted(position for own in exact for position in own) == list(range(count))
 
 
-def test_a_batch_is_read_whole_with_its_labels_and_rows() -> None:
+def test_batch_has_pixels_labels_and_indices_of_the_requested_rows() -> None:
     images = dataset(10).images
     held_out = ImageDataset(images, torch.tensor([3, 5, 9]))
     batch = held_out.__getitems__([(0, 2), (0, 0)])
@@ -61,7 +58,7 @@ def test_a_batch_is_read_whole_with_its_labels_and_rows() -> None:
     assert held_out.labels.tolist() == [0, 2, 0]
 
 
-def test_albumentations_differ_between_batches_and_epochs_and_repeat_with_any_number_of_workers() -> None:
+def test_albumentations_differ_by_batch_and_epoch_but_not_by_number_of_workers() -> None:
     pipeline = AlbumentationsPipeline([{"RandomBrightnessContrast": {"p": 1.0}}], (0.5, 0.5, 0.5), (8, 8))
     data = dataset(16, pipeline)
     data.images.pixels[:] = 100
@@ -73,7 +70,7 @@ def test_albumentations_differ_between_batches_and_epochs_and_repeat_with_any_nu
         return torch.cat([batch.pixels[:, 0, 0, 0] for batch in loader])
 
     first = epoch(0, 0)
-    assert len(first.unique()) > 8  # no two batches, so no two workers, draw the same
+    assert len(first.unique()) > 8  # batches, and hence workers, draw different numbers
     assert torch.equal(first, epoch(0, 2))
     assert torch.equal(first, epoch(0, 4))
     assert not torch.equal(first, epoch(1, 2))

@@ -1,4 +1,4 @@
-"""Tests on the genuine CIFAR-10, in the folder that CIFAR_LIT_TEST_DATA names."""
+"""Tests on the real CIFAR-10 in the folder given by CIFAR_LIT_TEST_DATA."""
 
 import os
 from pathlib import Path
@@ -11,12 +11,12 @@ from cifar_lit.data.cifar import CIFAR10
 from cifar_lit.data.folders import ClassFolders
 
 DATA = os.environ.get("CIFAR_LIT_TEST_DATA", "")
-pytestmark = pytest.mark.skipif(not DATA, reason="CIFAR_LIT_TEST_DATA names no folder with cifar-10-batches-py")
+pytestmark = pytest.mark.skipif(not DATA, reason="set CIFAR_LIT_TEST_DATA to a folder with cifar-10-batches-py")
 
 
 @pytest.fixture(scope="module")
 def cifar10() -> CIFAR10:
-    """The data module; torchvision checks every file's MD5 sum."""
+    """Return the data module; torchvision checks the MD5 sum of each file."""
     return CIFAR10(root=DATA)
 
 
@@ -36,7 +36,7 @@ def test_a_tenth_of_each_class_is_held_out(cifar10: CIFAR10) -> None:
     assert cifar10.val_set.labels.bincount().tolist() == [500] * 10
 
 
-def test_stated_mean_and_std_are_those_of_the_training_images(cifar10: CIFAR10) -> None:
+def test_mean_and_std_match_the_training_images(cifar10: CIFAR10) -> None:
     train = cifar10.load("train")
     assert train is not None
     channels = train.pixels.permute(1, 0, 2, 3).flatten(1).double() / 255
@@ -45,7 +45,7 @@ def test_stated_mean_and_std_are_those_of_the_training_images(cifar10: CIFAR10) 
     assert channels.std(1).tolist() == pytest.approx(std, abs=1e-4)
 
 
-def test_class_folders_of_png_files_hold_the_same_pixels(cifar10: CIFAR10, tmp_path: Path) -> None:
+def test_class_folders_of_png_files_have_the_same_pixels(cifar10: CIFAR10, tmp_path: Path) -> None:
     images = cifar10.load("test")
     assert images is not None
     for index in range(60):
@@ -53,9 +53,9 @@ def test_class_folders_of_png_files_hold_the_same_pixels(cifar10: CIFAR10, tmp_p
         folder.mkdir(parents=True, exist_ok=True)
         Image.fromarray(images.pixels[index].permute(1, 2, 0).numpy()).save(folder / f"{index}.png")
     folders = ClassFolders(str(tmp_path), image_size=32, cache_dir=str(tmp_path / "cache"))
-    copied = folders.load("train")
-    assert copied is not None
-    order = [int(Path(file).stem) for file in copied.files]
-    assert torch.equal(copied.pixels, images.pixels[order])
+    decoded = folders.load("train")
+    assert decoded is not None
+    order = [int(Path(file).stem) for file in decoded.files]
+    assert torch.equal(decoded.pixels, images.pixels[order])
     assert folders.class_names == cifar10.class_names
-    assert torch.equal(copied.labels, images.labels[order])
+    assert torch.equal(decoded.labels, images.labels[order])

@@ -13,90 +13,92 @@ CPU = torch.device("cpu")
 
 
 def dataset(count: int = 11) -> ImageDataset:
-    """Every second image of 22, so that rows and places differ; each is of its row's value."""
+    """Return every second of 22 images, so that rows and positions differ; pixels have the value of their row."""
     pixels = torch.arange(2 * count, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 4, 4).contiguous()
     images = ImageTensors(pixels, torch.arange(2 * count), [f"{row}.png" for row in range(2 * count)])
     return ImageDataset(images, torch.arange(1, 2 * count, 2), seed=5)
 
 
-ALL = 2 * 11 * 48  # bytes that are free, of which half is for images: room for the whole data set
+ALL = 2 * 11 * 48  # free bytes that suffice for the data set, which may take half of them
 
 
-def test_images_that_fit_are_held_whole_and_keep_their_names() -> None:
-    moved, shared = cache_on_device(dataset(), CPU, ALL, rank=0, processes=1)
-    assert not shared
-    keys = [(0, place) for place in (3, 0, 10)]
-    for ours, theirs in zip(moved.__getitems__(keys), dataset().__getitems__(keys), strict=True):
-        assert torch.equal(ours, theirs)
-    assert len(moved.images) == 11  # those left out of training are not moved
-    batch = moved.__getitems__(keys)
-    assert [moved.files[index] for index in batch.indices] == [f"{label}.png" for label in batch.labels.tolist()]
+def test_images_that_fit_are_cached_with_their_indices_and_files() -> None:
+    cached, sharded = cache_on_device(dataset(), CPU, ALL, rank=0, processes=1)
+    assert not sharded
+    keys = [(0, position) for position in (3, 0, 10)]
+    for actual, expected in zip(cached.__getitems__(keys), dataset().__getitems__(keys), strict=True):
+        assert torch.equal(actual, expected)
+    assert len(cached.images) == 11  # held-out images are not cached
+    batch = cached.__getitems__(keys)
+    assert [cached.files[index] for index in batch.indices] == [f"{label}.png" for label in batch.labels.tolist()]
 
 
-def test_images_that_only_fit_in_parts_are_shared_out() -> None:
-    parts = [cache_on_device(dataset(), CPU, 2 * 6 * 48, rank, 2) for rank in range(2)]
-    assert all(shared for _, shared in parts)
-    names = [part.indices.tolist() for part, _ in parts]
-    assert [len(of_rank) for of_rank in names] == [6, 6]  # as many steps for both, so one image twice
-    assert sorted({*names[0], *names[1]}) == list(range(1, 22, 2))
-    for part, _ in parts:
-        batch = part.__getitems__([(0, place) for place in range(6)])
+def test_images_that_do_not_fit_on_one_device_are_sharded() -> None:
+    shards = [cache_on_device(dataset(), CPU, 2 * 6 * 48, rank, 2) for rank in range(2)]
+    assert all(sharded for _, sharded in shards)
+    first, second = (shard.indices.tolist() for shard, _ in shards)
+    assert (len(first), len(second)) == (6, 6)  # one image is repeated for an equal number of steps
+    assert sorted({*first, *second}) == list(range(1, 22, 2))
+    for shard, _ in shards:
+        batch = shard.__getitems__([(0, position) for position in range(6)])
         assert torch.equal(batch.pixels[:, 0, 0, 0].long(), batch.indices)
         assert torch.equal(batch.labels, batch.indices)
 
 
-def test_images_that_do_not_fit_stay_where_they_are() -> None:
+def test_images_that_do_not_fit_or_need_albumentations_stay_on_the_host() -> None:
     data = dataset()
     assert cache_on_device(data, CPU, device_cache.free_memory(CPU), 0, 2) == (data, False)
-    data.pipeline = lambda pixels, seed: pixels  # albumentations works on the host
+    data.pipeline = lambda pixels, seed: pixels
     assert cache_on_device(data, CPU, ALL, 0, 1) == (data, False)
 
 
-def test_a_run_that_goes_on_keeps_its_order_whatever_is_free_now() -> None:
-    for free, before, where in [(ALL, True, True), (ALL, False, False), (ALL // 2 + 48, False, False)]:
-        assert cache_on_device(dataset(), CPU, free, 0, 2, before)[1] is where
+def test_resumed_run_keeps_its_sharding_whatever_memory_is_free() -> None:
+    for free, sharded in [(ALL, True), (ALL, False), (ALL // 2 + 48, False)]:
+        assert cache_on_device(dataset(), CPU, free, 0, 2, sharded)[1] is sharded
     data = dataset()
-    assert cache_on_device(data, CPU, ALL // 2 + 48, 0, 2, False)[0] is data  # from the host, not in shares
-    share, _ = cache_on_device(dataset(), CPU, ALL, 1, 2, True)
-    crowded, shared = cache_on_device(dataset(), CPU, 0, 1, 2, True)
-    assert shared
-    assert len(crowded.images) == 22  # left on the host
+    assert cache_on_device(data, CPU, ALL // 2 + 48, 0, 2, False)[0] is data  # on the host, not sharded
+    shard, _ = cache_on_device(dataset(), CPU, ALL, 1, 2, True)
+    uncached, sharded = cache_on_device(dataset(), CPU, 0, 1, 2, True)
+    assert sharded
+    assert len(uncached.images) == 22  # on the host
     data.pipeline = lambda pixels, seed: pixels
-    augmented, shared = cache_on_device(data, CPU, ALL, 1, 2, True)
-    assert shared
+    augmented, sharded = cache_on_device(data, CPU, ALL, 1, 2, True)
+    assert sharded
     assert augmented.pipeline is data.pipeline
-    keys = [(0, place) for place in (3, 0, 5)]
-    for part in (crowded, augmented):
-        for ours, theirs in zip(part.__getitems__(keys), share.__getitems__(keys), strict=True):
-            assert torch.equal(ours, theirs)
+    keys = [(0, position) for position in (3, 0, 5)]
+    for data in (uncached, augmented):
+        for actual, expected in zip(data.__getitems__(keys), shard.__getitems__(keys), strict=True):
+            assert torch.equal(actual, expected)
 
 
 def test_fewer_images_than_processes_are_refused() -> None:
     data = Digits()
     data.trainer = SimpleNamespace(world_size=2000, global_rank=0)  # type: ignore[assignment]
-    with pytest.raises(InputError, match=r"2000 processes cannot share \d+ images: choose fewer --trainer.devices"):
+    with pytest.raises(InputError, match=r"2000 processes cannot share \d+ images; reduce --trainer.devices"):
         data.val_dataloader()
 
 
-def test_processes_that_hold_a_share_each_train_on_all_images_in_as_many_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sharded_processes_train_on_all_images_in_the_same_number_of_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     data = Digits(batch_size=64)
     needed = len(data.train_set) * 3 * 32 * 32
-    half = needed + 8 * 3 * 32 * 32  # of which half is for images
-    monkeypatch.setattr("cifar_lit.data.datamodule.free_memory", lambda device: 9 * half)  # here; less elsewhere
-    seen = []
+    free = needed + 8 * 3 * 32 * 32  # enough for half of the images
+    monkeypatch.setattr(
+        "cifar_lit.data.datamodule.free_memory", lambda device: 9 * free
+    )  # more than in the other process
+    indices = []
     for rank in range(2):
-        strategy = SimpleNamespace(root_device=CPU, reduce=lambda free, reduce_op: torch.tensor(half))
+        strategy = SimpleNamespace(root_device=CPU, reduce=lambda _, reduce_op: torch.tensor(free))
         data.trainer = SimpleNamespace(world_size=2, global_rank=rank, strategy=strategy)  # type: ignore[assignment]
-        seen.append([batch.indices for batch in data.train_dataloader()])
-    assert len(seen[0]) == len(seen[1]) == 11
-    rows = torch.cat([*seen[0], *seen[1]])
+        indices.append([batch.indices for batch in data.train_dataloader()])
+    assert len(indices[0]) == len(indices[1]) == 11
+    rows = torch.cat([*indices[0], *indices[1]])
     assert torch.equal(rows.unique(), data.train_set.rows.sort().values)
     assert len(rows) - len(rows.unique()) <= 1
-    assert not torch.equal(seen[0][0].sort().values, seen[0][0])  # shuffled
+    assert not torch.equal(indices[0][0].sort().values, indices[0][0])  # shuffled
 
 
-def test_a_resumed_run_shuffles_its_shares_again_though_all_images_would_fit_now() -> None:
-    def of(free: int) -> Digits:
+def test_resumed_run_stays_sharded_when_all_images_would_fit() -> None:
+    def data_module(free: int) -> Digits:
         data = Digits(batch_size=64)
         current = SimpleNamespace(processed=0, ready=0)
         loop = SimpleNamespace(
@@ -122,9 +124,9 @@ def test_a_resumed_run_shuffles_its_shares_again_though_all_images_would_fit_now
         return torch.cat([batch.indices for batch in data.train_dataloader()])
 
     needed = len(Digits().train_set) * 3 * 32 * 32
-    begun = of(needed + 8 * 3 * 32 * 32)
-    order = batches(begun)
-    roomy = of(9 * needed)
-    assert not torch.equal(batches(roomy), order)
-    roomy.load_state_dict(begun.state_dict())
-    assert torch.equal(batches(roomy), order)
+    interrupted = data_module(needed + 8 * 3 * 32 * 32)
+    order = batches(interrupted)
+    resumed = data_module(9 * needed)
+    assert not torch.equal(batches(resumed), order)
+    resumed.load_state_dict(interrupted.state_dict())
+    assert torch.equal(batches(resumed), order)

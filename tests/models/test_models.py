@@ -14,7 +14,7 @@ from cifar_lit.models.whitening import WhiteningConv, fit_whitening, whitening_l
 from tests.support import airbench_reference
 from tests.support.program import ROOT
 
-# The systems' networks, whose parameters were counted in their own code; WRN-28-10 is "36.5M" in the paper's table 4
+# S0 to S4 were counted in the reference systems' code; WRN-28-10 is "36.5M" in table 4 of the paper
 NETWORKS = {
     "S0": (lambda: ResNet9(head="conv"), 6_573_120),
     "S1": (lambda: ResNet9(residual_layers=(1, 2, 3), bias=True, relu_before_add=True), 7_756_554),
@@ -42,22 +42,24 @@ def test_every_public_network_has_a_pinned_count() -> None:
 
 @pytest.mark.parametrize("network", [AirbenchNet, ResNet9, ResNet18, WideResNet, TinyNet])
 @pytest.mark.parametrize("size", [(32, 32), (48, 40)])
-def test_logits_have_one_column_a_class_for_any_image_size(network: type[nn.Module], size: tuple[int, int]) -> None:
+def test_networks_return_one_logit_per_class_for_any_image_size(
+    network: type[nn.Module], size: tuple[int, int]
+) -> None:
     assert network(num_classes=7)(torch.randn(2, 3, *size)).shape == (2, 7)
 
 
 def smooth_images(count: int) -> torch.Tensor:
-    """float (count, 3, 16, 16) whose neighbouring pixels are alike, as in photographs."""
+    """Return images with correlated neighboring pixels, float (count, 3, 16, 16)."""
     noise = torch.randn(count, 3, 18, 18, generator=torch.Generator().manual_seed(0))
     return nn.functional.avg_pool2d(noise, 3, stride=1) * torch.tensor([1.0, 2.0, 0.5]).view(3, 1, 1)
 
 
-def test_whitening_makes_patches_uncorrelated_and_of_unit_variance() -> None:
+def test_whitened_patches_are_uncorrelated_with_unit_variance() -> None:
     images = smooth_images(600)
     layer = WhiteningConv(eps=0.0)
     layer.fit(images.split(250))
     with torch.no_grad():
-        outputs = nn.functional.conv2d(images, layer.weight).transpose(0, 1).flatten(1)  # (24, N * places)
+        outputs = nn.functional.conv2d(images, layer.weight).transpose(0, 1).flatten(1)  # (24, N * positions)
     moments = outputs[:12] @ outputs[:12].T / outputs.shape[1]
     torch.testing.assert_close(moments, torch.eye(12), atol=1e-3, rtol=0)
     torch.testing.assert_close(outputs[12:], -outputs[:12])
@@ -66,32 +68,30 @@ def test_whitening_makes_patches_uncorrelated_and_of_unit_variance() -> None:
     assert layer.bias.requires_grad
 
 
-def test_whitening_filters_equal_the_bare_scripts() -> None:
+def test_whitening_filters_match_the_reference_script() -> None:
     net = AirbenchNet()
     fit_whitening(net, [smooth_images(300)])
     [layer] = whitening_layers(net)
-    signs = (
-        (layer.weight * airbench_reference.whitening(smooth_images(300))).flatten(1).sum(1).sign()
-    )  # an eigenvector has no sign
-    expected = airbench_reference.whitening(smooth_images(300)) * signs.view(-1, 1, 1, 1)
-    torch.testing.assert_close(layer.weight.detach(), expected, atol=1e-2, rtol=1e-2)
+    expected = airbench_reference.whitening(smooth_images(300))
+    signs = (layer.weight * expected).flatten(1).sum(1).sign()  # arbitrary for eigenvectors
+    torch.testing.assert_close(layer.weight.detach(), expected * signs.view(-1, 1, 1, 1), atol=1e-2, rtol=1e-2)
 
 
-def test_airbench_group_hands_its_inputs_on_before_it_is_trained() -> None:
+def test_untrained_airbench_convolution_passes_its_input_through() -> None:
     convolution = AirbenchNet().groups[0].first[0]
     inputs = torch.randn(2, 24, 8, 8)
     torch.testing.assert_close(convolution(inputs)[:, :24], inputs)
 
 
-def test_airbench96_has_a_shortcut_and_airbench94_has_none() -> None:
+def test_only_airbench_groups_of_depth_3_have_a_shortcut() -> None:
     for depth in (2, 3):
         group = AirbenchNet(widths=(8, 8, 8), depth=depth).groups[1].eval()
-        nn.init.zeros_(group.branch[-2].weight)  # so that the branch gives nothing
-        silent = bool((group(torch.randn(2, 8, 8, 8)) == 0).all())
-        assert silent is (depth == 2)
+        nn.init.zeros_(group.branch[-2].weight)  # so that the branch outputs zeros
+        is_zero = bool((group(torch.randn(2, 8, 8, 8)) == 0).all())
+        assert is_zero is (depth == 2)
 
 
-def test_residual_ends_with_relu_only_where_it_comes_after_the_addition() -> None:
+def test_residual_places_its_last_relu_before_or_after_the_addition() -> None:
     before, after = ResNet9(width=8, relu_before_add=True), ResNet9(width=8)
     assert not list(before.layer1[1].after)
     assert [type(layer) for layer in after.layer1[1].after] == [nn.ReLU]
@@ -99,17 +99,12 @@ def test_residual_ends_with_relu_only_where_it_comes_after_the_addition() -> Non
     assert [type(layer) for layer in after.layer1[1].branch[1]] == [nn.Conv2d, nn.BatchNorm2d]
 
 
-def test_conv_stage_pools_before_its_norm() -> None:
-    assert [type(layer) for layer in ResNet9(width=8, dropout=0.1).layer2[0]] == [
-        nn.Conv2d,
-        nn.MaxPool2d,
-        nn.BatchNorm2d,
-        nn.ReLU,
-        nn.Dropout,
-    ]
+def test_conv_block_pools_before_its_norm() -> None:
+    layers = [type(layer) for layer in ResNet9(width=8, dropout=0.1).layer2[0]]
+    assert layers == [nn.Conv2d, nn.MaxPool2d, nn.BatchNorm2d, nn.ReLU, nn.Dropout]
 
 
-def test_global_max_pool_equals_a_max_pool_of_4_at_32_pixels() -> None:
+def test_global_max_pool_equals_a_4x4_max_pool_for_32x32_images() -> None:
     features = torch.randn(2, 8, 4, 4)
     assert torch.equal(ResNet9(width=1).pool(features), nn.MaxPool2d(4)(features))
 
@@ -117,21 +112,18 @@ def test_global_max_pool_equals_a_max_pool_of_4_at_32_pixels() -> None:
 @pytest.mark.parametrize(("norm", "groups"), [("group", 2), ("layer", 1)])
 def test_norm_is_selectable(norm: str, groups: int) -> None:
     net = ResNet9(width=64, norm=norm)  # type: ignore[arg-type]
-    found = [layer for layer in net.modules() if isinstance(layer, nn.GroupNorm)]
-    assert found[0].num_groups == groups
+    norms = [layer for layer in net.modules() if isinstance(layer, nn.GroupNorm)]
+    assert norms[0].num_groups == groups
     assert not any(isinstance(layer, nn.BatchNorm2d) for layer in net.modules())
 
 
-@pytest.mark.parametrize(("depth", "ok"), [(16, True), (17, False), (4, False)])
-def test_wide_resnet_refuses_depths_that_do_not_exist(depth: int, ok: bool) -> None:
-    if ok:
-        WideResNet(depth=depth, width=1)
-    else:
-        with pytest.raises(InputError, match=r"6 n \+ 4"):
-            WideResNet(depth=depth)
+@pytest.mark.parametrize("depth", [17, 4])
+def test_wide_resnet_refuses_depths_other_than_6n_plus_4(depth: int) -> None:
+    with pytest.raises(InputError, match=r"6 n \+ 4"):
+        WideResNet(depth=depth)
 
 
-def test_normalization_gives_mean_0_and_std_1_for_data_of_that_mean_and_std() -> None:
+def test_normalized_pixels_have_mean_0_and_std_1() -> None:
     pixels = torch.randint(0, 256, (64, 3, 8, 8), dtype=torch.uint8)
     scaled = pixels.double() / 255
     mean, std = scaled.mean((0, 2, 3)), scaled.std((0, 2, 3), correction=0)
@@ -140,14 +132,14 @@ def test_normalization_gives_mean_0_and_std_1_for_data_of_that_mean_and_std() ->
     torch.testing.assert_close(images.std((0, 2, 3), correction=0), torch.ones(3).double(), atol=1e-5, rtol=0)
 
 
-def test_recipe_builds_nested_classes_and_functions() -> None:
+def test_build_network_accepts_only_modules_and_functions_annotated_to_return_one() -> None:
     recipe = {"class_path": "torch.nn.Sequential", "init_args": {}}
     assert isinstance(build_network(recipe), nn.Sequential)
     resnet = build_network({"class_path": "torchvision.models.resnet18", "dict_kwargs": {"num_classes": 3}})
     assert resnet.fc.out_features == 3  # type: ignore[union-attr]
     with pytest.raises(TypeError, match=r"os\.mkdir is no torch"):
         build_network({"class_path": "os.mkdir", "init_args": {"path": "planted"}})
-    assert not Path("planted").exists()  # it was not called
+    assert not Path("planted").exists()  # os.mkdir was not called
 
 
 def test_networks_are_imported_without_lightning() -> None:

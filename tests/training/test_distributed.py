@@ -21,15 +21,15 @@ def scalars(file: Path) -> dict[str, float]:
     return {tag: accumulator.Scalars(tag)[-1].value for tag in accumulator.Tags()["scalars"]}
 
 
-def test_two_processes_judge_and_draw_as_one_does(program: Callable[..., Outcome]) -> None:
+def test_two_processes_evaluate_and_draw_like_one(program: Callable[..., Outcome]) -> None:
     config = ROOT / "configs" / "quickstart.yaml"
-    # 143 validation images do not divide: one process judges 72 in two batches, the other 71 in one
+    # 143 validation images do not divide: one process evaluates 72 in two batches, the other 71 in one
     two = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--data.batch_size", "71"]
     odd = ["--data.val_fraction", "0.0993"]
     command = [sys.executable, ROOT / "main.py", "fit", "--config", config, *TINY, *EXACT, *two, *odd]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.count("Test it:") == 1  # rank 0 alone speaks
+    assert ended.stdout.count("Test:") == 1  # rank 0 alone speaks
     assert "wrote nothing" not in ended.stderr
     [run] = Path("runs/quickstart").iterdir()
     [by_two] = (run / "val").iterdir()
@@ -70,10 +70,10 @@ def as_tasks_of_slurm(command: Sequence[str]) -> list[tuple[int | None, str]]:
     others = {name: value for name, value in os.environ.items() if not name.startswith(OF_LAUNCHERS)}
 
     def run(task: int) -> tuple[int | None, str]:
-        told = {
+        variables = {
             f"SLURM_{name}": str(value) for name, value in {**job, "NODEID": 0, "PROCID": task, "LOCALID": task}.items()
         }
-        environment = {**others, **told, "MASTER_PORT": str(port)}
+        environment = {**others, **variables, "MASTER_PORT": str(port)}
         try:
             ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
         except subprocess.TimeoutExpired as late:  # as the one waits for ever if the other fails
@@ -85,7 +85,7 @@ def as_tasks_of_slurm(command: Sequence[str]) -> list[tuple[int | None, str]]:
 
 
 @pytest.mark.parametrize("launched", [by_lightning, as_tasks_of_slurm])
-def test_two_processes_learn_as_one_does_with_the_same_global_batch(
+def test_two_processes_train_like_one_with_the_same_global_batch(
     launched: Callable[[Sequence[str]], list[tuple[int | None, str]]], program: Callable[..., Outcome]
 ) -> None:
     config = ROOT / "configs" / "quickstart.yaml"

@@ -34,7 +34,7 @@ def test_training_and_validation_share_a_chart(fit: Fit) -> None:
     assert [event.step for event in events(run).Scalars("lr-SGD")] == [10, 20, 30, 40, 50, 60]
 
 
-def test_each_class_has_its_accuracy_and_all_share_a_chart(fit: Fit) -> None:
+def test_accuracies_of_all_classes_share_a_chart(fit: Fit) -> None:
     run = fit("classes")
     tags = [tag for tag in events(run / "val").Tags()["scalars"] if tag.startswith("class_accuracy/")]
     assert len(tags) == 10
@@ -49,7 +49,7 @@ def test_model_summary_has_rows_shapes_and_the_total(fit: Fit) -> None:
     assert "**5,466 parameters, 5,466 of them trained**" in table
 
 
-def test_class_counts_are_those_of_the_splits(fit: Fit) -> None:
+def test_class_counts_match_the_splits(fit: Fit) -> None:
     accumulator = events(fit("counts"))
     assert picture(accumulator, "your run/class counts").std() > 0
     table = text(accumulator, "class counts")
@@ -57,7 +57,7 @@ def test_class_counts_are_those_of_the_splits(fit: Fit) -> None:
     assert "| **all** | **1294** | **144** |" in table
 
 
-def test_samples_are_shown_as_the_network_sees_them(fit: Fit) -> None:
+def test_training_samples_are_augmented_as_in_training(fit: Fit) -> None:
     plain = picture(events(fit("plain", "--data.augment", "[]")), "your run/training samples")
     cut = '[{"class_path": "Cutout", "init_args": {"size": 32}}]'  # covers the whole image with the mean colour
     covered = picture(events(fit("covered", "--data.augment", cut)), "your run/training samples")
@@ -68,7 +68,7 @@ def test_samples_are_shown_as_the_network_sees_them(fit: Fit) -> None:
     assert abs(int(covered[tile][0, 0, 0]) - 77) <= 2  # the digits' mean, 0.303
 
 
-def test_hyperparameters_stand_beside_the_validation_metric(fit: Fit) -> None:
+def test_hyperparameters_are_logged_with_the_validation_metrics(fit: Fit) -> None:
     accumulator = events(fit("hparams"))
     content = accumulator.SummaryMetadata("_hparams_/experiment").plugin_data.content
     experiment = HParamsPluginData.FromString(content).experiment
@@ -85,8 +85,8 @@ def test_hyperparameters_stand_beside_the_validation_metric(fit: Fit) -> None:
 
 
 @pytest.mark.parametrize("command", ["validate", "test"])
-def test_judging_logs_at_the_trained_step(command: str, fit: Fit, program: Callable[..., Outcome]) -> None:
-    run = fit("judged", "--trainer.max_epochs", 2)
+def test_evaluation_logs_at_the_trained_step(command: str, fit: Fit, program: Callable[..., Outcome]) -> None:
+    run = fit("evaluated", "--trainer.max_epochs", 2)
     before = set(run.rglob("events*"))
     assert program(command, "--ckpt_path", run / "checkpoints" / "last.ckpt").status == 0
     split = {"validate": "val", "test": "test"}[command]

@@ -41,7 +41,7 @@ def assert_same_steps(start: torch.Tensor, ours: torch.Tensor, theirs: torch.Ten
     assert float((ours - theirs).norm()) < 0.05 * float((theirs - start).norm())
 
 
-def test_muon_equals_torchs_for_matrices() -> None:
+def test_muon_equals_torch_optim_muon_for_matrices() -> None:
     torch.manual_seed(0)
     gradients, start = torch.randn(3, 20, 50), torch.randn(20, 50)
     ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
@@ -50,7 +50,7 @@ def test_muon_equals_torchs_for_matrices() -> None:
     assert_same_steps(start, found, steps_of(reference, theirs, gradients))
 
 
-def test_muon_of_filters_equals_the_bare_scripts() -> None:
+def test_muon_for_filters_equals_the_airbench_reference() -> None:
     torch.manual_seed(0)
     gradients, start = torch.randn(3, 24, 8, 3, 3), torch.randn(24, 8, 3, 3)
     ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
@@ -70,7 +70,7 @@ def test_orthogonal_brings_all_singular_values_near_1(shape: tuple[int, int]) ->
 
 
 @pytest.mark.parametrize("rate", [0, 3, 7, 20])
-def test_triangle_is_two_straight_lines(rate: int) -> None:
+def test_triangular_schedule_is_piecewise_linear(rate: int) -> None:
     weight = nn.Parameter(torch.zeros(1))
     optimizer = SGD([{"params": [weight], "lr": 2.0}])
     schedule = TriangularLR(optimizer, total_steps=20, start=0.2, peak=0.25, end=0.07)
@@ -80,7 +80,7 @@ def test_triangle_is_two_straight_lines(rate: int) -> None:
     assert schedule.get_last_lr()[0] == pytest.approx(2 * np.interp(rate, [0, 5, 20], [0.2, 1, 0.07]))
 
 
-def test_triangle_without_a_rise_only_falls() -> None:
+def test_triangular_schedule_with_peak_0_only_decreases() -> None:
     optimizer = SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
     assert TriangularLR(optimizer, 10, start=1, peak=0, end=0).factor(0) == 1
     assert TriangularLR(optimizer, 10, start=0.2, peak=0, end=0).factor(0) == 1
@@ -95,7 +95,7 @@ def small_net() -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
 
 
-def test_each_kind_of_weights_has_its_optimizer_and_the_schedule_scales_all_rates() -> None:
+def test_multi_optimizer_splits_the_weights_and_schedules_all_rates() -> None:
     net = small_net()
     optimizer = by_kind(net)
     of = {id(weight): group["lr"] for group in optimizer.param_groups for weight in group["params"]}
@@ -111,7 +111,7 @@ def test_each_kind_of_weights_has_its_optimizer_and_the_schedule_scales_all_rate
     torch.testing.assert_close(net[3].weight.detach(), before - 3.0 - 2.7)
 
 
-def test_an_optimizer_by_kind_goes_on_from_its_saved_state() -> None:
+def test_multi_optimizer_resumes_from_its_state_dict() -> None:
     first, second = small_net(), small_net()
     one, other = by_kind(first), by_kind(second)
     gradients = [torch.randn_like(weight) for weight in first.parameters()]
@@ -142,7 +142,7 @@ def test_muon_refuses_vectors() -> None:
         ConvMuon(small_net().parameters())
 
 
-def test_muon_leaves_filters_that_are_all_zero_finite() -> None:
+def test_muon_keeps_zero_filters_finite() -> None:
     weight = nn.Parameter(torch.zeros(4, 2, 3, 3))
     assert bool(steps_of(ConvMuon([weight]), weight, torch.randn(2, 4, 2, 3, 3)).isfinite().all())
 
@@ -162,7 +162,7 @@ def test_gradients_are_clipped_with_any_optimizer(fit: Fit, recipe: str, precisi
     assert torch.allclose(head(1e-9, 1), head(1e-9, 2), rtol=1e-3)  # only the weights decay
 
 
-def test_a_schedule_with_one_peak_is_refused_for_several_rates(program: Program) -> None:
+def test_one_cycle_is_refused_for_several_rates(program: Program) -> None:
     Path("recipe.yaml").write_text(RECIPE.replace("TriangularLR", "{class_path: OneCycleLR, init_args: {max_lr: 0.1}}"))
     config = ROOT / "configs" / "quickstart.yaml"
     outcome = program("fit", "--config", config, "--config", "recipe.yaml", "--model.net", "TinyNet")
@@ -183,23 +183,23 @@ model:
 LOOKAHEAD = "{class_path: Lookahead, init_args: {every_n_steps: 3}}"
 
 
-def test_a_run_with_muon_and_lookahead_goes_on_as_if_it_had_not_stopped(fit: Fit, program: Program) -> None:
+def test_a_run_with_muon_and_lookahead_resumes_exactly(fit: Fit, program: Program) -> None:
     Path("recipe.yaml").write_text(RECIPE)
     recipe = ["--config", "recipe.yaml", "--trainer.limit_train_batches", 4, "--trainer.max_epochs", 3]
     each = "{class_path: ModelCheckpoint, init_args: {filename: 'after-{epoch}', save_top_k: -1, mode: max}}"
     added = ["--trainer.callbacks+", LOOKAHEAD, "--trainer.callbacks+", each]
     run = fit("run", *recipe, *added)
-    whole = weights(run)
+    uninterrupted = weights(run)
     (run / "checkpoints" / "last.ckpt").unlink()
     outcome = program("fit", "--ckpt_path", run / "checkpoints" / "after-epoch=0.ckpt")
     assert outcome.status == 0, outcome.err
-    assert equal(weights(run), whole)
+    assert equal(weights(run), uninterrupted)
     without = fit("without", *recipe)
-    assert not equal(weights(without), whole)
+    assert not equal(weights(without), uninterrupted)
 
 
 @pytest.mark.parametrize("last", [7, 8])
-def test_lookahead_ends_with_the_average_that_its_recurrence_gives(last: int) -> None:
+def test_lookahead_matches_its_recurrence(last: int) -> None:
     trainer = SimpleNamespace(current_epoch=0, global_step=0, estimated_stepping_batches=last)
     module = nn.Sequential(nn.Linear(1, 1, bias=False))
     callback, slow = Lookahead(every_n_steps=2, decay=0.9, power=1.0), None
@@ -228,7 +228,7 @@ EACH_EPOCH = [
 ]
 
 
-def test_whitening_is_frozen_after_the_first_epochs_also_in_a_run_that_goes_on(fit: Fit, program: Program) -> None:
+def test_whitening_stays_frozen_in_a_resumed_run(fit: Fit, program: Program) -> None:
     run = fit("run", *WHITENED, *FREEZE, *EACH_EPOCH, "--trainer.max_epochs", 4)
     found = [weights(run, f"after-epoch={epoch}") for epoch in range(4)]
     biases = [state["model.net.whiten.bias"] for state in found]
@@ -242,7 +242,7 @@ def test_whitening_is_frozen_after_the_first_epochs_also_in_a_run_that_goes_on(f
         assert equal(weights(run), found[3])
 
 
-def test_ddp_trains_on_after_whitening_is_frozen(fit: Fit) -> None:
+def test_ddp_keeps_training_after_whitening_is_frozen(fit: Fit) -> None:
     options = [*WHITENED, *FREEZE, "--trainer.max_epochs", 3, "--trainer.precision", "32-true"]
     alone = ["--trainer.devices", 1, "--trainer.strategy", "ddp"]  # one process, yet with all that several have
     command = [sys.executable, ROOT / "main.py", "fit", "--config", ROOT / "configs" / "quickstart.yaml", *TINY, *alone]
@@ -255,7 +255,7 @@ def test_ddp_trains_on_after_whitening_is_frozen(fit: Fit) -> None:
         torch.testing.assert_close(by_ddp[name], weight, atol=1e-3, rtol=1e-2)
 
 
-def test_several_processes_freeze_whitening_without_withholding_its_gradient() -> None:
+def test_ddp_freezes_whitening_without_unused_parameters() -> None:
     net, callback = AirbenchNet(widths=[8, 8]), FreezeWhitening(after_epochs=1)
     for epoch in (0, 1):
         trainer = SimpleNamespace(current_epoch=epoch, strategy=DDPStrategy())
@@ -267,7 +267,7 @@ def test_several_processes_freeze_whitening_without_withholding_its_gradient() -
         assert (net.whiten.bias.grad is None) == (epoch == 1)
 
 
-def test_lr_find_refuses_an_optimizer_of_several_rates(program: Program) -> None:
+def test_lr_find_refuses_an_optimizer_with_several_rates(program: Program) -> None:
     Path("recipe.yaml").write_text(RECIPE)
     config = ROOT / "configs" / "quickstart.yaml"
     outcome = program("lr_find", "--config", config, "--config", "recipe.yaml", "--model.net", "TinyNet")

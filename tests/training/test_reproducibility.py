@@ -13,7 +13,7 @@ Fit = Callable[..., Path]
 
 
 @pytest.mark.parametrize("route", [BATCHED, PER_SAMPLE], ids=["batched", "albumentations"])
-def test_same_seed_gives_the_same_weights_to_the_bit(route: list[str], fit: Fit) -> None:
+def test_the_same_seed_gives_bit_equal_weights(route: list[str], fit: Fit) -> None:
     first = weights(fit("first", *route, *DROPOUT))
     assert equal(first, weights(fit("two_workers", *route, *DROPOUT, "--data.num_workers", 2)))
     assert equal(first, weights(fit("four_workers", *route, *DROPOUT, "--data.num_workers", 4)))
@@ -21,7 +21,7 @@ def test_same_seed_gives_the_same_weights_to_the_bit(route: list[str], fit: Fit)
     assert not equal(first, weights(fit("other_seed", *route, *DROPOUT, "--seed_everything", 1)))
 
 
-def test_a_callback_that_draws_numbers_changes_nothing(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_callback_that_draws_random_numbers_changes_nothing(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("drawing.py").write_text(
         "import torch, random\n"
         "from lightning.pytorch import Callback\n"
@@ -34,9 +34,7 @@ def test_a_callback_that_draws_numbers_changes_nothing(fit: Fit, monkeypatch: py
     assert equal(weights(fit("without", *BATCHED, *DROPOUT)), weights(fit("with", *BATCHED, *DROPOUT, *draws)))
 
 
-def test_each_batch_has_numbers_of_its_own_also_when_gradients_are_accumulated(
-    fit: Fit, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_accumulated_batch_has_its_own_random_numbers(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
     keys: list[tuple[int | str, ...]] = []
     monkeypatch.setattr("cifar_lit.training.classifier.reseed", lambda *parts: keys.append(parts))
     fit("accumulated", "--trainer.accumulate_grad_batches", 2, "--trainer.max_epochs", 2)

@@ -1,4 +1,4 @@
-"""Runs that are killed or stopped, and go on: they end as if they had not been."""
+"""Runs that are killed or stopped resume exactly, to the bit."""
 
 import contextlib
 import errno
@@ -26,7 +26,7 @@ from tests.support.stress.configurations import log_to
 from tests.support.stress.kills import kills
 
 Program = Callable[..., Outcome]
-Whole = Callable[..., Path]
+Uninterrupted = Callable[..., Path]
 QUICKSTART = ["fit", "--config", str(ROOT / "configs" / "quickstart.yaml"), *TINY, "--trainer.max_epochs", "2"]
 SHORT = [
     "--trainer.limit_train_batches",
@@ -42,7 +42,7 @@ MIXED = ["--data.augment", "[RandomCrop, Cutout]", "--data.mixup", "0.2", "--mod
 
 
 class Signals(Callback):
-    """Sends its process a signal once, at a moment; SIGKILL, unless told otherwise."""
+    """Send the process a signal, SIGKILL by default, once, at a given moment."""
 
     def __init__(self, moment: str, step: int, number: int = signal.SIGKILL, times: int = 1) -> None:
         self.moment, self.step, self.number, self.times = moment, step, number, times
@@ -65,7 +65,7 @@ def run(*args: object) -> int:
         warnings.simplefilter("ignore", DeprecationWarning)  # this process has threads, which the other does without
         process = os.fork()
     if process == 0:
-        status = 70  # of an error that nothing below tells
+        status = 70  # an error that is not handled below
         log_to(sys.stderr)
         try:
             status = main([str(arg) for arg in args])
@@ -89,13 +89,13 @@ def _imported() -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Uninterrupted:
     """Trains with these options and without a stop, once for all tests; gives the run's folder."""
     runs: dict[tuple[str, ...], Path] = {}
 
     def train(*options: str) -> Path:
         if options not in runs:
-            runs[options] = tmp_path_factory.mktemp("whole")
+            runs[options] = tmp_path_factory.mktemp("uninterrupted")
             with contextlib.chdir(runs[options]):
                 assert run(*QUICKSTART, *SHORT, *options) == 0
         return runs[options] / "runs" / "quickstart" / "version_0"
@@ -113,7 +113,7 @@ def _ctrl_c() -> Iterator[None]:
 
 def signalled(moment: str, step: int, number: int = signal.SIGKILL, times: int = 1) -> list[str]:
     arguments = f"{{moment: {moment}, step: {step}, number: {int(number)}, times: {times}}}"
-    callback = f"{{class_path: tests.test_resume.Signals, init_args: {arguments}}}"
+    callback = f"{{class_path: tests.training.test_resume.Signals, init_args: {arguments}}}"
     return ["--trainer.callbacks+", callback, "--allow_import", "tests"]
 
 
@@ -136,12 +136,12 @@ WORKERS = [*PER_SAMPLE, "--data.num_workers", "2"]
     ],
     ids=lambda value: {id(MIXED): "batched", id(WORKERS): "workers", id(EMA): "ema"}.get(id(value)),
 )
-def test_a_killed_run_goes_on_as_if_it_had_not_been(moment: str, step: int, options: list[str], whole: Whole) -> None:
+def test_a_killed_run_resumes_exactly(moment: str, step: int, options: list[str], uninterrupted: Uninterrupted) -> None:
     command = [*QUICKSTART, *SHORT, *options, *signalled(moment, step)]
     assert run(*command, "--trainer.logger.name", "killed", "--resume") == -signal.SIGKILL
     assert run(*command, "--trainer.logger.name", "killed", "--resume") == 0  # it is killed once only
     assert [folder.name for folder in Path("runs/killed").iterdir()] == ["version_0"]
-    assert differences(Path("runs/killed/version_0"), whole(*options)) == []
+    assert differences(Path("runs/killed/version_0"), uninterrupted(*options)) == []
 
 
 PLATEAU = [
@@ -168,28 +168,28 @@ STOPPING = "{class_path: EarlyStopping, init_args: {monitor: val/loss, mode: max
         *("steps", "early stopping"),
     ],
 )
-def test_a_killed_run_of_any_kind_goes_on_as_if_it_had_not_been(
-    moment: str, step: int, options: list[str], whole: Whole
+def test_a_killed_run_of_every_kind_resumes_exactly(
+    moment: str, step: int, options: list[str], uninterrupted: Uninterrupted
 ) -> None:
     command = [*QUICKSTART, *SHORT, *options, *signalled(moment, step)]
     assert run(*command, "--trainer.logger.name", "killed", "--resume") == -signal.SIGKILL
     assert run(*command, "--trainer.logger.name", "killed", "--resume") == 0
-    assert differences(Path("runs/killed/version_0"), whole(*options)) == []
+    assert differences(Path("runs/killed/version_0"), uninterrupted(*options)) == []
 
 
-def test_a_run_that_is_killed_again_and_again_goes_on(whole: Whole) -> None:
+def test_a_run_that_is_killed_repeatedly_resumes(uninterrupted: Uninterrupted) -> None:
     command = [*QUICKSTART, *SHORT, *MIXED]
     for step in (1, 3, 3, 8):  # the third time before it has got any further
         Path("sent").unlink(missing_ok=True)
         killed = [*command, *signalled("on_train_batch_start", step), "--trainer.logger.name", "killed", "--resume"]
         assert run(*killed) == -signal.SIGKILL
     assert run(*command, "--trainer.logger.name", "killed", "--resume") == 0
-    assert differences(Path("runs/killed/version_0"), whole(*MIXED)) == []
+    assert differences(Path("runs/killed/version_0"), uninterrupted(*MIXED)) == []
 
 
-def test_two_processes_that_are_killed_go_on_as_if_they_had_not_been() -> None:
+def test_two_killed_processes_resume_exactly() -> None:
     [outcome] = kills(1, kinds=["two processes (DDP)"])
-    assert not outcome.failures, outcome.told()
+    assert not outcome.failures, outcome.report()
 
 
 def test_a_full_disk_costs_the_curves_and_not_the_run(
@@ -202,9 +202,9 @@ def test_a_full_disk_costs_the_curves_and_not_the_run(
     warnings.simplefilter("always")
     outcome = program(*QUICKSTART, *SHORT)
     assert outcome.status == 0, outcome.err
-    told = [str(warning.message) for warning in recwarn if "cannot be written" in str(warning.message)]
-    assert len(told) == 1
-    assert "No space left" in told[0]
+    warnings_shown = [str(warning.message) for warning in recwarn if "cannot be written" in str(warning.message)]
+    assert len(warnings_shown) == 1
+    assert "No space left" in warnings_shown[0]
     assert Path("runs/quickstart/version_0/checkpoints/last.ckpt").is_file()
 
 
@@ -219,20 +219,20 @@ def test_a_full_disk_costs_the_curves_and_not_the_run(
         ("on_train_epoch_end", 5, signal.SIGINT),
     ],
 )
-def test_a_stopped_run_is_saved_and_goes_on_as_if_it_had_not_been(
-    moment: str, step: int, number: signal.Signals, capfd: pytest.CaptureFixture[str], whole: Whole
+def test_a_stopped_run_is_saved_and_resumes_exactly(
+    moment: str, step: int, number: signal.Signals, capfd: pytest.CaptureFixture[str], uninterrupted: Uninterrupted
 ) -> None:
     seldom = ["--last_checkpoint.every_n_steps", "100"]
     command = [*QUICKSTART, *SHORT, *seldom, *MIXED, *signalled(moment, step, number)]
     assert run(*command, "--trainer.logger.name", "stopped") == 128 + number
-    told = capfd.readouterr().err
-    assert "Traceback" not in told
+    printed = capfd.readouterr().err
+    assert "Traceback" not in printed
     file = "runs/stopped/version_0/checkpoints/last.ckpt"
-    assert f"Stopped by {number.name}. Go on: uv run main.py fit --ckpt_path {file} --allow_import tests" in told
+    assert f"Stopped by {number.name}. To resume: uv run main.py fit --ckpt_path {file} --allow_import tests" in printed
     reached = torch.load(file, weights_only=True)["global_step"]
     assert step - 1 <= reached <= step + 1
     assert run("fit", "--ckpt_path", file, "--allow_import", "tests") == 0
-    assert differences(Path("runs/stopped/version_0"), whole(*MIXED)) == []
+    assert differences(Path("runs/stopped/version_0"), uninterrupted(*MIXED)) == []
 
 
 def test_a_second_ctrl_c_ends_the_program_at_once(capfd: pytest.CaptureFixture[str]) -> None:
@@ -241,16 +241,16 @@ def test_a_second_ctrl_c_ends_the_program_at_once(capfd: pytest.CaptureFixture[s
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_a_run_that_is_stopped_in_its_first_step_begins_anew_in_its_folder() -> None:
+def test_a_run_that_is_stopped_in_its_first_step_restarts_in_its_folder() -> None:
     command = [*QUICKSTART, "--data.batch_size", "2000"]  # one step an epoch
     command += signalled("on_validation_batch_start", 1, signal.SIGTERM)
     assert run(*command, "--trainer.logger.name", "stopped", "--resume") == 143
     assert run(*command, "--trainer.logger.name", "stopped", "--resume") == 0
-    assert run(*command, "--trainer.logger.name", "whole") == 0
-    assert differences(Path("runs/stopped/version_0"), Path("runs/whole/version_0")) == []
+    assert run(*command, "--trainer.logger.name", "uninterrupted") == 0
+    assert differences(Path("runs/stopped/version_0"), Path("runs/uninterrupted/version_0")) == []
 
 
-def test_slurms_requeueing_works_as_lightning_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slurm_requeueing_still_works(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = Path("bin/scontrol")
     asked.parent.mkdir()
     asked.write_text('#!/bin/sh\necho "$@" > requeued\n')
@@ -264,16 +264,16 @@ def test_slurms_requeueing_works_as_lightning_has_it(monkeypatch: pytest.MonkeyP
         assert run(*command, "--trainer.logger.name", "first") == 0
         assert Path("requeued").read_text() == "requeue 77\n"
         assert torch.load("runs/hpc_ckpt_1.ckpt", weights_only=True)["global_step"] == 4
-        assert run(*command, "--trainer.logger.name", "requeued") == 0  # goes on from that file by itself
-    assert run(*command, "--trainer.logger.name", "whole") == 0
-    states = [torch.load(f"runs/{name}/version_0/checkpoints/last.ckpt") for name in ("requeued", "whole")]
+        assert run(*command, "--trainer.logger.name", "requeued") == 0  # resumes from that file by itself
+    assert run(*command, "--trainer.logger.name", "uninterrupted") == 0
+    states = [torch.load(f"runs/{name}/version_0/checkpoints/last.ckpt") for name in ("requeued", "uninterrupted")]
     assert same(states[0]["state_dict"], states[1]["state_dict"])
 
 
-def test_resume_begins_a_run_where_there_is_none_and_last_refuses(program: Program) -> None:
+def test_resume_starts_a_run_if_there_is_none_but_last_refuses(program: Program) -> None:
     begun = program(*QUICKSTART, *SHORT, "--resume")
     assert begun.status == 0, begun.err
-    assert "No run to go on with in runs/quickstart/*: a new one begins" in begun.out
+    assert "No run to resume in runs/quickstart/*; starting a new one" in begun.out
     refused = program(*QUICKSTART, "--trainer.logger.name", "other", "--ckpt_path", "last")
     assert refused.status == 2
     assert "no last.ckpt in runs/other" in refused.err
@@ -287,30 +287,32 @@ def test_resume_begins_a_run_where_there_is_none_and_last_refuses(program: Progr
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_other_steps_are_refused(change: list[str], made_with: str, capfd: pytest.CaptureFixture[str]) -> None:
+def test_resuming_with_another_number_of_steps_is_refused(
+    change: list[str], made_with: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     command = [*QUICKSTART, *SHORT, *signalled("on_train_batch_start", 3)]
     assert run(*command) == -signal.SIGKILL
     config = Path("runs/quickstart/version_0/config.yaml")
     before = config.read_bytes()
     assert run(*command, *change, "--resume") == 2
     assert config.read_bytes() == before
-    told = capfd.readouterr().err
-    assert f"the checkpoint was made with {made_with}: go on with the same" in told
-    assert "Traceback" not in told
+    printed = capfd.readouterr().err
+    assert f"the checkpoint was made with {made_with}; use the same" in printed
+    assert "Traceback" not in printed
 
 
-def test_another_number_of_processes_is_refused() -> None:
+def test_resuming_with_another_number_of_processes_is_refused() -> None:
     command = [*QUICKSTART, *SHORT, "--trainer.max_epochs", "1"]
     assert run(*command) == 0
     more = ["--trainer.max_epochs", "2", "--resume", "--trainer.devices", "2", "--trainer.strategy", "ddp"]
     refused = subprocess.run([sys.executable, ROOT / "main.py", *command, *more], capture_output=True, text=True)
     assert refused.returncode == 2
-    assert "the checkpoint was made with processes 1: go on with the same" in refused.stderr
+    assert "the checkpoint was made with processes 1; use the same" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 
 @pytest.mark.filterwarnings("ignore:Be aware that when using `ckpt_path`")
-def test_changed_images_are_noticed_when_a_run_goes_on(program: Program) -> None:
+def test_resuming_with_changed_images_is_refused(program: Program) -> None:
     write_class_folders(Path("images"))
     data = ["--data", "ClassFolders", "--data.root", "images", "--data.batch_size", "4", "--trainer.max_epochs", "2"]
     each = "{class_path: ModelCheckpoint, init_args: {filename: 'e{epoch}', save_top_k: -1, mode: max}}"

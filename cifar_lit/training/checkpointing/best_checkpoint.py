@@ -1,4 +1,4 @@
-"""The best checkpoint so far, also of a run that goes on from another folder."""
+"""Lightning's ModelCheckpoint, for run folders that were moved."""
 
 from pathlib import Path
 from typing import Any
@@ -7,14 +7,14 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Lightning's ModelCheckpoint, which knows its files again where their folder is written otherwise or was moved.
+    """ModelCheckpoint that keeps its best score when the run's folder was moved or is spelled differently.
 
-    Lightning compares the folder's name, and forgets the best score where it differs (``runs`` and ``./runs``): then
-    the next epoch, however bad, takes the best one's place. See Lightning's ModelCheckpoint for the arguments.
+    Lightning compares the folder's name and drops the best score if it differs (``runs`` and ``./runs``), after which
+    the next epoch, however bad, would replace the best one. See Lightning's ModelCheckpoint for the arguments.
     """
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes over the best files and their scores."""
+        """Restore the best files and their scores, with their paths in this folder."""
         if self.dirpath is not None and state_dict.get("dirpath") not in (None, self.dirpath):
             state_dict = dict(state_dict)
             for name in ("best_model_path", "kth_best_model_path", "last_model_path"):

@@ -1,4 +1,4 @@
-"""Finding checkpoints, and noticing one that belongs to something else."""
+"""Find and read checkpoint files; detect one of another network."""
 
 import glob
 import os
@@ -19,7 +19,7 @@ from cifar_lit.inference.bundle import Recipe, TrainedClassifier, class_paths
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 _PRETRAINED = {"weights", "weights_backbone", "pretrained", "pretrained_backbone"}
-# What the data decide, so not a choice that could differ
+# Settings that come from the data
 _LINKED = {"num_classes", "class_names", "image_size", "mean", "std"}
 
 
@@ -31,26 +31,26 @@ class CheckpointRun:
 
     @property
     def folder(self) -> Path:
-        """The run's folder, from where the program runs."""
+        """The run's folder, relative to the working directory."""
         return Path(os.path.relpath(self.file.absolute().parents[1]))
 
     @property
     def in_run_folder(self) -> bool:
-        """Whether the file still lies where a run wrote it."""
+        """Whether the file is still in the folder of a run."""
         return self.file.absolute().parent.name == "checkpoints" and self.config.is_file()
 
     @property
     def config(self) -> Path:
-        """The run's whole configuration."""
+        """The run's complete configuration."""
         return self.folder / "config.yaml"
 
 
 def find_checkpoint(wanted: str, runs: str) -> CheckpointRun:
-    """The checkpoint that the user means.
+    """Return the checkpoint that the user names.
 
     Args:
         wanted: A file; or ``last`` or ``best``, the newest such file of the runs; where the last one is damaged, the
-            newest of its run that is whole.
+            newest of its run that is intact.
         runs: The folders of the runs to choose from, for example ``runs/quickstart/*``.
 
     Raises:
@@ -59,9 +59,11 @@ def find_checkpoint(wanted: str, runs: str) -> CheckpointRun:
     if wanted not in ("last", "best"):
         if Path(wanted, "checkpoints").is_dir():
             files = sorted(map(str, Path(wanted, "checkpoints").glob("*.ckpt")))
-            raise InputError(f"{wanted} is a run's folder; name a file of it: {', '.join(files) or 'there is none'}")
+            raise InputError(
+                f"{wanted} is a run's folder; name one of its files: {', '.join(files) or 'there are none'}"
+            )
         if not Path(wanted).is_file():
-            raise InputError(f"there is no file {wanted}; `best` or `last` is the newest run's")
+            raise InputError(f"there is no file {wanted}; `best` and `last` name the newest run's")
         return CheckpointRun(Path(wanted))
     found = sorted(map(Path, glob.glob(f"{runs}/checkpoints/{wanted}.ckpt")), key=os.path.getmtime)
     if not found:
@@ -73,28 +75,28 @@ def find_checkpoint(wanted: str, runs: str) -> CheckpointRun:
     wrong = damage(file)
     if wrong is None:
         return CheckpointRun(file)
-    whole = _newest_whole(file.parent)
-    if whole is None or wanted == "best":
-        other = "no other checkpoint of its run is whole" if whole is None else f"--ckpt_path {whole} is whole"
+    intact = _newest_intact(file.parent)
+    if intact is None or wanted == "best":
+        other = "no other checkpoint of its run is intact" if intact is None else f"--ckpt_path {intact} is intact"
         raise InputError(f"{file} {wrong}; {other}")
-    _tell(f"{file} {wrong}; {whole} is taken instead")
-    return CheckpointRun(whole)
+    _warn(f"{file} {wrong}; {intact} is used instead")
+    return CheckpointRun(intact)
 
 
-def _tell(warning: str) -> None:
-    """Prints a warning, in the first of several processes."""
+def _warn(warning: str) -> None:
+    """Print a warning, in the first of several processes."""
     if os.environ.get("LOCAL_RANK", "0") == "0":
         print(f"warning: {warning}", file=sys.stderr)
 
 
 def newest_run(runs: str) -> CheckpointRun | None:
-    """The newest whole checkpoint of the newest run; None if there is no run, or nothing was trained in it yet.
+    """Return the newest intact checkpoint of the newest run; None without a run or before its first checkpoint.
 
     Args:
         runs: The folders of the runs to choose from.
 
     Raises:
-        InputError: if that run has checkpoints, of which none is whole.
+        InputError: if that run has checkpoints, of which none is intact.
     """
     begun = sorted(map(Path, glob.glob(f"{runs}/config.yaml")), key=os.path.getmtime)
     if not begun:
@@ -103,17 +105,16 @@ def newest_run(runs: str) -> CheckpointRun | None:
     files = list(folder.glob("*.ckpt"))
     if not files:
         return None
-    last, whole = folder / LAST, _newest_whole(folder)
-    if whole is None:
-        raise InputError(f"no checkpoint in {folder} is whole; name another run's with --ckpt_path, or begin without")
-    if whole != last:
-        _tell(f"{last} {damage(last) if last in files else 'is missing'}; {whole} is taken instead")
-    return CheckpointRun(whole)
+    last, intact = folder / LAST, _newest_intact(folder)
+    if intact is None:
+        raise InputError(f"no checkpoint in {folder} is intact; name another run's with --ckpt_path, or start without")
+    if intact != last:
+        _warn(f"{last} {damage(last) if last in files else 'is missing'}; {intact} is used instead")
+    return CheckpointRun(intact)
 
 
-def _newest_whole(folder: Path) -> Path | None:
-    """The checkpoint to go on from: the last one, the one before, or else the newest that holds all that training
-    needs."""
+def _newest_intact(folder: Path) -> Path | None:
+    """Return the last checkpoint, its predecessor, or else the newest that training can resume from."""
     others = sorted(folder.glob("*.ckpt"), key=os.path.getmtime, reverse=True)
     for file in dict.fromkeys([folder / LAST, folder / PREVIOUS, *others]):
         if file.is_file() and damage(file) is None and "optimizer_states" in read_checkpoint(file):
@@ -122,30 +123,30 @@ def _newest_whole(folder: Path) -> Path | None:
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:
-    """All that a checkpoint holds, with its tensors on the CPU.
+    """Return the content of a checkpoint, with its tensors on the CPU.
 
     Raises:
-        InputError: if the file is not a whole checkpoint, or would run code when read.
+        InputError: if the file is not an intact checkpoint, or would run code when read.
     """
     try:
         if wrong := damage(file):
-            raise InputError(f"{file} {wrong}, or is not a checkpoint of this program; take another one")
+            raise InputError(f"{file} {wrong}, or is not a checkpoint of this program; use another one")
         checkpoint = torch.load(file, weights_only=True, map_location="cpu", mmap=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"{file} is not a whole checkpoint of this program ({reason}); take another one") from error
+        raise InputError(f"{file} is not an intact checkpoint of this program ({reason}); use another one") from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
         raise InputError(f"{file} is not a checkpoint of this program; `fit` writes them to runs/*/*/checkpoints")
     return checkpoint
 
 
 def read_hyperparameters(file: Path) -> dict[str, Any]:
-    """The classifier's settings as its checkpoint holds them: network, optimizer, class names and the rest."""
+    """Return the classifier's settings in a checkpoint: network, optimizer, class names and so on."""
     return read_checkpoint(file).get("hyper_parameters", {})
 
 
 def read_classifier(file: Path) -> TrainedClassifier:
-    """The trained classifier of a checkpoint, without its training.
+    """Return the trained classifier of a checkpoint, without its training state.
 
     Raises:
         InputError: if the file is not a checkpoint of this program, or its network cannot be built.
@@ -154,22 +155,22 @@ def read_classifier(file: Path) -> TrainedClassifier:
     settings = checkpoint.get("hyper_parameters", {})
     needed = ("net", "class_names", "mean", "std", "flip_tta", "image_size")
     if missing := [name for name in needed if name not in settings]:
-        raise InputError(f"{file} is not a checkpoint of this program: its settings lack {', '.join(missing)}")
+        raise InputError(f"{file} is not a checkpoint of this program: its settings have no {', '.join(missing)}")
     found = {name: plain(settings[name]) for name in needed}
-    found["translate_tta"] = settings.get("translate_tta", 0)  # which older checkpoints do not know
+    found |= {name: settings[name] for name in ("translate_tta", "adaptive_tta") if name in settings}  # new settings
     found |= {"net": without_downloads(found["net"]), "image_size": tuple(found["image_size"])}
     try:
         for path in class_paths(found["net"]):
             check_allowed(path)
         recipe = Recipe(**found, temperature=checkpoint.get("temperature", 1.0))
         weights = {name.removeprefix("model."): weight for name, weight in checkpoint["state_dict"].items()}
-        return TrainedClassifier.of(recipe, weights)
+        return TrainedClassifier.from_weights(recipe, weights)
     except InputError as error:
         raise InputError(f"{file}: {error}") from error
 
 
 def without_downloads(recipe: Any) -> Any:
-    """The recipe without the arguments that fetch weights, since it is built for the weights of its checkpoint.
+    """Return a network's recipe without the arguments that download weights.
 
     >>> without_downloads({"class_path": "timm.create_model", "init_args": {"pretrained": True, "model_name": "x"}})
     {'class_path': 'timm.create_model', 'init_args': {'model_name': 'x'}}
@@ -185,7 +186,7 @@ def without_downloads(recipe: Any) -> Any:
 
 
 def check_same_model(file: Path, model: Mapping[str, Any]) -> Iterator[str]:
-    """Compares a checkpoint's model with the configured one.
+    """Compare a checkpoint's model with the configured one.
 
     Args:
         file: The checkpoint.
@@ -208,12 +209,12 @@ def check_same_model(file: Path, model: Mapping[str, Any]) -> Iterator[str]:
         if plain(model[name]) != plain(stored[name]):
             yield (
                 f"model.{name}: the checkpoint's {plain(stored[name])} is used, not {plain(model[name])};"
-                " a run that goes on keeps its settings"
+                " a resumed run keeps its settings"
             )
 
 
 def describe(recipe: Any) -> str:
-    """A network's class with its arguments, on one line.
+    """Return a network's class with its arguments, on one line.
 
     >>> describe({"class_path": "cifar_lit.models.TinyNet", "init_args": {"width": 4, "num_classes": 3}})
     'TinyNet(width=4)'
@@ -227,7 +228,7 @@ def describe(recipe: Any) -> str:
 
 
 def plain(value: Any) -> Any:
-    """The value as YAML would hold it: dicts, lists and scalars."""
+    """Return the value as YAML would have it: dicts, lists and scalars."""
     if isinstance(value, Namespace):
         value = value.as_dict()
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Checkpoints written whole or not at all, and read without running anything that is in them."""
+"""Write checkpoints atomically, and read them without executing code."""
 
 import io
 import time
@@ -13,23 +13,19 @@ from cifar_lit.atomic_file import damage, seal, write_atomically
 from cifar_lit.errors import InputError
 from cifar_lit.training.checkpointing.checkpoint_files import LAST, PREVIOUS
 
-_WAITS = (1.0, 3.0)  # seconds before a further attempt; a full disk or a network drive may recover
+_WAITS = (1.0, 3.0)  # seconds before another attempt; a full disk or a network drive may recover
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside the one that it replaces, and puts it in its place when it is on the disk.
+    """Write a checkpoint to a temporary file in the same folder, then rename it.
 
-    Lightning's own writes to the system's temporary folder and moves the file, which on another file system copies it:
-    a kill meanwhile leaves part of it under the final name. Of ``last.ckpt`` the one before is kept as
+    Lightning writes to the system's temporary folder and moves the file, which is a copy on another file system: a kill
+    in between leaves a truncated file under the final name. The predecessor of ``last.ckpt`` is kept as
     ``previous.ckpt``.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        """Writes the file, trying three times.
-
-        Raises:
-            InputError: if it cannot be written.
-        """
+        """Write the file; raise InputError if three attempts fail."""
         if "://" in str(path):
             return super().save_checkpoint(checkpoint, path, storage_options)
         file = Path(path)
@@ -43,10 +39,10 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 return write_atomically(file, buffer.getbuffer(), previous)
             except OSError as error:
                 if wait is None:
-                    kept = f"; {file} of before is whole" if file.exists() else ""
+                    kept = f"; the previous {file} is intact" if file.exists() else ""
                     raise InputError(
                         f"the checkpoint {file} cannot be written ({error.strerror or error}){kept}. Make room, then"
-                        " go on with the same command and --resume"
+                        " resume with the same command and --resume"
                     ) from error
                 time.sleep(wait)
         return None
@@ -57,13 +53,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         map_location: Callable[..., Any] | None = lambda storage, _: storage,
         weights_only: bool | None = None,
     ) -> dict[str, Any]:
-        """What is in the file: tensors and plain values only.
-
-        Raises:
-            InputError: if it is not whole.
-        """
+        """Return the content of the file, tensors and plain values only; raise InputError if it is damaged."""
         if "://" in str(path):
-            raise InputError(f"{path}: a checkpoint is read from a file; download it first")
+            raise InputError(f"{path}: checkpoints are read from files; download it first")
         if wrong := damage(Path(path)):
-            raise InputError(f"{path} {wrong}; take another checkpoint")
+            raise InputError(f"{path} {wrong}; use another checkpoint")
         return torch.load(path, map_location=map_location, weights_only=True)

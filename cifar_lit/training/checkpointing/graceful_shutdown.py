@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C as wishes: noted when they come, granted when the run can be saved."""
+"""Defer SIGTERM and Ctrl-C until the run can be saved."""
 
 import contextlib
 import functools
@@ -10,15 +10,15 @@ from types import FrameType
 from typing import Any
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
-_NOTE = b"\nStopping after this step (Ctrl-C once more: at once)\n"
+_NOTE = b"\nStopping after this step (press Ctrl-C again to stop at once)\n"
 
 
 class GracefulShutdown:
-    """Notes SIGTERM and Ctrl-C, while it is in force; a second Ctrl-C ends the program at once.
+    """Record SIGTERM and Ctrl-C while installed; a second Ctrl-C ends the program at once.
 
     Attributes:
-        received: The signal that came first; None so far.
-        postponed: Whether the signal that was to be postponed came.
+        received: The first signal received, or None.
+        postponed: Whether the signal to be postponed was received.
     """
 
     def __init__(self) -> None:
@@ -28,12 +28,12 @@ class GracefulShutdown:
         self._before: dict[int, Any] = {}
 
     def install(self, postpone: int | None = None) -> None:
-        """Puts this in force, in the main thread; elsewhere signals cannot be noted.
+        """Install the handlers; does nothing outside the main thread, where Python allows no handlers.
 
-        A signal that is ignored, as Ctrl-C of a job in the background is, stays so.
+        Ignored signals, such as Ctrl-C for a background job, stay ignored.
 
         Args:
-            postpone: A further signal, whose own handler is to run when ``run_postponed`` is called.
+            postpone: Another signal, whose present handler is to run when ``run_postponed`` is called.
         """
         self.received, self.postponed = None, False
         if threading.current_thread() is not threading.main_thread():
@@ -48,13 +48,13 @@ class GracefulShutdown:
             signal.signal(postpone, self._postpone)
 
     def restore(self) -> None:
-        """Puts back what was in force before."""
+        """Restore the previous handlers."""
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._before = {}
 
     def run_postponed(self) -> None:
-        """Runs the handler of the signal that was postponed, here or in another process."""
+        """Run the handler of the signal that was postponed in this or another process."""
         self.postponed = False
         if self._handler is not None:
             self._handler()
@@ -62,9 +62,9 @@ class GracefulShutdown:
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.received is None:
             self.received = signal.Signals(number)
-            signal.signal(signal.SIGINT, signal.SIG_DFL)  # the next Ctrl-C ends the program, whatever it does
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # the next Ctrl-C ends the program
             with contextlib.suppress(OSError):  # the terminal may be gone
-                os.write(2, _NOTE)  # which, unlike print, may interrupt itself
+                os.write(2, _NOTE)  # unlike print, this is reentrant
 
     def _postpone(self, number: int, frame: FrameType | None) -> None:
         self.postponed = True

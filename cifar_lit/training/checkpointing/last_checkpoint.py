@@ -1,4 +1,4 @@
-"""The checkpoint that a run goes on from."""
+"""The checkpoint that a run resumes from."""
 
 import signal
 import time
@@ -28,20 +28,20 @@ from cifar_lit.training.lightning_compat import (
 )
 from cifar_lit.training.trainer import Trainer
 
-_DUE, _STOP, _REQUEUE = 1, 2, 3  # what processes agree on
-_ASKED = 8  # steps after which several processes ask each other, since that makes a GPU wait
+_SAVE, _STOP, _REQUEUE = 1, 2, 3  # actions that processes agree on
+_SYNC_EVERY = 8  # steps between two exchanges of several processes, which make a GPU wait
 
 
 class LastCheckpoint(Checkpoint):
-    """Writes ``checkpoints/last.ckpt`` in the run's folder, from which the run goes on exactly, to the bit.
+    """Save ``checkpoints/last.ckpt`` in the run's folder, from which the run resumes exactly, to the bit.
 
-    It is written when training begins, at the end of every epoch, as often in between as you like, and when the run
-    gets SIGTERM or Ctrl-C: then at the end of the step, and training ends. During validation no step ends; what is
-    written then is how things stood a step before it, of which a copy is kept in memory.
+    It is saved when training begins, at the end of every epoch, optionally in between, and on SIGTERM or Ctrl-C: then
+    at the end of the step, after which training stops. During a validation, the state before it is saved, of which a
+    copy is kept in memory.
 
     Args:
-        every_n_steps: Also after every so many steps.
-        every_minutes: Also when so many minutes have passed since the last time.
+        every_n_steps: Also save every so many steps.
+        every_minutes: Also save when so many minutes have passed since the last save.
     """
 
     def __init__(self, every_n_steps: int | None = None, every_minutes: float | None = None) -> None:
@@ -51,14 +51,14 @@ class LastCheckpoint(Checkpoint):
                 f" got {every_n_steps} and {every_minutes}"
             )
         self.every_n_steps, self.every_minutes = every_n_steps, every_minutes
-        self.file: Path | None = None  # that was written
+        self.file: Path | None = None  # the file saved last
         self._signals = GracefulShutdown()
         self._saved_step, self._saved_time = 0, 0.0
         self._before_validation: dict[str, Any] | None = None
-        self._then: dict[str, Any] = {}  # what a checkpoint that is loaded tells beside the state of Lightning's parts
+        self._resume_state: dict[str, Any] = {}  # of the checkpoint being loaded
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Adds what Lightning forgets: the metrics that schedules and early stopping wait for, and their verdict."""
+        """Add state that Lightning drops: the metrics that schedules and early stopping monitor, and should_stop."""
         checkpoint["resume_state"] = {
             "metrics": {name: value.cpu() for name, value in trainer.callback_metrics.items()},
             "should_stop": bool(trainer.should_stop),
@@ -66,62 +66,62 @@ class LastCheckpoint(Checkpoint):
         }
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Takes that over."""
-        self._then = checkpoint.get("resume_state", {})
+        """Remember that state until training starts."""
+        self._resume_state = checkpoint.get("resume_state", {})
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Makes good what Lightning forgets; begins to listen to signals; saves where a run begins."""
+        """Restore that state, install the signal handlers, and save the initial state."""
         if trainer.fast_dev_run:
             return
         self._restore(trainer, pl_module)
-        self._listen(trainer)
+        self._install_signal_handlers(trainer)
         self._saved_step, self._saved_time = trainer.global_step, time.monotonic()
         if trainer.ckpt_path is None:
             self._save(trainer)
         else:
-            self._keep_own(trainer, Path(str(trainer.ckpt_path)))
+            self._copy_to_own_file(trainer, Path(str(trainer.ckpt_path)))
 
     def _restore(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        metrics, self._then = self._then.get("metrics", {}), dict(self._then)
+        metrics, self._resume_state = self._resume_state.get("metrics", {}), dict(self._resume_state)
         restore_callback_metrics(trainer, {name: value.to(pl_module.device) for name, value in metrics.items()})
-        if self._then.get("should_stop"):
+        if self._resume_state.get("should_stop"):
             trainer.should_stop = True
-        for config in trainer.lr_scheduler_configs if self._then.get("epoch_ended") else ():
-            # Told after the epoch's end, when its checkpoint was written
+        for config in trainer.lr_scheduler_configs if self._resume_state.get("epoch_ended") else ():
+            # Lightning steps this schedule after the epoch's end, when the checkpoint was already saved
             due = config.interval == "epoch" and trainer.current_epoch % config.frequency == 0
             if due and config.reduce_on_plateau and config.monitor in metrics:
                 pl_module.lr_scheduler_step(config.scheduler, metrics[config.monitor])
-        self._then = {}
+        self._resume_state = {}
 
-    def _keep_own(self, trainer: Trainer, begun_with: Path) -> None:
-        """Has the run a last.ckpt of its own from its first moment, also where it goes on from another file."""
+    def _copy_to_own_file(self, trainer: Trainer, source: Path) -> None:
+        """Copy the checkpoint that the run resumes from to its own last.ckpt."""
         file = self._file_of(trainer)
-        if trainer.is_global_zero and begun_with.is_file() and file.absolute() != begun_with.absolute():
-            write_atomically(file, begun_with.read_bytes())
+        if trainer.is_global_zero and source.is_file() and file.absolute() != source.absolute():
+            write_atomically(file, source.read_bytes())
         trainer.strategy.barrier()
 
-    def _listen(self, trainer: Trainer) -> None:
+    def _install_signal_handlers(self, trainer: Trainer) -> None:
         environment = cluster_environment(trainer)
         slurm = environment if isinstance(environment, SLURMEnvironment) and environment.auto_requeue else None
         self._signals.install(None if slurm is None else slurm.requeue_signal)
-        if trainer.received_sigterm:  # before now, by Lightning, which would end without saving
+        if trainer.received_sigterm:  # by Lightning's handler, which would exit without saving
             self._signals.received = signal.SIGTERM
             clear_received_sigterm(trainer)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Saves, if it is time; and stops, if that is wished."""
+        """Save if due; stop if requested."""
         if trainer.fast_dev_run:
             return
         done, together = batch_idx + 1, trainer.accumulate_grad_batches
         if self._epoch_ends(trainer, done) or done % together or _validates(trainer, within=0):
-            return  # soon then: gradients that wait for others are in no checkpoint, nor is a validation that is due
-        self._grant(trainer, self._agreed(trainer))
+            return  # later: a checkpoint holds neither accumulated gradients nor a pending validation
+        self._perform(trainer, self._agreed_action(trainer))
         self._before_validation = None
         if _validates(trainer, within=together) and trainer.strategy.restore_checkpoint_after_setup is False:
             state = dump_checkpoint(trainer)
-            self._before_validation = apply_to_collection(state, Tensor, _copied)
+            self._before_validation = apply_to_collection(state, Tensor, _copy_to_cpu)
 
     def on_validation_batch_end(
         self,
@@ -132,21 +132,21 @@ class LastCheckpoint(Checkpoint):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Stops, if that is wished; several processes do at the end, since not all have as many batches."""
-        wished = self._is_of_training(trainer) and trainer.world_size == 1 and self._signals.received
-        if wished and self._before_validation is not None:
+        """Stop if requested; several processes wait for the end, since their numbers of batches differ."""
+        requested = self._is_training_run(trainer) and trainer.world_size == 1 and self._signals.received
+        if requested and self._before_validation is not None:
             self._save(trainer, self._before_validation)
             self._stop(trainer)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves what was due before it; and stops, if that is wished. At an epoch's end, that comes after it."""
+        """Save if due before the validation, and stop if requested; at an epoch's end, ``on_train_epoch_end`` does."""
         loop = trainer.fit_loop.epoch_loop
-        if self._is_of_training(trainer) and not self._epoch_ends(trainer, loop.batch_idx + 1):
+        if self._is_training_run(trainer) and not self._epoch_ends(trainer, loop.batch_idx + 1):
             self._before_validation = None
-            self._grant(trainer, self._agreed(trainer, ask=True))
+            self._perform(trainer, self._agreed_action(trainer, sync=True))
 
     @staticmethod
-    def _is_of_training(trainer: Trainer) -> bool:
+    def _is_training_run(trainer: Trainer) -> bool:
         return not trainer.sanity_checking and trainer.state.fn == "fit" and not trainer.fast_dev_run
 
     @staticmethod
@@ -154,50 +154,51 @@ class LastCheckpoint(Checkpoint):
         return done == trainer.num_training_batches or 0 <= trainer.max_steps <= trainer.global_step
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Saves; and stops, if that is wished."""
+        """Save; stop if requested."""
         if trainer.fast_dev_run:
             return
-        # Or Lightning, after it has gone on within an epoch, would not tell schedules that wait for a plateau
         mark_epoch_as_complete(trainer)
         self._before_validation = None
-        self._grant(trainer, max(_DUE, self._agreed(trainer, ask=True)))
+        self._perform(trainer, max(_SAVE, self._agreed_action(trainer, sync=True)))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Lets signals be what they were."""
+        """Restore the signal handlers."""
         self._signals.restore()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Lets signals be what they were."""
+        """Restore the signal handlers."""
         self._signals.restore()
 
-    def _agreed(self, trainer: Trainer, ask: bool = False) -> int:
-        """What is to be done: the most that any process wishes.
+    def _agreed_action(self, trainer: Trainer, sync: bool = False) -> int:
+        """Return the action that the processes agree on, the highest that any requests, or 0.
 
         Args:
             trainer: The trainer.
-            ask: Ask the other processes even if it is not time to.
+            sync: Exchange requests with the other processes even if that is not due.
         """
         every, step = self.every_n_steps, trainer.global_step
-        wish = _DUE if every is not None and step // every > self._saved_step // every else 0  # the same in all
-        if trainer.world_size > 1 and not (ask or step % _ASKED == 0):
-            return wish
+        action = (
+            _SAVE if every is not None and step // every > self._saved_step // every else 0
+        )  # the same in all processes
+        if trainer.world_size > 1 and not (sync or step % _SYNC_EVERY == 0):
+            return action
         if self.every_minutes is not None and time.monotonic() - self._saved_time >= 60 * self.every_minutes:
-            wish = _DUE
+            action = _SAVE
         if self._signals.received:
-            wish = _STOP
+            action = _STOP
         if self._signals.postponed:
-            wish = _REQUEUE
+            action = _REQUEUE
         if trainer.world_size == 1:
-            return wish
-        most = trainer.strategy.reduce(torch.tensor(wish, device=trainer.strategy.root_device), reduce_op="max")
+            return action
+        most = trainer.strategy.reduce(torch.tensor(action, device=trainer.strategy.root_device), reduce_op="max")
         return int(most)
 
-    def _grant(self, trainer: Trainer, wish: int) -> None:
-        if wish == _REQUEUE:
-            self._signals.run_postponed()  # which saves and ends
-        if wish in (_DUE, _STOP):
+    def _perform(self, trainer: Trainer, action: int) -> None:
+        if action == _REQUEUE:
+            self._signals.run_postponed()  # saves and exits
+        if action in (_SAVE, _STOP):
             self._save(trainer)
-        if wish == _STOP:
+        if action == _STOP:
             self._stop(trainer)
 
     def _save(self, trainer: Trainer, state: dict[str, Any] | None = None) -> None:
@@ -210,7 +211,7 @@ class LastCheckpoint(Checkpoint):
         self._saved_step, self._saved_time = trainer.global_step, time.monotonic()
 
     def _stop(self, trainer: Trainer) -> None:
-        number = self._signals.received or signal.SIGTERM  # that another process got
+        number = self._signals.received or signal.SIGTERM  # received by another process
         raise Stopped(number, self.file or self._file_of(trainer), trainer.global_rank, own_modules())
 
     @staticmethod
@@ -220,16 +221,16 @@ class LastCheckpoint(Checkpoint):
 
 
 def _validates(trainer: Trainer, within: int) -> bool:
-    """Whether a validation comes after the batch that just ended (0), or after one of so many that follow."""
+    """Whether a validation follows the batch that just ended (0), or one of the next ``within`` batches."""
     if not trainer.enable_validation or not sum(trainer.num_val_batches or [1]):
         return False
     loop, every = trainer.fit_loop.epoch_loop, trainer.val_check_batch
     if every is None or not validates_in_this_epoch(trainer):
         return False
     done = (loop.total_batch_idx if trainer.check_val_every_n_epoch is None else loop.batch_idx) + 1
-    ends = loop.batch_idx + 1 + within >= trainer.num_training_batches  # where a validation is, however often else
+    ends = loop.batch_idx + 1 + within >= trainer.num_training_batches  # an epoch always ends with a validation
     return ends or any((done + more) % every == 0 for more in range(min(within, 1), within + 1))
 
 
-def _copied(tensor: Tensor) -> Tensor:
+def _copy_to_cpu(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", copy=True)

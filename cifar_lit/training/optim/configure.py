@@ -1,4 +1,4 @@
-"""The optimizer and the schedule of a run, as Lightning takes them, from what the command line chose."""
+"""Create the optimizer and the schedule of a run from the classes that the command line chose."""
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
@@ -15,14 +15,15 @@ from cifar_lit.training.optim.param_groups import MultiOptimizer
 
 
 def configure_optimizer(factory: OptimizerCallable, weights: Sequence[nn.Parameter], lr: float | None) -> Optimizer:
-    """The optimizer of the weights.
+    """Return the optimizer.
 
     Args:
         factory: The optimizer's class, without its parameters.
-        weights: What it optimizes.
-        lr: Its rate, in place of its own; where it has several, of its first group, the others in proportion.
+        weights: The parameters to optimize.
+        lr: Learning rate that replaces the optimizer's own; if there are several groups, that of the first, to which
+            the others stay in proportion.
     """
-    with _told_of("model.optimizer"):
+    with _name_setting("model.optimizer"):
         optimizer = factory(weights)
     if lr is not None:
         first = optimizer.param_groups[0]["lr"]
@@ -36,35 +37,35 @@ def configure_optimizer(factory: OptimizerCallable, weights: Sequence[nn.Paramet
 def configure_schedule(
     factory: LRSchedulerCallable, optimizer: Optimizer, lr: float | None, trainer: Trainer
 ) -> dict[str, Any]:
-    """The learning-rate schedule of an optimizer.
+    """Return the learning-rate schedule as Lightning's ``lr_scheduler`` dict.
 
     Args:
-        factory: The schedule's class, without its optimizer. One that takes ``total_steps`` (OneCycleLR) is told the
+        factory: The schedule's class, without its optimizer. One that takes ``total_steps`` (OneCycleLR) gets the
             run's number of steps and moves every step; any other moves every epoch.
-        optimizer: What it schedules.
-        lr: The peak, in place of ``max_lr``, of a schedule that takes that.
-        trainer: The run.
+        optimizer: The optimizer.
+        lr: Peak rate that replaces ``max_lr``, if the schedule takes that.
+        trainer: The run's trainer.
     """
     if not _takes(factory, "total_steps"):
-        with _told_of("model.lr_scheduler"):
+        with _name_setting("model.lr_scheduler"):
             scheduler = factory(optimizer)
         return {"scheduler": scheduler, "interval": "epoch", "monitor": getattr(scheduler, "monitor", "val/loss")}
     one_peak = _takes(factory, "max_lr")
     if one_peak and isinstance(optimizer, MultiOptimizer):
-        raise InputError("this schedule has one peak for all weights; with MultiOptimizer take TriangularLR")
+        raise InputError("this schedule has one peak for all weights; use TriangularLR with MultiOptimizer")
     steps = trainer.estimated_stepping_batches
     if steps == float("inf"):
         raise InputError("a schedule with total_steps needs an end: set trainer.max_epochs or trainer.max_steps")
     settings: dict[str, Any] = {"total_steps": int(steps)}
     if lr is not None and one_peak:
         settings["max_lr"] = lr
-    with _told_of("model.lr_scheduler"):
+    with _name_setting("model.lr_scheduler"):
         return {"scheduler": factory(optimizer, **settings), "interval": "step"}
 
 
 @contextmanager
-def _told_of(setting: str) -> Iterator[None]:
-    """Names the setting whose values a class of torch's refuses."""
+def _name_setting(setting: str) -> Iterator[None]:
+    """Turn the errors of a torch constructor into an InputError that names the setting."""
     try:
         yield
     except (ValueError, TypeError) as error:
@@ -72,21 +73,17 @@ def _told_of(setting: str) -> Iterator[None]:
 
 
 def check_long_enough(trainer: Trainer) -> None:
-    """Refuses a schedule, restored from a checkpoint, that ends before the run does.
-
-    Raises:
-        InputError: if it does.
-    """
+    """Raise InputError if a schedule restored from a checkpoint ends before the run does."""
     steps = trainer.estimated_stepping_batches
     for config in trainer.lr_scheduler_configs:
         planned = getattr(config.scheduler, "total_steps", steps)
         if planned < steps:
             raise InputError(
                 f"the checkpoint's learning-rate schedule ends after {planned} steps, but this run has {steps:.0f};"
-                " a schedule cannot be stretched: keep trainer.max_epochs, or train anew"
+                " a schedule cannot be stretched: keep trainer.max_epochs, or train from scratch"
             )
 
 
 def _takes(factory: Callable[..., Any], name: str) -> bool:
-    """Whether a class, or a partial one as the command line makes it, takes an argument of that name."""
+    """Whether a class, or a partial of one, takes an argument of that name."""
     return name in getattr(factory, "keywords", {}) or name in inspect.signature(factory).parameters

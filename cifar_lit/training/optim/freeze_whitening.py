@@ -1,4 +1,4 @@
-"""Whitening layers that are trained no further after the first epochs, which spares the costliest backward pass."""
+"""Freeze whitening layers after the first epochs, which saves the most expensive backward pass."""
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import SingleDeviceStrategy
@@ -9,13 +9,13 @@ from cifar_lit.models.whitening import whitening_layers
 
 
 class FreezeWhitening(Callback):
-    """Trains the biases of whitening layers in the first epochs only.
+    """Train the biases of whitening layers in the first epochs only.
 
-    Then nothing before the first trained convolution needs a gradient, and so neither does that convolution's input,
-    the largest of the network.
+    Afterwards, nothing before the first trained convolution needs a gradient, so neither does the input of that
+    convolution, the largest of the network.
 
     Args:
-        after_epochs: How many epochs they are trained.
+        after_epochs: Number of epochs in which they are trained.
 
     Source: K. Jordan 2024, arXiv:2404.00498, section 3.1.
     """
@@ -26,28 +26,28 @@ class FreezeWhitening(Callback):
         self.after_epochs = after_epochs
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Freezes them if training goes on after that many epochs."""
+        """Freeze them if training resumes after that many epochs."""
         self.on_train_epoch_start(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Freezes them when it is time."""
+        """Freeze them when due."""
         if trainer.current_epoch >= self.after_epochs and not _is_distributed(trainer):
             _train_biases(pl_module, False)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
-        """Keeps the biases as they are where every weight needs a gradient, which processes exchange (DDP)."""
+        """Drop the gradients of frozen biases under DDP, where every parameter needs one."""
         if trainer.current_epoch >= self.after_epochs and _is_distributed(trainer):
             for layer in whitening_layers(pl_module):
                 if layer.bias is not None:
                     layer.bias.grad = None
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Lets the biases be trained again, by a later run."""
+        """Unfreeze the biases for a later run."""
         _train_biases(pl_module, True)
 
 
 def _is_distributed(trainer: Trainer) -> bool:
-    return not isinstance(trainer.strategy, SingleDeviceStrategy)  # also with one process, by --trainer.strategy ddp
+    return not isinstance(trainer.strategy, SingleDeviceStrategy)  # also for one process with --trainer.strategy ddp
 
 
 def _train_biases(pl_module: LightningModule, trained: bool) -> None:

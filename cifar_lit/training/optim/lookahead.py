@@ -1,4 +1,4 @@
-"""Lookahead: weights that are drawn back to their own average while they are trained."""
+"""Lookahead: interpolate the weights with a slow copy of them during training."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -11,16 +11,16 @@ from cifar_lit.errors import InputError
 
 
 class Lookahead(Callback):
-    """Every few steps averages the weights with a slow copy of them, and goes on from the average.
+    """Interpolate the weights with a slow copy every few steps, and continue from the result.
 
-    The slow copy's share grows from 0 to ``decay ** every_n_steps`` by the power of the run's progress: fast at first,
-    much averaged at last. The norms' running statistics are averaged too.
+    The share of the slow copy grows from 0 to ``decay ** every_n_steps``, in proportion to the run's progress raised to
+    ``power``. Running statistics of norm layers are interpolated, too.
 
     Args:
-        every_n_steps: Steps between two averages.
-        decay: The slow copy's share at the end, for each step.
-        power: Of the run's progress.
-        start_epoch: The epoch, from 0, in which it begins.
+        every_n_steps: Steps between two interpolations.
+        decay: Share of the slow copy at the end of the run, per step.
+        power: Exponent of the run's progress.
+        start_epoch: First epoch, counted from 0, with interpolation.
 
     Source: Zhang et al. 2019, arXiv:1907.08610, as in K. Jordan 2024, arXiv:2404.00498, section 3.4.
     """
@@ -37,7 +37,7 @@ class Lookahead(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Averages, if it is time, and after the run's last step."""
+        """Interpolate when due and after the last step."""
         if trainer.current_epoch < self.start_epoch:
             return
         step, last = trainer.global_step, trainer.estimated_stepping_batches
@@ -56,21 +56,21 @@ class Lookahead(Callback):
             tensor.copy_(slow)
 
     def state_dict(self) -> dict[str, Any]:
-        """The slow weights."""
+        """Return the slow weights."""
         return {"slow": self._slow}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on with those slow weights."""
+        """Restore the slow weights."""
         self._slow = state_dict["slow"]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Takes slow weights that were restored to the network's device."""
+        """Move restored slow weights to the network's device."""
         if trainer.estimated_stepping_batches == float("inf"):
             raise InputError("Lookahead needs a run with an end: set trainer.max_epochs or trainer.max_steps")
         self._slow = [tensor.to(pl_module.device) for tensor in self._slow]
 
 
 def _averaged(pl_module: LightningModule) -> Iterator[Tensor]:
-    """Weights, also those that may be frozen later, whose average is what they are; and running statistics."""
+    """Yield all parameters, frozen or not, and the running statistics."""
     yield from pl_module.parameters()
     yield from (buffer for buffer in pl_module.buffers() if buffer.is_floating_point())

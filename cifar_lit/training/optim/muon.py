@@ -1,4 +1,4 @@
-"""Muon: steps that change a filter bank by the same amount in every direction."""
+"""Muon for convolutions: momentum with orthogonalized updates."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -10,23 +10,23 @@ from torch.optim import Optimizer
 from cifar_lit.errors import InputError
 from cifar_lit.training.precision import multiplies_bfloat16
 
-# Of the quintic polynomial whose slope at 0 is the steepest that still converges (K. Jordan, the post named below)
+# Quintic Newton-Schulz polynomial with the steepest slope at 0 that still converges (K. Jordan, see ConvMuon)
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
 class ConvMuon(Optimizer):
-    """Momentum, whose update is made orthogonal before it is taken; for weights of two and more dimensions.
+    """Nesterov momentum with orthogonalized updates, for weights with two or more dimensions.
 
-    torch.optim.Muon does this for matrices (and scales the step of tall ones); this one takes convolutions' filters,
-    one row a filter, and keeps the norm of each bank of them, which a norm layer makes meaningless, so that the step
-    size stays in proportion to it.
+    Unlike torch.optim.Muon, which takes matrices, it flattens convolution filters to one row per filter. It also
+    rescales each weight tensor to a root mean square filter norm of 1 before its step, which a following norm layer
+    makes irrelevant, so that the step size stays in proportion to the weights.
 
     Args:
         params: The weights.
-        lr: Step size, in proportion to the weights, which have a root mean square norm of 1 a filter.
-        momentum: Of the gradients' average; Nesterov's.
-        ns_steps: Newton-Schulz iterations; more make the update more nearly orthogonal.
-        keep_norm: Whether to scale each bank of filters to that norm before its step.
+        lr: Step size, relative to filters of norm 1.
+        momentum: Momentum factor.
+        ns_steps: Number of Newton-Schulz iterations; more make the update more nearly orthogonal.
+        keep_norm: Whether to rescale the weights before each step.
 
     Source: K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks" (2024),
     https://kellerjordan.github.io/posts/muon; the norm as in airbench94_muon.
@@ -49,13 +49,13 @@ class ConvMuon(Optimizer):
         shapes = {tuple(weight.shape) for group in self.param_groups for weight in group["params"] if weight.ndim < 2}
         if shapes:
             raise InputError(
-                f"ConvMuon takes weights of two and more dimensions only, got shapes {sorted(shapes)}; MultiOptimizer"
-                " gives it the filters alone"
+                f"ConvMuon takes weights with two or more dimensions only, got shapes {sorted(shapes)}; MultiOptimizer"
+                " passes it the filters alone"
             )
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Takes a step; returns the closure's loss, if there is one."""
+        """Take a step; return the loss of the closure, if there is one."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -76,14 +76,14 @@ class ConvMuon(Optimizer):
 
 
 def orthogonal(matrix: Tensor, steps: int) -> Tensor:
-    """The nearest matrix with orthonormal rows or columns, roughly: all singular values are between 0.5 and 1.5 or so.
+    """Return an approximation of the nearest semi-orthogonal matrix, with singular values of about 0.5 to 1.5.
 
     Args:
         matrix: float (M, N).
-        steps: Newton-Schulz iterations, each of which brings small singular values up about 3.4 times.
+        steps: Number of Newton-Schulz iterations; each scales small singular values up by about 3.4.
 
     Returns:
-        float (M, N), in bfloat16 where the hardware multiplies that.
+        (M, N), bfloat16 if the hardware multiplies it natively, else float32.
 
     Source: see ConvMuon.
     """

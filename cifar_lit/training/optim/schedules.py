@@ -1,4 +1,4 @@
-"""Learning-rate schedules that torch does not have."""
+"""Learning-rate schedules beyond those of torch."""
 
 from torch import Tensor
 from torch.optim import Optimizer
@@ -8,15 +8,15 @@ from cifar_lit.errors import InputError
 
 
 class TriangularLR(LRScheduler):
-    """Scales the rate of every group from ``start`` up to 1 and down to ``end``, in two straight lines.
+    """Scale the rate of every group linearly from ``start`` up to 1, then down to ``end``.
 
-    Unlike OneCycleLR it leaves the momentum as it is and each group at its own rate.
+    Unlike OneCycleLR, it does not change the momentum, and each group keeps its own peak rate.
 
     Args:
         optimizer: The optimizer.
-        total_steps: Steps of the run; the classifier sets it.
+        total_steps: Number of steps of the run; set by the classifier.
         start: Factor at the first step.
-        peak: When the rate is highest, as a share of the run; 0 only goes down.
+        peak: Position of the peak as a share of the run; 0 for a decreasing schedule.
         end: Factor after the last step.
 
     Source: L. Smith 2015, arXiv:1506.01186; the defaults are airbench94's (K. Jordan 2024, arXiv:2404.00498).
@@ -41,12 +41,12 @@ class TriangularLR(LRScheduler):
         super().__init__(optimizer)
 
     def factor(self, step: int) -> float:
-        """The factor at a step, from 0 to ``total_steps``."""
+        """Return the factor at a step from 0 to ``total_steps``."""
         top = int(self.peak * self.total_steps)
         if step < top:
             return self.start + (1 - self.start) * step / top
         return 1 + (self.end - 1) * (min(step, self.total_steps) - top) / (self.total_steps - top)
 
     def get_lr(self) -> list[float | Tensor]:
-        """The rate of each group at the current step."""
+        """Return the rate of each group at the current step."""
         return [base * self.factor(self.last_epoch) for base in self.base_lrs]
