@@ -13,7 +13,7 @@ from cifar_lit.cli.entry_point import exit_status
 from cifar_lit.malloc import keep_freed_memory
 
 DEFAULTS = Path(__file__).parent / "configs" / "defaults.yaml"
-# Packages whose classes YAML may name without their module
+# Packages whose classes YAML may name without the module
 PLUGIN_PACKAGES = ("cifar_lit.models", "cifar_lit.data", "cifar_lit.training", "cifar_lit.training.optim", "callbacks")
 
 
@@ -21,11 +21,11 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Args:
-        args: What follows the program's name; by default, what was typed.
+        args: Arguments after the program name; by default, those of this process.
 
     Returns:
-        The exit status: 0; 2 after a user's mistake, which is printed as one line; 128 plus the signal's number after
-        a signal.
+        The exit status: 0; 2 after a user error, which is printed as one line; 128 plus the signal number after a
+        signal.
     """
     args = sys.argv[1:] if args is None else args
     return exit_status(partial(run_command, args, PLUGIN_PACKAGES, DEFAULTS))

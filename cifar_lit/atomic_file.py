@@ -1,7 +1,7 @@
-"""Checkpoint files that are whole or not there: what was damaged since it was written is noticed, and never read.
+"""Atomic writes, and detection of damaged checkpoint files.
 
-A checkpoint is a zip archive. A digest of all its bytes stands in the archive's comment, where every reader of such
-files passes over it; torch itself notices no flipped bit.
+A checkpoint is a zip archive. A digest of its bytes is stored in the archive's comment, which readers of such files
+ignore; torch itself does not notice a flipped bit.
 """
 
 import contextlib
@@ -14,21 +14,23 @@ import zipfile
 from functools import lru_cache
 from pathlib import Path
 
-_END = b"PK\x05\x06"  # begins the last record of a zip archive, 22 bytes; the last two say how long the comment is
+_END = (
+    b"PK\x05\x06"  # starts the last record of a zip archive: 22 bytes, of which the last two are the comment's length
+)
 _END_LENGTH = 22
 _LABEL = b"blake2b "
 _COMMENT_LENGTH = len(_LABEL) + 64
 
 
 def seal(archive: io.BytesIO) -> None:
-    """Adds the digest of a zip archive to it, as its comment.
+    """Add the digest of a zip archive as its comment.
 
     Raises:
-        ValueError: if it is no zip archive, or has a comment already.
+        ValueError: if it is not a zip archive or already has a comment.
     """
     with archive.getbuffer() as content:
         if bytes(content[-_END_LENGTH:-18]) != _END or bytes(content[-2:]) != b"\0\0":
-            raise ValueError("a zip archive without a comment is expected")
+            raise ValueError("expected a zip archive without a comment")
         content[-2:] = _COMMENT_LENGTH.to_bytes(2, "little")
         digest = _digest(content)
     archive.seek(0, io.SEEK_END)
@@ -36,16 +38,16 @@ def seal(archive: io.BytesIO) -> None:
 
 
 def damage(file: Path) -> str | None:
-    """What is wrong with a checkpoint's file, in words that follow its name; None if it is whole.
+    """Return what is wrong with a checkpoint file, to follow its name in an error message; None if it is intact.
 
-    Of a file without a digest, written by another program, the sums that a zip archive has of its parts are checked.
+    In a file without a digest, written by another program, the zip archive's own checksums are checked.
 
     Raises:
         OSError: if it cannot be read.
     """
     stat = file.stat()
     if file.is_dir():
-        return None  # of a sharded strategy, which checks its own
+        return None  # a sharded checkpoint, which has its own checks
     return _damage(file.absolute(), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
@@ -73,43 +75,45 @@ def _digest(content: memoryview) -> bytes:
 
 
 def write_atomically(file: Path, content: bytes | bytearray | memoryview, previous: Path | None = None) -> None:
-    """Writes a file so that a kill, a crash or a full disk leaves it as it was before, or whole.
+    """Write a file atomically: a kill, a crash or a full disk leaves the old content or the new, never a mixture.
 
     Args:
-        file: Where to write.
-        content: What to write.
-        previous: Where to keep what was there before.
+        file: The file.
+        content: New content of the file.
+        previous: File that keeps the old content; None to discard it.
 
     Raises:
-        OSError: if it cannot be written; nothing is left of the attempt.
+        OSError: if it cannot be written; the unfinished file is removed.
     """
     file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_name(f".{file.name}.unfinished")  # in the same folder, so that it can be renamed
+    unfinished = file.with_name(
+        f".{file.name}.unfinished"
+    )  # in the same folder, since a rename does not cross file systems
     try:
         with unfinished.open("wb") as opened:
             opened.write(content)
             opened.flush()
-            os.fsync(opened.fileno())  # before the name points to it
+            os.fsync(opened.fileno())  # data must be on disk before the name points to it
         if previous is not None and file.exists():
-            _keep(file, previous)
+            _replace_with_link(previous, file)
         os.replace(unfinished, file)
         _sync_folder(file.parent)
     finally:
         unfinished.unlink(missing_ok=True)
 
 
-def _keep(file: Path, previous: Path) -> None:
-    second_name = previous.with_name(f".{previous.name}.unfinished")
-    second_name.unlink(missing_ok=True)
+def _replace_with_link(previous: Path, file: Path) -> None:
+    link = previous.with_name(f".{previous.name}.unfinished")
+    link.unlink(missing_ok=True)
     try:
-        os.link(file, second_name)
+        os.link(file, link)
     except OSError:  # a file system without hard links
-        shutil.copy2(file, second_name)
-    os.replace(second_name, previous)
+        shutil.copy2(file, link)
+    os.replace(link, previous)
 
 
 def _sync_folder(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # not every system opens folders
+    with contextlib.suppress(OSError):  # Windows cannot open folders
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""The one kind of error that is the user's to mend, and the one that is the user's wish."""
+"""Errors shown to the user as one line: invalid input, and a stop by a signal."""
 
 import shlex
 import signal
@@ -7,21 +7,21 @@ from pathlib import Path
 
 
 class InputError(Exception):
-    """Something that the user gave cannot be used; the message says what was got, what is expected and what to do.
+    """Invalid user input; the message states what was got, what was expected and what to do.
 
-    No ValueError, since jsonargparse takes those for its own and buries them in a longer message.
-    The command line shows the message as one line, without a traceback, and exits with a status other than 0.
+    Not a ValueError, since jsonargparse catches those and buries them in a longer message.
+    The command line prints the message as one line without a traceback and exits with status 2.
     """
 
 
-class Stopped(Exception):  # noqa: N818  # a wish, and no error
-    """Training was stopped by a signal, and saved.
+class Stopped(Exception):  # noqa: N818  # requested by the user, not an error
+    """Training was stopped by a signal, after a checkpoint was saved.
 
     Args:
-        number: The signal.
-        file: The checkpoint to go on from.
-        rank: The number of the process; the first alone speaks.
-        modules: The user's own, that were allowed to be imported.
+        number: Number of the signal.
+        file: Checkpoint to resume from.
+        rank: Rank of this process; only rank 0 prints the message.
+        modules: The user's own modules that may be imported.
     """
 
     def __init__(self, number: int, file: Path, rank: int, modules: Sequence[str] = ()) -> None:
@@ -30,12 +30,11 @@ class Stopped(Exception):  # noqa: N818  # a wish, and no error
 
     @property
     def status(self) -> int:
-        """The exit status, as a shell has it of a program that a signal ended; 0 of all processes but the first, since
-        Lightning kills the first one when another fails."""
+        """Exit status of a process ended by the signal; 0 for ranks above 0, since Lightning kills rank 0 when another
+        process fails."""
         return 128 + self.number if self.rank == 0 else 0
 
     def __str__(self) -> str:
-        name = signal.Signals(self.number).name
         words = ["uv", "run", "main.py", "fit", "--ckpt_path", str(self.file)]
         words += [word for module in self.modules for word in ("--allow_import", module)]
-        return f"Stopped by {name}. Go on: {shlex.join(words)}"
+        return f"Stopped by {signal.Signals(self.number).name}. To resume: {shlex.join(words)}"

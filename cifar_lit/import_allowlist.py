@@ -1,6 +1,7 @@
-"""Which code a configuration or a checkpoint may name: this program's, its libraries', and what the user allows.
+"""Allowlist of the modules that a configuration or a checkpoint may import.
 
-To import a module is to run it, and a YAML from a stranger may name any: one that lies beside it, or ``os.system``.
+Importing a module runs its code, and a YAML file from an untrusted source can name any: ``os.system``, or a file that
+was shipped with it. Allowed are this program, its libraries, and what the user allows.
 """
 
 import os
@@ -9,9 +10,9 @@ from collections.abc import Iterable, Sequence
 
 from cifar_lit.errors import InputError
 
-VARIABLE = "CIFAR_LIT_ALLOW_IMPORT"  # names separated by commas, as an alternative to the option
+VARIABLE = "CIFAR_LIT_ALLOW_IMPORT"  # comma-separated; in addition to the option
 OPTION = "--allow_import"
-_KNOWN = (
+_BUILT_IN = (
     "callbacks",
     "cifar_lit",
     "lightning.pytorch.callbacks",
@@ -26,14 +27,14 @@ _KNOWN = (
     "torch.optim",
     "torchvision.models",
 )
-_allowed = set(_KNOWN)
+_allowed = set(_BUILT_IN)
 
 
-def take_allowed(args: Sequence[str]) -> list[str]:
-    """The arguments of the command line without ``--allow_import MODULE``, whose modules are allowed from now on.
+def apply_allow_import(args: Sequence[str]) -> list[str]:
+    """Allow the modules given by ``--allow_import MODULE``; return the arguments without these options.
 
     Raises:
-        InputError: if the option stands without a module.
+        InputError: if the option has no value.
     """
     rest, names = [], os.environ.get(VARIABLE, "").split(",")
     remaining = iter(args)
@@ -42,7 +43,7 @@ def take_allowed(args: Sequence[str]) -> list[str]:
         if name == OPTION:
             names.append(value if equals else next(remaining, ""))
             if not names[-1]:
-                raise InputError(f"{OPTION} takes the name of a module of your own, for example {OPTION} my_file")
+                raise InputError(f"{OPTION} needs the name of one of your modules, for example {OPTION} my_file")
         else:
             rest.append(argument)
     allow(name.strip().removesuffix(".py") for name in names if name.strip())
@@ -50,10 +51,10 @@ def take_allowed(args: Sequence[str]) -> list[str]:
 
 
 def allow(modules: Iterable[str]) -> None:
-    """Allows these modules, and all that is in them, to be named; and none that were allowed before."""
+    """Allow these modules and their members, instead of those allowed by earlier calls."""
     _allowed.clear()
-    _allowed.update(_KNOWN, modules)
-    from jsonargparse import set_parsing_settings  # not needed to show a network
+    _allowed.update(_BUILT_IN, modules)
+    from jsonargparse import set_parsing_settings  # a Space does not install it
 
     try:
         set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=sorted(_allowed))
@@ -62,20 +63,20 @@ def allow(modules: Iterable[str]) -> None:
 
 
 def own_modules() -> list[str]:
-    """The user's modules that are allowed, besides what always is."""
-    return sorted(_allowed.difference(_KNOWN))
+    """Return the modules allowed by the user, sorted."""
+    return sorted(_allowed.difference(_BUILT_IN))
 
 
 def check_allowed(path: str) -> None:
-    """Raises InputError if a thing of this import path may not be named."""
+    """Raise InputError if an import path is not allowed."""
     parts = path.split(".")
     if not any(".".join(parts[:length]) in _allowed for length in range(1, len(parts) + 1)):
-        raise InputError(f"{path} {advice(path)}")
+        raise InputError(f"{path} {denial_reason(path)}")
 
 
-def advice(path: str) -> str:
-    """What to tell of an import path that is not allowed, after its name."""
+def denial_reason(path: str) -> str:
+    """Return why an import path is not allowed and what to do, to follow the path in an error message."""
     module = path.partition(".")[0]
     if module in sys.stdlib_module_names:
-        return "is code from outside, which would run, and nothing that a configuration needs"
-    return f"is code from outside, which would run: if you trust it, add {OPTION} {module}"
+        return "may not be imported from a configuration, since it could run arbitrary code; remove it"
+    return f"is external code that would run on import; if you trust it, add {OPTION} {module}"

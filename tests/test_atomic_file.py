@@ -1,4 +1,4 @@
-"""Checkpoints that were damaged, cut short or never finished: noticed, each, and another one is taken."""
+"""Detection of damaged, truncated and unfinished checkpoints, and the fallback to an intact one."""
 
 import errno
 import io
@@ -31,7 +31,7 @@ def archive(sealed: bool = True) -> bytearray:
     return bytearray(buffer.getvalue())
 
 
-def test_a_sealed_checkpoint_is_whole_and_torch_reads_it() -> None:
+def test_sealed_checkpoint_is_intact_and_readable_by_torch() -> None:
     write_atomically(Path("a.ckpt"), archive())
     assert damage(Path("a.ckpt")) is None
     for mapped in (False, True):
@@ -39,33 +39,33 @@ def test_a_sealed_checkpoint_is_whole_and_torch_reads_it() -> None:
         assert torch.equal(read["state_dict"]["weight"], torch.arange(500.0))
 
 
-def test_every_flipped_bit_and_every_cut_is_noticed() -> None:
+def test_every_flipped_bit_and_truncation_is_detected() -> None:
     content = archive()
-    chance = random.Random(0)
-    places = {*range(len(content) - 120, len(content)), *chance.sample(range(len(content)), 500)}
-    for place in places:
+    rng = random.Random(0)
+    indices = {*range(len(content) - 120, len(content)), *rng.sample(range(len(content)), 500)}
+    for index in indices:
         flipped = bytearray(content)
-        flipped[place] ^= 1 << chance.randrange(8)
-        Path(f"{place}.ckpt").write_bytes(flipped)
-        assert damage(Path(f"{place}.ckpt")), f"bit of byte {place} of {len(content)}"
-    for length in {*range(200), *chance.sample(range(len(content)), 300)}:
+        flipped[index] ^= 1 << rng.randrange(8)
+        Path(f"{index}.ckpt").write_bytes(flipped)
+        assert damage(Path(f"{index}.ckpt")), f"bit of byte {index} of {len(content)}"
+    for length in {*range(200), *rng.sample(range(len(content)), 300)}:
         Path(f"cut{length}.ckpt").write_bytes(content[:length])
         assert damage(Path(f"cut{length}.ckpt")), f"cut to {length} of {len(content)}"
     Path("longer.ckpt").write_bytes(content + b"\0")
     assert damage(Path("longer.ckpt"))
 
 
-def test_a_file_of_another_program_is_checked_by_its_own_sums() -> None:
+def test_file_of_another_program_is_checked_by_its_zip_checksums() -> None:
     content = archive(sealed=False)
     Path("plain.ckpt").write_bytes(content)
     assert damage(Path("plain.ckpt")) is None
-    place = content.index(torch.arange(500.0).numpy().tobytes()[400:440])
-    content[place] ^= 1
+    index = content.index(torch.arange(500.0).numpy().tobytes()[400:440])
+    content[index] ^= 1
     Path("flipped.ckpt").write_bytes(content)
     assert damage(Path("flipped.ckpt")) == "was damaged after it was written"
 
 
-def test_a_failed_write_leaves_the_file_as_it_was_and_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_write_leaves_only_the_old_file(monkeypatch: pytest.MonkeyPatch) -> None:
     file = Path("folder/last.ckpt")
     write_atomically(file, b"first")
 
@@ -79,20 +79,20 @@ def test_a_failed_write_leaves_the_file_as_it_was_and_nothing_else(monkeypatch: 
     assert file.read_bytes() == b"first"
 
 
-def test_the_file_before_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_previous_file_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     file, previous = Path("last.ckpt"), Path("previous.ckpt")
     for content in (b"1", b"2", b"3"):
         write_atomically(file, content, previous)
     assert (file.read_bytes(), previous.read_bytes()) == (b"3", b"2")
-    monkeypatch.delattr(os, "link")  # as on a file system without hard links
+    monkeypatch.delattr(os, "link")  # a file system without hard links
     monkeypatch.setattr(os, "link", lambda *names: (_ for _ in ()).throw(OSError()), raising=False)
     write_atomically(file, b"4", previous)
     assert (file.read_bytes(), previous.read_bytes()) == (b"4", b"3")
 
 
-def test_a_write_is_tried_again_before_the_run_ends(monkeypatch: pytest.MonkeyPatch) -> None:
-    waited: list[float] = []
-    monkeypatch.setattr("cifar_lit.training.checkpointing.checkpoint_io.time.sleep", waited.append)
+def test_write_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
+    delays: list[float] = []
+    monkeypatch.setattr("cifar_lit.training.checkpointing.checkpoint_io.time.sleep", delays.append)
     failing = 2
 
     def write(*args: Any) -> None:
@@ -103,10 +103,10 @@ def test_a_write_is_tried_again_before_the_run_ends(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr("cifar_lit.training.checkpointing.checkpoint_io.write_atomically", write)
     AtomicCheckpointIO().save_checkpoint(checkpoint(), "last.ckpt")
-    assert len(waited) == 2
+    assert len(delays) == 2
 
 
-def test_a_run_whose_checkpoints_cannot_be_written_ends_with_one_line(
+def test_run_that_cannot_write_checkpoints_ends_with_a_one_line_error(
     program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("cifar_lit.training.checkpointing.checkpoint_io._WAITS", ())
@@ -121,22 +121,22 @@ def test_a_run_whose_checkpoints_cannot_be_written_ends_with_one_line(
     assert "Traceback" not in outcome.err
 
 
-@pytest.mark.parametrize("harm", ["cut", "flip", "empty"])
-def test_the_newest_whole_checkpoint_is_taken_in_place_of_a_damaged_one(harm: str, fit: Fit, program: Program) -> None:
+@pytest.mark.parametrize("kind", ["cut", "flip", "empty"])
+def test_last_falls_back_to_the_newest_intact_checkpoint(kind: str, fit: Fit, program: Program) -> None:
     run = fit("run", "--trainer.max_epochs", 2)
     file = run / "checkpoints" / "last.ckpt"
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 4
-    file.write_bytes({"cut": content[: len(content) // 2], "flip": content, "empty": b""}[harm])
+    file.write_bytes({"cut": content[: len(content) // 2], "flip": content, "empty": b""}[kind])
     options = ["--config", ROOT / "configs" / "quickstart.yaml", *TINY, "--trainer.logger.name", "run"]
     outcome = program("fit", *options, "--trainer.max_epochs", 2, "--ckpt_path", "last")
     assert outcome.status == 0, outcome.err
-    [warning] = [line for line in outcome.err.splitlines() if "is taken instead" in line]
+    [warning] = [line for line in outcome.err.splitlines() if "is used instead" in line]
     assert "last.ckpt" in warning
     assert "previous.ckpt" in warning or "best.ckpt" in warning
 
 
-def test_a_damaged_checkpoint_that_was_asked_for_by_name_is_refused(fit: Fit, program: Program) -> None:
+def test_damaged_checkpoint_named_explicitly_is_refused(fit: Fit, program: Program) -> None:
     run = fit("run")
     best = run / "checkpoints" / "best.ckpt"
     best.write_bytes(best.read_bytes()[:-5])

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Command line: one registry of commands, the parser, its error messages and console output."""

@@ -1,4 +1,4 @@
-"""The registry of commands: what each is called, what it does, and which function runs it."""
+"""Registry of the commands: name, summary, and the function that runs each."""
 
 import difflib
 import importlib
@@ -17,8 +17,8 @@ class Command:
     summary: One line for ``main.py --help``.
     function: Import path of the function that runs it, whose signature gives the options; None for the commands of
         Lightning's command line (cifar_lit.cli.training_commands).
-    positional: The argument that takes the values without an option's name.
-    repeated: The argument that takes several values after its option's name.
+    positional: Argument that takes the values without an option name.
+    repeated: Argument that takes several values after its option name.
     """
 
     summary: str
@@ -33,8 +33,8 @@ COMMANDS = {
     "test": Command("evaluate a checkpoint on the test images"),
     "lr_find": Command("find a learning rate"),
     "predict": Command("classify image files", "cifar_lit.cli.predict.predict", positional="images"),
-    "demo": Command("open a web page that shows a trained network", "space.export.command.demo"),
-    "export": Command("write that page as a Hugging Face Space", "space.export.command.export"),
+    "demo": Command("open a web page on which to try a trained network", "space.export.command.demo"),
+    "export": Command("write this page as a Hugging Face Space", "space.export.command.export"),
     "report": Command("write a report on a run, or compare runs", "report.command.report", repeated="compare"),
     "schema": Command("print a JSON Schema of the YAML files"),
 }
@@ -56,10 +56,10 @@ def help_text() -> str:
     )
 
 
-def closest(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
     """Return ``; did you mean ...?`` with the known name closest to a misspelled one, or an empty string.
 
-    >>> closest("exprot", COMMANDS)
+    >>> did_you_mean("exprot", COMMANDS)
     "; did you mean 'export'?"
     """
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
@@ -70,19 +70,19 @@ def run_command(args: Sequence[str], plugin_packages: Sequence[str], defaults: P
     """Run the command that the arguments name.
 
     Args:
-        args: What follows the program's name.
-        plugin_packages: Packages whose classes YAML may name without their module.
-        defaults: YAML file with the defaults of every run.
+        args: Arguments after the program name.
+        plugin_packages: Packages whose classes YAML may name without the module.
+        defaults: YAML file with the defaults of all runs.
 
     Raises:
         InputError: if there is no such command.
     """
     from cifar_lit.cli.warning_filters import ignore_third_party_warnings
-    from cifar_lit.import_allowlist import take_allowed
+    from cifar_lit.import_allowlist import apply_allow_import
 
     ignore_third_party_warnings()
-    if args[:1] != ["schema"]:  # the schema reads nobody's YAML and describes all classes
-        args = take_allowed(args)
+    if args[:1] != ["schema"]:  # reads no YAML and describes all classes
+        args = apply_allow_import(args)
     name, *options = args or ["--help"]
     if name in ("-h", "--help"):
         print(help_text())
@@ -90,7 +90,9 @@ def run_command(args: Sequence[str], plugin_packages: Sequence[str], defaults: P
     if name in ("-c", "--config"):
         raise InputError("the command comes first: main.py fit --config FILE")
     if name not in COMMANDS:
-        raise InputError(f"there is no command {name!r}{closest(name, COMMANDS)} (commands: {', '.join(COMMANDS)})")
+        raise InputError(
+            f"there is no command {name!r}{did_you_mean(name, COMMANDS)} (commands: {', '.join(COMMANDS)})"
+        )
     if COMMANDS[name].function is not None:
         _run_function(name, options)
         return
@@ -117,10 +119,10 @@ def _run_function(name: str, options: Sequence[str]) -> None:
     module, _, function_name = str(command.function).rpartition(".")
     function = getattr(importlib.import_module(module), function_name)
     parser = Parser(prog=f"main.py {name}", description=f"{command.summary.capitalize()}.", allow_abbrev=False)
-    by_hand = {argument for argument in (command.positional, command.repeated) if argument}
+    separately = {argument for argument in (command.positional, command.repeated) if argument}
     if command.positional:
-        parser.add_argument(command.positional, nargs="+", help="Files, or folders that hold them at any depth.")
-    parser.add_function_arguments(function, as_group=False, skip=by_hand)
+        parser.add_argument(command.positional, nargs="+", help="Files, or folders that contain them at any depth.")
+    parser.add_function_arguments(function, as_group=False, skip=separately)
     if command.repeated:
-        parser.add_argument(f"--{command.repeated}", nargs="+", default=[], help="Two or more, to be compared.")
+        parser.add_argument(f"--{command.repeated}", nargs="+", default=[], help="Two or more runs to compare.")
     function(**parser.parse_args(list(options)).as_dict())

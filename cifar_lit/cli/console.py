@@ -1,4 +1,4 @@
-"""What the terminal shows when a command has ended: a table of the result, and what to type next."""
+"""Console output at the end of a command: a table of metrics and the next commands."""
 
 import os
 import sys
@@ -11,11 +11,11 @@ from cifar_lit.import_allowlist import OPTION, own_modules
 
 
 def print_metrics(title: str, columns: Mapping[str, Mapping[str, float]]) -> None:
-    """Prints a table of metrics.
+    """Print a table of metrics.
 
     Args:
-        title: What the table shows.
-        columns: For each column by its heading, the metrics by name; a metric that a column lacks is left blank.
+        title: Title of the table.
+        columns: Metrics by name, by the heading of their column; missing ones are left blank.
     """
     table = Table(title=title, title_justify="left")
     table.add_column()
@@ -27,10 +27,10 @@ def print_metrics(title: str, columns: Mapping[str, Mapping[str, float]]) -> Non
     Console(soft_wrap=True).print(table)
 
 
-def metrics_of(split: str, metrics: Mapping[str, object]) -> dict[str, float]:
-    """The loss and the accuracy of a split.
+def split_metrics(split: str, metrics: Mapping[str, object]) -> dict[str, float]:
+    """Return the loss and the accuracy of a split, where logged.
 
-    >>> metrics_of("val", {"val/loss": 0.25, "val/accuracy": 0.5, "train/loss": 1.0})
+    >>> split_metrics("val", {"val/loss": 0.25, "val/accuracy": 0.5, "train/loss": 1.0})
     {'loss': 0.25, 'accuracy': 0.5}
     """
     return {
@@ -41,12 +41,12 @@ def metrics_of(split: str, metrics: Mapping[str, object]) -> dict[str, float]:
 
 
 def print_next_steps(checkpoint: str, run_folder: str) -> None:
-    """Prints where the checkpoint is, and the commands that test it, show it on a page, and open TensorBoard."""
-    # `uv run` sets UV; without it in front, a newcomer's shell would find neither the packages nor tensorboard
+    """Print the checkpoint's path and the commands that test it, demo it, and open TensorBoard."""
+    # set by `uv run`, without which the shell finds neither the packages nor tensorboard
     prefix = "uv run " if "UV" in os.environ else ""
     program = f"{prefix or 'python '}{sys.argv[0]}"
     allowed = "".join(f" {OPTION} {name}" for name in own_modules())
-    print(f"Checkpoint: {checkpoint}")
-    print(f"Test it:    {program} test --ckpt_path {checkpoint}{allowed}")
-    print(f"Show it:    {program} demo --ckpt_path {checkpoint}{allowed}")
-    print(f"See it:     {prefix}tensorboard --logdir {run_folder} --samples_per_plugin images=100")
+    print(f"Checkpoint:  {checkpoint}")
+    print(f"Test:        {program} test --ckpt_path {checkpoint}{allowed}")
+    print(f"Demo:        {program} demo --ckpt_path {checkpoint}{allowed}")
+    print(f"TensorBoard: {prefix}tensorboard --logdir {run_folder} --samples_per_plugin images=100")

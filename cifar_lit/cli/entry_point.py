@@ -1,4 +1,4 @@
-"""From the outcome of a command to the exit status and the one line that a user reads."""
+"""Convert the outcome of a command to an exit status and a one-line error message."""
 
 import signal
 import sys
@@ -11,10 +11,10 @@ def exit_status(run: Callable[[], None]) -> int:
     """Run a command and return the program's exit status.
 
     Args:
-        run: Runs the command.
+        run: Function that runs the command.
 
     Returns:
-        0; 2 after a user's mistake, which is printed as one line; 128 plus the signal's number after a signal.
+        0; 2 after a user error, which is printed as one line; 128 plus the signal number after a signal.
     """
     try:
         run()
@@ -26,9 +26,9 @@ def exit_status(run: Callable[[], None]) -> int:
         print("Stopped", file=sys.stderr)
         return 128 + signal.SIGINT
     except SystemExit as end:
-        if isinstance(end.__context__, KeyboardInterrupt):  # Lightning turns it into exit status 1
+        if isinstance(end.__context__, KeyboardInterrupt):  # Lightning exits with status 1
             return 128 + signal.SIGINT
-        if type(end).__name__ == "SIGTERMException":  # Lightning's, before training has begun
+        if type(end).__name__ == "SIGTERMException":  # raised by Lightning before training starts
             return 128 + signal.SIGTERM
         raise
     except Exception as error:
@@ -41,13 +41,15 @@ def exit_status(run: Callable[[], None]) -> int:
 
 
 def user_message(error: BaseException | None) -> str | None:
-    """Return the message for an error that the user can fix; None for a bug of this program."""
+    """Return the one-line message of an error that the user can fix; None for a bug in this program."""
     while error is not None:
-        # jsonargparse raises an error of its own from one in a constructor. Lightning's is recognized by its name,
-        # since importing Lightning would slow down the commands that do not need it.
-        if isinstance(error, InputError) or type(error).__name__ == "MisconfigurationException":
-            return " ".join(str(error).split())
-        if isinstance(error, RuntimeError) and str(error).startswith("Early stopping conditioned on metric"):
+        # jsonargparse wraps errors raised in constructors. Lightning's class is compared by name, since importing
+        # Lightning would slow down the commands that do not need it.
+        if (
+            isinstance(error, InputError)
+            or type(error).__name__ == "MisconfigurationException"
+            or (isinstance(error, RuntimeError) and str(error).startswith("Early stopping conditioned on metric"))
+        ):
             return " ".join(str(error).split())
         error = error.__cause__ or error.__context__
     return None

@@ -1,61 +1,51 @@
-"""A JSON Schema of the whole configuration, so that an editor completes and checks the YAML."""
+"""A JSON Schema of the configuration, with which an editor completes and checks the YAML."""
 
-import json
 from collections.abc import Iterator
 from typing import Any
-from unittest.mock import patch
 
 from jsonargparse import ArgumentParser
-from jsonargparse import _completions_jsonschema as completions
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from cifar_lit import models
+from cifar_lit.cli.jsonargparse_compat import json_schema
 
-OWN_NETWORKS = {f"{models.__name__}.{name}" for name in models.NETWORKS}
-LISTS = ("callbacks",)  # settings that a second file may extend with `name+:`
-GIVEN_LATER = {"params", "optimizer"}  # what optimizers and schedulers are made for
+_NETWORKS = {f"{models.__name__}.{name}" for name in models.NETWORKS}
+_EXTENDABLE_LISTS = ("callbacks",)  # settings that a second file may extend with `name+:`
+_RUNTIME_ARGUMENTS = {"params", "optimizer"}  # passed to optimizers and schedulers when they are created
 
 
 def config_schema(parser: ArgumentParser) -> dict[str, Any]:
-    """The schema of the files that ``--config`` takes.
+    """Return the schema of the files that ``--config`` takes.
 
-    It lists this project's networks only, of the hundreds of modules that are imported; any other class is accepted by
-    its import path, with whatever arguments.
+    Of the hundreds of imported modules, only this project's networks are listed; any other class is accepted by its
+    import path, with arbitrary arguments.
 
     Args:
         parser: The parser of a subcommand.
     """
-    every_path = completions.get_all_subclass_paths  # type: ignore[attr-defined]
 
-    def paths(class_type: type, *args: Any, **kwargs: Any) -> list[str]:
-        if issubclass(class_type, type):  # on a metaclass jsonargparse 4.53 raises TypeError
-            return []
-        found = every_path(class_type, *args, **kwargs)
-        if issubclass(class_type, nn.Module):
-            return [path for path in found if path in OWN_NETWORKS]
-        return found
+    def keep(class_type: type, paths: list[str]) -> list[str]:
+        return [path for path in paths if path in _NETWORKS] if issubclass(class_type, nn.Module) else paths
 
-    schedulers = ArgumentParser()
-    schedulers.add_subclass_arguments((LRScheduler, ReduceLROnPlateau), "lr_scheduler")
-    with patch.object(completions, "get_all_subclass_paths", paths):
-        schema: dict[str, Any] = json.loads(parser.get_completion_script("jsonschema"))
-        of_schedulers = json.loads(schedulers.get_completion_script("jsonschema"))
-    schema.pop("required", None)  # a file may hold a part of the configuration
-    # jsonargparse 4.53 describes these two as classes to be made at once, or not at all, but they are made later
-    schema["$defs"] |= of_schedulers["$defs"]
+    scheduler_parser = ArgumentParser()
+    scheduler_parser.add_subclass_arguments((LRScheduler, ReduceLROnPlateau), "lr_scheduler")
+    schema, schedulers = json_schema(parser, keep), json_schema(scheduler_parser, keep)
+    schema.pop("required", None)  # a file may contain a part of the configuration
+    # jsonargparse 4.53 describes optimizers as instances and leaves out schedulers; both are created later
+    schema["$defs"] |= schedulers["$defs"]
     for name in ("Optimizer", "LRScheduler", "ReduceLROnPlateau"):
-        _make_later(schema["$defs"][name])
+        _drop_runtime_arguments(schema["$defs"][name])
     model = schema["properties"]["model"]["properties"]
     description = {"description": model["lr_scheduler"].get("description", "")}
-    model["lr_scheduler"] = of_schedulers["properties"]["lr_scheduler"] | description
+    model["lr_scheduler"] = schedulers["properties"]["lr_scheduler"] | description
     for definition in _objects(schema):
         properties = definition.get("properties", {})
         if definition is not schema:
             properties.pop("$schema", None)
         if isinstance(path := properties.get("class_path", {}).get("const"), str):
             properties["class_path"] = {"enum": [path, path.rpartition(".")[2]]}
-        for name in LISTS:
+        for name in _EXTENDABLE_LISTS:
             if name in properties:
                 properties[f"{name}+"] = properties[name]
     for definition in schema["$defs"].values():
@@ -64,26 +54,24 @@ def config_schema(parser: ArgumentParser) -> dict[str, Any]:
 
 
 def _objects(value: Any) -> Iterator[dict[str, Any]]:
-    """Every mapping inside, outermost first."""
+    """Yield every nested mapping, outermost first."""
     if isinstance(value, dict):
         yield value
-        for part in list(value.values()):
-            yield from _objects(part)
-    elif isinstance(value, list):
-        for part in value:
-            yield from _objects(part)
+    children = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    for child in list(children):
+        yield from _objects(child)
 
 
-def _make_later(definition: dict[str, Any]) -> None:
-    """Takes out of a definition of classes what they are given only when they are made."""
-    for part in _objects(definition):
-        if {"properties", "required"} <= part.keys():
-            part["properties"] = {name: value for name, value in part["properties"].items() if name not in GIVEN_LATER}
-            part["required"] = [name for name in part["required"] if name not in GIVEN_LATER]
+def _drop_runtime_arguments(definition: dict[str, Any]) -> None:
+    for item in _objects(definition):
+        if {"properties", "required"} <= item.keys():
+            for name in _RUNTIME_ARGUMENTS:
+                item["properties"].pop(name, None)
+            item["required"] = [name for name in item["required"] if name not in _RUNTIME_ARGUMENTS]
 
 
 def _accept_other_classes(definition: dict[str, Any]) -> None:
-    """Lets a definition of classes take those that it does not know, by their import path."""
+    """Let a definition of classes accept any other class by its import path."""
     choices = definition.get("anyOf", [])
     known = [name for choice in choices for name in choice.get("properties", {}).get("class_path", {}).get("enum", [])]
     if known:

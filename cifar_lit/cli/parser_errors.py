@@ -1,4 +1,4 @@
-"""The command line's errors on one line: which setting is wrong, what was expected, what comes closest."""
+"""Rewrite jsonargparse's multi-line errors as one line: the setting, what was expected, the closest valid name."""
 
 import importlib
 import inspect
@@ -11,12 +11,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from cifar_lit import models
-from cifar_lit.cli.commands import COMMANDS, closest
+from cifar_lit.cli.commands import COMMANDS, did_you_mean
 from cifar_lit.data.augment import Augmentation
 from cifar_lit.data.datamodule import ImageDataModule
-from cifar_lit.import_allowlist import advice
+from cifar_lit.import_allowlist import denial_reason
 
-# The classes that a setting takes, by the end of its key
+# Base class of a setting's classes, by the last part of its key
 _CLASSES: dict[str, type] = {
     "optimizer": Optimizer,
     "lr_scheduler": LRScheduler,
@@ -28,37 +28,34 @@ _CLASSES: dict[str, type] = {
 
 
 def one_line(message: str, options: Iterable[str]) -> str:
-    """What jsonargparse says in many lines, in one.
+    """Return jsonargparse's multi-line error message as one line.
 
     Args:
-        message: The error message of the parser.
-        options: The names of all settings, for the closest one to a misspelt one.
+        message: The message.
+        options: Names of all settings, to suggest the closest one.
     """
     text = " ".join(message.split())
     for pattern, explain in _EXPLANATIONS:
         if match := re.search(pattern, text):
-            # Of a setting within a setting, each is named in turn
+            # jsonargparse names each level of a nested setting
             key = ".".join(dict.fromkeys(re.findall(r'Parser key "([^"]+)"', text[: match.start()])))
-            return _brief(explain(key, match, text, list(options)), _LONGEST)
-    return _brief(text, _LONGEST)
+            return _truncate(explain(key, match, text, list(options)), _MAX_LENGTH)
+    return _truncate(text, _MAX_LENGTH)
 
 
 def _unknown_argument(key: str, match: re.Match[str], text: str, options: list[str]) -> str:
-    name = match.group(1)
-    known = list(_arguments_of(text))
-    return f"{key}: there is no setting {name!r}{closest(name, known)}"
+    return f"{key}: there is no setting {match[1]!r}{did_you_mean(match[1], _arguments_of(text))}"
 
 
 def _unknown_class(key: str, match: re.Match[str], text: str, options: list[str]) -> str:
-    name = match.group(1)
     known = list(_class_names(key))
-    advice = closest(name, known) or (f"; known are {', '.join(sorted(known))}" if known else "")
-    return f"{key}: there is no class {name!r}{advice} (a class of another package needs its import path)"
+    hint = did_you_mean(match[1], known) or (f"; choose from {', '.join(sorted(known))}" if known else "")
+    return f"{key}: there is no class {match[1]!r}{hint} (a class of another package needs its import path)"
 
 
 def _unknown_setting(key: str, match: re.Match[str], text: str, options: list[str]) -> str:
-    name = match.group(1).lstrip("-")
-    return f"there is no setting {name!r}{closest(name, options)} (--help lists them all)"
+    name = match[1].lstrip("-")
+    return f"there is no setting {name!r}{did_you_mean(name, options)} (--help lists them all)"
 
 
 def _missing(key: str, match: re.Match[str], text: str, options: list[str]) -> str:
@@ -70,27 +67,24 @@ def _missing(key: str, match: re.Match[str], text: str, options: list[str]) -> s
 
 
 def _wrong_type(key: str, match: re.Match[str], text: str, options: list[str]) -> str:
-    if inner := re.search(
-        r'Parser key "[^"]+": Expected an? (?:<class \'(\w+)\'>|(.+?))\. Got value: (.+?)(?: - |$)', text
-    ):
-        kind = inner[1] or inner[2].removeprefix("typing.").replace("Literal[", "one of [")
-        return f"{key}: expected {kind}, got {_brief(inner[3].partition(' Given value type')[0])}"
-    if failed := re.search(
-        r"Problem with given class_path|[Nn]o module named|[Uu]nable to load|has no attribute", text
-    ):
-        return f"{key}: {text[failed.start() :]}"
-    expected = dict.fromkeys(re.findall(r"Expected an? (?:<class '(?:\w+\.)*(\w+)'>|\w+)", text))
-    kinds = " or ".join("null" if kind == "NoneType" else kind for kind in expected if kind)
-    value = re.search(r"(?:Given value:|Got value:) (.*?)(?:[.]? Got value:|$)", text)
-    got = f", got {_brief(value.group(1))}" if value else ""
-    return f"{key}: expected {kinds or 'another value'}{got}"
+    innermost = text.rpartition("Parser key ")[2]
+    expectations = re.split(r"Given value|Got value", innermost)[0]
+    found = re.findall(r"Expected an? (?:<class '(?:\w+\.)*(\w+)'>|typing\.Literal(\[.+?\]))", expectations)
+    kinds = [f"one of {values}" if values else name.replace("NoneType", "null") for name, values in found]
+    value = re.search(r"(?:Given|Got) value: (.+?)(?:\.? Got value:| - Expected| Given value|$)", innermost)
+    got = f", got {_truncate(value[1])}" if value else ""
+    return f"{key}: expected {' or '.join(kinds) or 'another value'}{got}"
+
+
+def _import_failed(key: str, match: re.Match[str], text: str, options: list[str]) -> str:
+    return f"{key}: {match[0]}"
 
 
 def _not_allowed(key: str, match: re.Match[str], text: str, options: list[str]) -> str:
-    return f"{key}: {match.group(1)} {advice(match.group(1))}"
+    return f"{key}: {match[1]} {denial_reason(match[1])}"
 
 
-_LONGEST = 330  # letters of a message: three lines
+_MAX_LENGTH = 330  # characters: three lines
 _EXPLANATIONS = (
     (r"Subcommand '\w+' does not accept option '([^']+)'", _unknown_setting),
     (r"unrecognized arguments: (\S+)", _unknown_setting),
@@ -98,22 +92,22 @@ _EXPLANATIONS = (
     (r"Importing '([^']+)' is not allowed", _not_allowed),
     (r"following arguments are required: (\w+(?:\.\w+)*(?:, \w+(?:\.\w+)*)*)", _missing),
     (r"Expected a dot import path string: ([\w.]+)", _unknown_class),
+    (r"module '[\w.]+' has no attribute '\w+'|No module named '[\w.]+'", _import_failed),
     (r"Expected an? ", _wrong_type),
 )
 
 
-def _brief(value: str, most: int = 80) -> str:
-    return value if len(value) <= most else value[: most - 3] + "..."
+def _truncate(value: str, max_length: int = 80) -> str:
+    return value if len(value) <= max_length else value[: max_length - 3] + "..."
 
 
 def _arguments_of(text: str) -> Iterator[str]:
-    """The arguments of the class that the message speaks of."""
-    for path in re.findall(r"class_path'?[=:]? ?'([\w.]+)'", text):
+    """Yield the arguments of the classes named in the message."""
+    for path in re.findall(r"class_path'?[=:]? ?'(\w+(?:\.\w+)+)'", text):
         module, _, name = path.rpartition(".")
-        candidates = [getattr(importlib.import_module(module), name)] if module else list(_classes_named(name))
-        for candidate in candidates:
-            for ancestor in inspect.getmro(candidate) if inspect.isclass(candidate) else (candidate,):
-                yield from inspect.signature(ancestor).parameters
+        found = getattr(importlib.import_module(module), name)
+        for ancestor in inspect.getmro(found) if inspect.isclass(found) else (found,):
+            yield from inspect.signature(ancestor).parameters
 
 
 def _class_names(key: str) -> Iterator[str]:
@@ -122,11 +116,6 @@ def _class_names(key: str) -> Iterator[str]:
         yield from models.NETWORKS
     elif end in _CLASSES:
         yield from (found.__name__ for found in _concrete(_CLASSES[end]))
-
-
-def _classes_named(name: str) -> Iterator[type]:
-    for base in _CLASSES.values():
-        yield from (found for found in _concrete(base) if found.__name__ == name)
 
 
 def _concrete(base: type) -> Iterator[type]:

@@ -1,4 +1,4 @@
-"""The ``predict`` command: classify image files and write a CSV."""
+"""The ``predict`` command."""
 
 import csv
 from collections.abc import Sequence
@@ -21,23 +21,23 @@ def predict(
     batch_size: int = 256,
     skip_unreadable: bool = False,
 ) -> None:
-    """Classify image files with a checkpoint and write a CSV: file, then class and probability, the likeliest first.
+    """Classify image files and write a CSV: file, then classes with their probabilities, the most likely first.
 
     Args:
-        images: Image files, or folders that hold them at any depth.
-        ckpt_path: The checkpoint: a file, or ``best`` or ``last`` for the newest such file in runs.
-        output: The CSV to write.
-        top_k: Number of classes per image, at most as many as there are.
+        images: Image files, or folders that contain them at any depth.
+        ckpt_path: Checkpoint file, or ``best`` or ``last`` for the newest such file in runs.
+        output: CSV file to write.
+        top_k: Number of most likely classes per image; at most all.
         batch_size: Number of images per batch.
-        skip_unreadable: Leave out files that cannot be read as images, and name them, instead of stopping.
+        skip_unreadable: Skip and list files that cannot be read as images, instead of stopping.
     """
     if top_k < 1 or batch_size < 1:
         raise InputError(f"top_k and batch_size must be at least 1, got {top_k} and {batch_size}")
 
     def on_unreadable(error: InputError) -> None:
         if not skip_unreadable:
-            raise InputError(f"{error}: remove it, or leave it out: --skip_unreadable true") from error
-        print(f"left out: {error}")
+            raise InputError(f"{error}; remove it, or skip it with --skip_unreadable true") from error
+        print(f"skipped: {error}")
 
     classifier = read_classifier(find_checkpoint(ckpt_path, "runs/*/*").file)
     classifier.network.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -50,7 +50,7 @@ def predict(
         prediction for batch in track(batches, "Classifying", number_of_batches, transient=True) for prediction in batch
     ]
     header = ["file", *(f"{column}_{rank}" for rank in range(1, top_k + 1) for column in ("class", "probability"))]
-    try:  # only now, so that an unreadable image does not cost an earlier file
+    try:  # only now, so that an unreadable image does not overwrite an earlier file
         with open(output, "w", newline="") as file:
             csv.writer(file).writerows([header, *(_cells(prediction, class_names) for prediction in predictions)])
     except OSError as error:
@@ -60,7 +60,7 @@ def predict(
 
 def _cells(prediction: Prediction, class_names: Sequence[str]) -> list[str]:
     pairs = zip(prediction.labels, prediction.probabilities, strict=True)
-    return [str(prediction.file), *(cell for label, share in pairs for cell in (class_names[label], f"{share:.6f}"))]
+    return [str(prediction.file), *(cell for label, prob in pairs for cell in (class_names[label], f"{prob:.6f}"))]
 
 
 def _find_files(images: Sequence[str]) -> list[Path]:
@@ -69,7 +69,7 @@ def _find_files(images: Sequence[str]) -> list[Path]:
         if path.is_dir():
             found = list(image_files(path))
             if not found:
-                raise InputError(f"{path} holds no images ({', '.join(sorted(SUFFIXES))})")
+                raise InputError(f"{path} contains no images ({', '.join(sorted(SUFFIXES))})")
             files += found
         elif path.is_file():
             files.append(path)

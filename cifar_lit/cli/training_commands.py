@@ -1,9 +1,9 @@
-"""The command line: fit, validate, test and lr_find from YAML, with checkpoints that are never silently misused."""
+"""The commands of LightningCLI: fit, validate, test, lr_find and schema."""
 
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -14,9 +14,10 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
 
 from cifar_lit.atomic_file import write_atomically
-from cifar_lit.cli.console import metrics_of, print_metrics, print_next_steps
+from cifar_lit.cli.console import print_metrics, print_next_steps, split_metrics
 from cifar_lit.cli.json_schema import config_schema
-from cifar_lit.cli.parser import Parser, check_yaml, flag, option_values
+from cifar_lit.cli.jsonargparse_compat import subcommand_parser
+from cifar_lit.cli.parser import Parser, check_yaml, option_values, with_explicit_true
 from cifar_lit.data.datamodule import ImageDataModule
 from cifar_lit.errors import InputError
 from cifar_lit.training.checkpointing.best_checkpoint import BestCheckpoint
@@ -35,45 +36,45 @@ from cifar_lit.training.oom import explain_out_of_memory
 from cifar_lit.training.precision import fastest_precision
 from cifar_lit.training.trainer import Trainer
 
-FIT = """Trains a network. CIFAR-10 (downloaded): --config configs/resnet9_s4.yaml. Your own images, in
+_FIT_DESCRIPTION = """Train a network. CIFAR-10 (downloaded): --config configs/resnet9_s4.yaml. Your own images, in
 DIR/train/<class>/ and DIR/test/<class>/: the same with --data ClassFolders --data.root DIR."""
 
 
 class SaveRunConfig(SaveConfigCallback):
-    """Save the configuration in the run's folder when training starts, in a form that every command takes."""
+    """Save the configuration in the run's folder when training starts, as a file that every command accepts."""
 
     config: Namespace
 
     def setup(self, trainer: LightningTrainer, pl_module: LightningModule, stage: str) -> None:
-        """Saves nothing yet: a run that is refused to go on keeps the configuration that it had."""
+        """Save nothing yet, so that a refused resume keeps the run's configuration."""
 
     def on_train_start(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
-        """Saves, before the first checkpoint, with the learning rate that was found if one was."""
+        """Save before the first checkpoint, with the learning rate found by ``lr_find``."""
         self.config = self.config.clone()
-        for own_option in ("ckpt_path", "resume", "lr_find", "min_lr", "max_lr", "num_training"):
-            self.config.pop(own_option, None)
+        for option in ("ckpt_path", "resume", "lr_find", "min_lr", "max_lr", "num_training"):
+            self.config.pop(option, None)
         self.config.model.lr = pl_module.lr
         settings = self.config.get("trainer.logger.init_args") or {}
         if "purge_step" in settings:
-            settings["purge_step"] = None  # for this start of the run, not for what reads its configuration later
+            settings["purge_step"] = None  # applies to this start only
         folder = trainer.log_dir  # the same in all processes
-        if trainer.is_global_zero and folder is not None:  # at once: a run that is killed here can still be read
+        if trainer.is_global_zero and folder is not None:  # atomically, since the run may be killed here
             text = commit_line() + self.parser.dump(self.config, skip_none=False)
             try:
                 write_atomically(Path(folder, self.config_filename), text.encode())
             except OSError as error:
                 raise InputError(
-                    f"{folder} cannot be written ({error.strerror or error}); choose another:"
+                    f"{folder} cannot be written ({error.strerror or error}); choose another with"
                     " --trainer.logger.save_dir DIR"
                 ) from error
 
 
 class CommandLine(LightningCLI):
-    """Lightning's command line around a Classifier and an ImageDataModule.
+    """LightningCLI for a Classifier and an ImageDataModule.
 
     Args:
-        defaults: A YAML with the defaults of every run.
-        args: The arguments after the program's name.
+        defaults: YAML file with the defaults of all runs.
+        args: Arguments after the program name.
     """
 
     def __init__(self, defaults: Path, args: Sequence[str]) -> None:
@@ -83,7 +84,7 @@ class CommandLine(LightningCLI):
         options: dict[str, Any] = {"allow_abbrev": False}
         for name in self.subcommands():
             options[name] = {"default_config_files": [str(defaults)], "allow_abbrev": False}
-        options["fit"]["description"] = FIT
+        options["fit"]["description"] = _FIT_DESCRIPTION
         super().__init__(
             Classifier,
             ImageDataModule,
@@ -100,13 +101,13 @@ class CommandLine(LightningCLI):
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        """The subcommands, and the arguments of their methods that are not options."""
+        """Return the subcommands with the arguments of their methods that are not options."""
         not_options = {"model", "datamodule", "dataloaders", "train_dataloaders", "val_dataloaders"}
         not_options |= {"weights_only", "verbose"}
         return dict.fromkeys(("fit", "validate", "test", "lr_find"), not_options)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
-        """Adds the settings of the best and the last checkpoint, and tells the model what the data know."""
+        """Add the settings of both checkpoints; link the model to the properties of the data."""
         parser.add_lightning_class_args(BestCheckpoint, "best_checkpoint")
         parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
         for name in ("num_classes", "class_names", "image_size", "mean", "std"):
@@ -114,8 +115,8 @@ class CommandLine(LightningCLI):
         parser.link_arguments("data.num_classes", "model.net.init_args.num_classes", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parses the arguments; finds the checkpoint that they name and refuses it if it is of another network."""
-        args = self._with_run_config(flag(args, "--resume"))
+        """Parse the arguments and find the checkpoint; refuse one of another network."""
+        args = self._with_run_config(with_explicit_true(args, "--resume"))
         for file in option_values(args, "-c", "--config"):
             check_yaml(Path(file))
         self.config = parser.parse_args(args)
@@ -124,58 +125,58 @@ class CommandLine(LightningCLI):
         if config.get("resume"):
             self._run = self._newest_run(config)
         elif config.get("ckpt_path") is not None:
-            self._run = self._run or find_checkpoint(config.ckpt_path, self._runs_of(config))
+            self._run = self._run or find_checkpoint(config.ckpt_path, self._runs_pattern(config))
         if self._run is None:
             return
         config.ckpt_path = str(self._run.file)
         self._resumed_step = read_checkpoint(self._run.file)["global_step"]
-        if config.model.lr is None:  # perhaps it was found by a search
+        if config.model.lr is None:  # may have been found by lr_find
             config.model.lr = read_hyperparameters(self._run.file).get("lr")
         for note in check_same_model(self._run.file, config.model.as_dict()):
             print(f"warning: {note}", file=sys.stderr)
 
     def _newest_run(self, config: Namespace) -> CheckpointRun | None:
         if config.get("ckpt_path") is not None:
-            raise InputError("--resume finds the checkpoint by itself: leave out --ckpt_path")
+            raise InputError("--resume finds the checkpoint itself; remove --ckpt_path")
         if not config.trainer.get("logger"):
-            raise InputError("--resume finds the run by the folder of its logger: leave out trainer.logger false")
-        runs = self._runs_of(config)
+            raise InputError("--resume finds the run by its logger's folder; remove trainer.logger false")
+        runs = self._runs_pattern(config)
         found = newest_run(runs)
-        print(f"Going on with {found.file}" if found else f"No run to go on with in {runs}: a new one begins")
+        print(f"Resuming {found.file}" if found else f"No run to resume in {runs}; starting a new one")
         return found
 
     def _with_run_config(self, args: list[str]) -> list[str]:
-        """The arguments, with the configuration of the checkpoint's own run where none is given."""
+        """Return the arguments, with the configuration of the checkpoint's run if none is given."""
         checkpoints = option_values(args, "--ckpt_path")
         if not checkpoints or option_values(args, "-c", "--config"):
             return args
         self._run = find_checkpoint(checkpoints[-1], "runs/*/*")
         config = self._run.config
         if not config.is_file():
-            raise InputError(f"there is no {config}; say what the checkpoint was trained with: --config FILE")
-        print(f"Configuration of that run: {config}")
+            raise InputError(f"there is no {config}; give the configuration of the checkpoint's run: --config FILE")
+        print(f"Configuration: {config}")
         return [args[0], "--config", str(config), *args[1:]]
 
     @staticmethod
     def _name_run(config: Namespace) -> None:
-        """Names the run's folder after its configuration file."""
+        """Name the run's folder after the configuration file."""
         files = [Path(str(file)) for file in config.get("config") or []]
         settings = config.get("trainer.logger.init_args")
         if settings is not None and settings.get("name", "") is None and files:
             settings.name = files[0].stem
 
     @staticmethod
-    def _runs_of(config: Namespace) -> str:
+    def _runs_pattern(config: Namespace) -> str:
         settings = config.get("trainer.logger.init_args") or Namespace()
         return f"{settings.get('save_dir') or 'runs'}/{settings.get('name') or 'run'}/*"
 
     def before_instantiate_classes(self) -> None:
-        """Chooses what the configuration leaves open."""
+        """Set what the configuration leaves open, and the folder of a resumed run."""
         config = self.config[self.subcommand]
         if config.trainer.precision is None:
             config.trainer.precision = fastest_precision(config.trainer.accelerator)
-        defaults = self._subcommand_parsers[self.subcommand].get_defaults().trainer.callbacks
-        config.trainer.callbacks = without_replaced(config.trainer.callbacks, defaults)
+        defaults = subcommand_parser(self, str(self.subcommand)).get_defaults().trainer.callbacks
+        config.trainer.callbacks = merge_callbacks(config.trainer.callbacks, defaults)
         settings = config.get("trainer.logger.init_args")
         if self._run is not None and self._run.in_run_folder and settings is not None and "version" in settings:
             folder = self._run.folder
@@ -185,30 +186,30 @@ class CommandLine(LightningCLI):
                 settings.purge_step = self._resumed_step + 1 if self.subcommand == "fit" else None
 
     def after_instantiate_classes(self) -> None:
-        """Fits the checkpoint to the data."""
+        """Refuse a checkpoint that was trained on other classes than the data have."""
         if self._run is not None:
             names = read_hyperparameters(self._run.file).get("class_names")
             if names is not None and list(names) != self.datamodule.class_names:
                 raise InputError(
                     f"{self._run.file} was trained on the classes {', '.join(names)}, but the data have"
-                    f" {', '.join(self.datamodule.class_names)}; give the data that it was trained on"
+                    f" {', '.join(self.datamodule.class_names)}; use the data it was trained on"
                 )
 
     def before_lr_find(self) -> None:
-        """Makes the run's folder."""
-        self._make_run_folder()
+        """Create the run's folder."""
+        self._create_run_folder()
 
     def after_lr_find(self) -> None:
-        """Writes out what is still in memory."""
+        """Flush the loggers."""
         for logger in self.trainer.loggers:
             logger.finalize("success")
 
     @property
     def _run_folder(self) -> str | None:
-        """As Trainer.log_dir, which waits for the other processes and so must not be asked by one alone."""
+        """``Trainer.log_dir`` without its broadcast, so that one process alone can read it."""
         return self.trainer.loggers[0].log_dir if self.trainer.loggers else None
 
-    def _make_run_folder(self) -> None:
+    def _create_run_folder(self) -> None:
         if not self.trainer.is_global_zero:
             return
         folder = self._run_folder
@@ -216,73 +217,71 @@ class CommandLine(LightningCLI):
             Path(folder or self.trainer.default_root_dir).mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise InputError(
-                f"the run's folder {folder} cannot be made ({error.strerror}); choose another place with"
+                f"the run's folder {folder} cannot be created ({error.strerror}); choose another with"
                 " --trainer.logger.save_dir DIR"
             ) from error
 
     def before_fit(self) -> None:
-        """Makes the run's folder. Without validation there is no best checkpoint, only the last."""
-        self._make_run_folder()
+        """Create the run's folder; without a validation, remove the best checkpoint's callback."""
+        self._create_run_folder()
         if self.datamodule.val_set is None or self.trainer.limit_val_batches == 0:
-            best = self._get(self.config_init, "best_checkpoint")
+            best = self.config_init[str(self.subcommand)].best_checkpoint
             self.trainer.callbacks = [callback for callback in self.trainer.callbacks if callback is not best]
 
     def after_fit(self) -> None:
-        """Tells the result, and what to type next."""
+        """Print the result and the next commands."""
         trainer, checkpoint = self.trainer, self.trainer.checkpoint_callback
         if not trainer.is_global_zero or trainer.fast_dev_run:
             return
-        columns = {split: metrics_of(split, trainer.callback_metrics) for split in ("train", "val")}
+        columns = {split: split_metrics(split, trainer.callback_metrics) for split in ("train", "val")}
         if isinstance(checkpoint, ModelCheckpoint) and checkpoint.best_model_score is not None:
-            columns["best val"] = metrics_of("val", {str(checkpoint.monitor): checkpoint.best_model_score})
+            columns["best val"] = split_metrics("val", {str(checkpoint.monitor): checkpoint.best_model_score})
         seconds = time.monotonic() - self._started
         epochs = f"{trainer.current_epoch} epoch{'s' * (trainer.current_epoch != 1)}"
-        title = f"{epochs}, {trainer.global_step} steps, {seconds:.0f} s{self._ended_early()}"
+        title = f"{epochs}, {trainer.global_step} steps, {seconds:.0f} s{self._ending()}"
         print_metrics(title, {heading: metrics for heading, metrics in columns.items() if metrics})
         kept = [
             one.file if isinstance(one, LastCheckpoint) else getattr(one, "best_model_path", None)
             for one in trainer.checkpoint_callbacks
         ]
         saved = [str(file) for file in kept if file]
-        fold_of_several = self.datamodule.folds > 0  # whose network is not to be used by itself
-        if saved and self._run_folder is not None and not fold_of_several:  # the best first, else the last
-            print_next_steps(saved[0], self._run_folder)
+        is_fold = self.datamodule.folds > 0  # a single fold is not meant to be used
+        if saved and self._run_folder is not None and not is_fold:
+            print_next_steps(saved[0], self._run_folder)  # the best, or else the last
 
-    def _ended_early(self) -> str:
+    def _ending(self) -> str:
         trainer = self.trainer
         if self._run is not None and trainer.global_step == self._resumed_step:
-            return " (nothing was left to train; a higher trainer.max_epochs would go on)"
+            return " (already finished; to train longer, raise trainer.max_epochs)"
         if any(isinstance(callback, EarlyStopping) and callback.stopped_epoch for callback in trainer.callbacks):
-            return f" (stopped early, of {trainer.max_epochs} epochs)"
+            return f" (stopped early; trainer.max_epochs is {trainer.max_epochs})"
         return ""
 
     def validate(self, **kwargs: Any) -> None:
-        """Judges a checkpoint by the validation images."""
-        with explain_out_of_memory(self.datamodule, self.trainer.strategy.root_device):
-            self.trainer.validate(verbose=False, **kwargs)
-        self._tell("val")
+        """Evaluate a checkpoint on the validation images."""
+        self._evaluate("val", self.trainer.validate, kwargs)
 
     def test(self, **kwargs: Any) -> None:
-        """Judges a checkpoint by the test images."""
+        """Evaluate a checkpoint on the test images."""
+        self._evaluate("test", self.trainer.test, kwargs)
+
+    def _evaluate(self, split: str, run: Callable[..., Any], arguments: dict[str, Any]) -> None:
         with explain_out_of_memory(self.datamodule, self.trainer.strategy.root_device):
-            self.trainer.test(verbose=False, **kwargs)
-        self._tell("test")
-
-    def _tell(self, split: str) -> None:
+            run(verbose=False, **arguments)
         if self.trainer.is_global_zero:
-            source = "fresh weights" if self._run is None else str(self._run.file)
-            print_metrics(source, {split: metrics_of(split, self.trainer.callback_metrics)})
+            source = "untrained weights" if self._run is None else str(self._run.file)
+            print_metrics(source, {split: split_metrics(split, self.trainer.callback_metrics)})
 
 
-def without_replaced(callbacks: list[Namespace] | None, defaults: list[Namespace]) -> list[Namespace]:
-    """The callbacks; where some were added to the default ones, without the default ones of the same classes.
+def merge_callbacks(callbacks: list[Namespace] | None, defaults: list[Namespace]) -> list[Namespace]:
+    """Return the callbacks without the default ones whose class was added again with ``callbacks+:``.
 
-    So ``callbacks+:`` with a ``GradCAMImages`` sets up the one that is there, and any other class is added.
+    So ``callbacks+:`` reconfigures the default callback of the same class, and adds any other.
 
     >>> default, own = Namespace(class_path="A", init_args=1), Namespace(class_path="A", init_args=2)
-    >>> without_replaced([default, own], [default]) == [own]
+    >>> merge_callbacks([default, own], [default]) == [own]
     True
-    >>> without_replaced([own, default], [default]) == [own, default]
+    >>> merge_callbacks([own, default], [default]) == [own, default]
     True
     """
     listed = callbacks or []
@@ -294,9 +293,9 @@ def without_replaced(callbacks: list[Namespace] | None, defaults: list[Namespace
 
 
 class SchemaPrinter(CommandLine):
-    """Prints the JSON Schema of the configuration, and does nothing else."""
+    """Print the JSON Schema of the configuration and exit."""
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> NoReturn:
-        """Prints the schema in place of parsing."""
-        print(json.dumps(config_schema(self._subcommand_parsers["fit"]), separators=(",", ":")))
+        """Print the schema instead of parsing."""
+        print(json.dumps(config_schema(subcommand_parser(self, "fit")), separators=(",", ":")))
         raise SystemExit(0)

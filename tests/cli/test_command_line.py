@@ -20,7 +20,7 @@ Program = Callable[..., Outcome]
 Fit = Callable[..., Path]
 
 
-def test_fit_tells_the_result_and_what_to_type_next(program: Program) -> None:
+def test_fit_prints_the_result_and_the_next_commands(program: Program) -> None:
     outcome = program("fit", "--config", QUICKSTART, *TINY)
     assert outcome.status == 0, outcome.err
     assert "Seed set to 0" in outcome.err
@@ -29,26 +29,28 @@ def test_fit_tells_the_result_and_what_to_type_next(program: Program) -> None:
     assert "tensorboard --logdir runs/quickstart/version_0 --samples_per_plugin images=100" in outcome.out
 
 
-def test_second_run_gets_a_folder_of_its_own(fit: Fit) -> None:
+def test_second_run_gets_its_own_folder(fit: Fit) -> None:
     assert [fit("again").name, fit("again").name] == ["version_0", "version_1"]
 
 
-def test_fixed_folder_can_be_written_again(fit: Fit) -> None:
+def test_fixed_folder_can_be_overwritten(fit: Fit) -> None:
     assert fit("fixed", "--trainer.logger.version", "here") == fit("fixed", "--trainer.logger.version", "here")
 
 
 @pytest.mark.parametrize(("command", "checkpoint"), [("validate", "last"), ("test", "file")])
-def test_checkpoint_alone_is_enough_to_judge_it(command: str, checkpoint: str, fit: Fit, program: Program) -> None:
-    run = fit("judged")
+def test_checkpoint_can_be_evaluated_without_a_config(
+    command: str, checkpoint: str, fit: Fit, program: Program
+) -> None:
+    run = fit("evaluated")
     before = (run / "config.yaml").read_text()
     outcome = program(command, "--ckpt_path", run / "checkpoints" / "best.ckpt" if checkpoint == "file" else checkpoint)
     assert outcome.status == 0, outcome.err
     assert "accuracy" in outcome.out
-    assert [folder.name for folder in Path("runs/judged").iterdir()] == ["version_0"]
+    assert [folder.name for folder in Path("runs/evaluated").iterdir()] == ["version_0"]
     assert (run / "config.yaml").read_text() == before
 
 
-def test_last_is_the_newest_checkpoint_of_the_configuration(fit: Fit, program: Program) -> None:
+def test_last_selects_the_newest_checkpoint_of_the_configuration(fit: Fit, program: Program) -> None:
     constant = ["--model.lr_scheduler", "null"]
     run = fit("quickstart", *constant)
     more = [*TINY, *constant, "--trainer.max_epochs", 2]
@@ -57,10 +59,10 @@ def test_last_is_the_newest_checkpoint_of_the_configuration(fit: Fit, program: P
     assert [folder.name for folder in Path("runs/quickstart").iterdir()] == ["version_0"]
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 1
     again = program("fit", "--ckpt_path", "last", "--config", QUICKSTART, *more)
-    assert "nothing was left to train" in again.out
+    assert "already finished" in again.out
 
 
-def test_schedule_that_is_too_short_for_the_resumed_run_is_refused(fit: Fit, program: Program) -> None:
+def test_schedule_too_short_for_the_resumed_run_is_refused(fit: Fit, program: Program) -> None:
     fit("quickstart")
     outcome = program("fit", "--ckpt_path", "last", "--config", QUICKSTART, *TINY, "--trainer.max_epochs", 2)
     assert outcome.status == 2
@@ -83,7 +85,7 @@ def test_saved_config_repeats_the_run(fit: Fit, program: Program) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_second_config_replaces_lists_or_adds_to_them(program: Program) -> None:
+def test_second_config_replaces_or_extends_lists(program: Program) -> None:
     def callbacks(text: str) -> list[str]:
         Path("more.yaml").write_text(text)
         printed = program("fit", "--config", QUICKSTART, "--config", "more.yaml", "--print_config")
@@ -97,7 +99,7 @@ def test_second_config_replaces_lists_or_adds_to_them(program: Program) -> None:
     assert "TrainingSamples" in added
 
 
-def test_added_callback_replaces_the_default_one_of_its_class(fit: Fit) -> None:
+def test_added_callback_replaces_the_default_of_its_class(fit: Fit) -> None:
     own = "{class_path: MisclassifiedImages, init_args: {count: 3}}"
     run = fit(
         "replaced",
@@ -115,7 +117,7 @@ def test_added_callback_replaces_the_default_one_of_its_class(fit: Fit) -> None:
     assert len((run / "misclassified.csv").read_text().splitlines()) == 1 + 3
 
 
-# Networks from anywhere
+# Networks from other packages
 
 OWN_NETWORK = """
 from torch import nn
@@ -144,7 +146,7 @@ class Fixed(Own):
     ],
     ids=lambda net: net[1],
 )
-def test_network_of_any_origin_trains_and_predicts(
+def test_network_of_any_package_trains_and_predicts(
     net: list[Any], fit: Fit, program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     Path("own_network.py").write_text(OWN_NETWORK)
@@ -157,21 +159,21 @@ def test_network_of_any_origin_trains_and_predicts(
     assert len(Path("predictions.csv").read_text().splitlines()) == 13
 
 
-def test_network_whose_head_does_not_fit_is_refused(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_network_with_the_wrong_number_of_outputs_is_refused(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("own_network.py").write_text(OWN_NETWORK)
     monkeypatch.syspath_prepend(Path.cwd())
     outcome = program("fit", "--config", QUICKSTART, *TINY, "--model.net", "own_network.Fixed", *OWN)
     assert outcome.status == 2
-    assert "output of shape (2, 5) for 2 images, but the data have 10 classes" in outcome.err
+    assert "one logit per class of the data, 10, got shape (2, 5) for 2 images" in outcome.err
 
 
 # predict
 
 
-def test_predict_writes_the_likeliest_classes_of_each_image(fit: Fit, program: Program) -> None:
+def test_predict_writes_the_most_likely_classes_of_each_image(fit: Fit, program: Program) -> None:
     root = write_class_folders(Path("images"), ("red", "green"), train=40, size=(16, 16))
     data = ["--data", "ClassFolders", "--data.root", root, "--data.batch_size", 8]
-    run = fit("colours", *data, "--trainer.max_epochs", 5)
+    run = fit("colors", *data, "--trainer.max_epochs", 5)
     Image.new("RGB", (50, 70), (0, 200, 0)).save("photo.jpg")
     checkpoint = run / "checkpoints" / "best.ckpt"
     outcome = program(
@@ -191,7 +193,7 @@ def test_predict_writes_the_likeliest_classes_of_each_image(fit: Fit, program: P
     assert rows[-1]["class_1"] == "green"
 
 
-def test_predict_refuses_or_leaves_out_unreadable_images(fit: Fit, program: Program) -> None:
+def test_predict_refuses_or_skips_unreadable_images(fit: Fit, program: Program) -> None:
     checkpoint = fit("p") / "checkpoints" / "best.ckpt"
     Path("broken.png").write_text("no image")
     Image.new("RGB", (8, 8)).save("good.png")
@@ -201,7 +203,7 @@ def test_predict_refuses_or_leaves_out_unreadable_images(fit: Fit, program: Prog
     assert not Path("predictions.csv").exists()
     outcome = program("predict", "good.png", "broken.png", "--ckpt_path", "best", "--skip_unreadable", "true")
     assert outcome.status == 0, outcome.err
-    assert "left out: broken.png" in outcome.out
+    assert "skipped: broken.png" in outcome.out
     assert "1 images classified" in outcome.out
 
 
@@ -212,7 +214,7 @@ OWN = ["--allow_import", "own_network", "--allow_import", "ten_network"]
 
 
 def poison_at_step_25(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets POISON make the weights NaN."""
+    """Write the callback that POISON adds: it sets a weight to NaN."""
     Path("poison.py").write_text(
         "from lightning.pytorch import Callback\n"
         "class Poison(Callback):\n"
@@ -223,7 +225,7 @@ def poison_at_step_25(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(Path.cwd())
 
 
-def test_lr_find_prints_a_suggestion_and_draws_it(program: Program) -> None:
+def test_lr_find_prints_and_plots_a_suggestion(program: Program) -> None:
     outcome = program("lr_find", "--config", QUICKSTART, *TINY, "--num_training", 40)  # 21 steps an epoch
     assert outcome.status == 0, outcome.err
     assert "stopped early" not in outcome.err
@@ -235,24 +237,24 @@ def test_lr_find_prints_a_suggestion_and_draws_it(program: Program) -> None:
     assert not list(Path("runs").glob(".lr_find*"))
 
 
-def test_loss_that_becomes_nan_does_not_end_the_search(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nan_loss_does_not_end_the_search(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     poison_at_step_25(monkeypatch)
     outcome = program("lr_find", "--config", QUICKSTART, *TINY, "--num_training", 40, *POISON)
     assert outcome.status == 0, outcome.err
     assert "Suggested learning rate: " in outcome.err
 
 
-def test_onecycle_peaks_at_the_rate_that_was_found(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_onecycle_peaks_at_the_suggested_rate(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     from cifar_lit.training.classifier import Classifier
 
     rates: list[float] = []
 
-    def note(self: Classifier, *_: object) -> None:
+    def record(self: Classifier, *_: object) -> None:
         optimizer = self.optimizers()
         assert not isinstance(optimizer, list)
         rates.append(optimizer.param_groups[0]["lr"])
 
-    monkeypatch.setattr(Classifier, "on_train_batch_end", note)
+    monkeypatch.setattr(Classifier, "on_train_batch_end", record)
     options = ["--config", QUICKSTART, *TINY, "--trainer.max_epochs", 2, "--trainer.enable_checkpointing", "true"]
     outcome = program("fit", *options, "--lr_find", "true")
     assert outcome.status == 0, outcome.err
@@ -260,18 +262,18 @@ def test_onecycle_peaks_at_the_rate_that_was_found(program: Program, monkeypatch
     trained = rates[-2 * 21 :]
     assert max(trained) == pytest.approx(suggestion, rel=0.01)
     assert max(trained) != pytest.approx(0.05, rel=0.01)  # the YAML's max_lr
-    assert 1e-4 < suggestion <= 0.1  # a tenth of where the loss is lowest, on a search from 1e-6 to 1
+    assert 1e-4 < suggestion <= 0.1  # a tenth of the rate with the lowest loss, searched from 1e-6 to 1
     saved = yaml.safe_load(Path("runs/quickstart/version_0/config.yaml").read_text())
     assert saved["model"]["lr"] == pytest.approx(suggestion, rel=0.01)
 
-    # the same as giving the rate by hand: the search leaves nothing else behind
-    outcome = program("fit", *options, "--model.lr", saved["model"]["lr"], "--trainer.logger.name", "by_hand")
+    # the search affects nothing but the rate
+    outcome = program("fit", *options, "--model.lr", saved["model"]["lr"], "--trainer.logger.name", "given")
     assert outcome.status == 0, outcome.err
-    searched, by_hand = weights(Path("runs/quickstart/version_0")), weights(Path("runs/by_hand/version_0"))
-    assert all(torch.equal(searched[name], by_hand[name]) for name in searched)
+    searched, given = weights(Path("runs/quickstart/version_0")), weights(Path("runs/given/version_0"))
+    assert all(torch.equal(searched[name], given[name]) for name in searched)
 
 
-# Errors: one clear line, a status other than 0, nothing lost
+# Errors: one line and status 2
 
 _WRONG_MONITOR = '{"class_path": "EarlyStopping", "init_args": {"monitor": "val/los"}}'
 
@@ -300,7 +302,7 @@ _WRONG_MONITOR = '{"class_path": "EarlyStopping", "init_args": {"monitor": "val/
         (["fit", "Q", "--ckpt_path", "last"], "no last.ckpt in runs/quickstart"),
         (["fit", "Q", "--ckpt_path", "none.ckpt"], "there is no file none.ckpt"),
         (["fit", "Q", "--ckpt_path", "broken.yaml"], "broken.yaml is cut short, or is not a checkpoint of this"),
-        (["validate", "--ckpt_path", "broken.yaml"], "say what the checkpoint was trained with"),
+        (["validate", "--ckpt_path", "broken.yaml"], "give the configuration of the checkpoint's run"),
         (["fit", "Q", "--model.net", "torchvision.models.resnet99"], "resnet99"),
         (["fit", "Q", "--model.net.residual_layers", "[4]"], "residual_layers must be taken from 1, 2, 3"),
         (["fit", "Q", "--model.label_smoothing", "2"], "model.label_smoothing must be"),
@@ -317,15 +319,15 @@ _WRONG_MONITOR = '{"class_path": "EarlyStopping", "init_args": {"monitor": "val/
         (["predict"], "images, ckpt_path missing"),
         (["predict", "none.png", "--ckpt_path", "none.ckpt"], "there is no file none.ckpt"),
         (["fit", "Q", "--trainer.logger.save_dir", "file"], "file"),
-        (["fit", "Q", "--model.net", "os.system"], "os.system is code from outside, which would run, and nothing that"),
+        (["fit", "Q", "--model.net", "os.system"], "os.system may not be imported from a configuration"),
         (["fit", "Q", "--model.net", "stranger.Net"], "if you trust it, add --allow_import stranger"),
-        (["fit", "Q", "--model.net", "torch.nn.modules.module.warnings.warn"], "code from outside"),
-        (["fit", "Q", "--trainer.callbacks+", "subprocess.Popen"], "code from outside"),
-        (["fit", "Q", "--allow_import"], "--allow_import takes the name of a module of your own"),
+        (["fit", "Q", "--model.net", "torch.nn.modules.module.warnings.warn"], "_warnings.warn may not be imported"),
+        (["fit", "Q", "--trainer.callbacks+", "subprocess.Popen"], "subprocess.Popen may not be imported"),
+        (["fit", "Q", "--allow_import"], "--allow_import needs the name of one of your modules"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
-def test_mistake_is_told_in_one_line(args: list[str], message: str, program: Program) -> None:
+def test_user_error_is_one_line(args: list[str], message: str, program: Program) -> None:
     Path("broken.yaml").write_text("model: [")
     Path("list.yaml").write_text("- a\n- b\n")
     Path("no_data.yaml").write_text("data:\nmodel:\n  net: TinyNet\n")
@@ -345,7 +347,7 @@ def test_mistake_is_told_in_one_line(args: list[str], message: str, program: Pro
     assert "Traceback" not in outcome.err
 
 
-def test_checkpoint_of_another_network_is_refused_naming_both(fit: Fit, program: Program) -> None:
+def test_checkpoint_of_another_network_is_refused_with_both_names(fit: Fit, program: Program) -> None:
     checkpoint = fit("other") / "checkpoints" / "last.ckpt"
     outcome = program("test", "--config", QUICKSTART, "--ckpt_path", checkpoint)
     assert outcome.status == 2
@@ -361,25 +363,25 @@ def test_checkpoint_of_other_classes_is_refused(fit: Fit, program: Program) -> N
     assert "was trained on the classes zero, one" in outcome.err
 
 
-def test_data_of_five_classes_do_not_fit_a_head_of_ten(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_head_with_ten_outputs_is_refused_for_five_classes(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("ten_network.py").write_text(OWN_NETWORK.replace("outputs: int = 5", "outputs: int = 10"))
     monkeypatch.syspath_prepend(Path.cwd())
     root = write_class_folders(Path("images"), tuple("abcde"), size=(32, 32))
     data = ["--data", "ClassFolders", "--data.root", root, "--data.batch_size", 8]
     outcome = program("fit", "--config", QUICKSTART, *TINY, *data, "--model.net", "ten_network.Fixed", *OWN)
     assert outcome.status == 2
-    assert "output of shape (2, 10) for 2 images, but the data have 5 classes" in outcome.err
+    assert "one logit per class of the data, 5, got shape (2, 10) for 2 images" in outcome.err
 
 
-def test_search_and_resume_are_refused_together(fit: Fit, program: Program) -> None:
+def test_lr_find_and_ckpt_path_are_refused_together(fit: Fit, program: Program) -> None:
     fit("quickstart")
     both = ["--ckpt_path", "last", "--lr_find", "true"]
     outcome = program("fit", "--config", QUICKSTART, *TINY, *both)
     assert outcome.status == 2
-    assert "give one of the two" in outcome.err
+    assert "use one of the two" in outcome.err
 
 
-def test_setting_that_a_checkpoint_overrides_is_told(fit: Fit, program: Program) -> None:
+def test_overridden_setting_of_a_checkpoint_is_reported(fit: Fit, program: Program) -> None:
     checkpoint = fit("kept") / "checkpoints" / "last.ckpt"
     outcome = program("validate", "--ckpt_path", checkpoint, "--model.label_smoothing", 0.3)
     assert outcome.status == 0, outcome.err
@@ -392,19 +394,17 @@ def test_nan_loss_stops_training_and_keeps_the_last_good_checkpoint(
     poison_at_step_25(monkeypatch)
     outcome = program("fit", "--config", QUICKSTART, *TINY, *POISON, "--trainer.max_epochs", 3)
     assert outcome.status == 2
-    assert "the loss or the weights became NaN or infinite by step 25" in outcome.err
+    assert re.search(r"the loss or the weights became NaN or infinite by step (2[5-9]|30);", outcome.err)
     for name in ("last", "best"):
         checkpoint = torch.load(f"runs/quickstart/version_0/checkpoints/{name}.ckpt", weights_only=True)
         assert checkpoint["global_step"] == 21
         assert all(value.isfinite().all() for value in checkpoint["state_dict"].values())
 
 
-# Help and imports
+# Memory, secrets and help
 
 
-def test_too_little_memory_is_told_with_the_size_of_the_batches(
-    program: Program, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_out_of_memory_error_suggests_a_batch_size(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     def forward(self: TinyNet, images: torch.Tensor) -> torch.Tensor:
         if len(images) > 2 and self.training:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
@@ -418,7 +418,7 @@ def test_too_little_memory_is_told_with_the_size_of_the_batches(
     assert "Traceback" not in outcome.err
 
 
-def test_the_hubs_token_is_written_nowhere(fit: Fit, program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_token_is_written_nowhere(fit: Fit, program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_do_not_write_this")
     fit("secret")
     outcome = program("export", "--ckpt_path", "runs/secret/version_0/checkpoints/last.ckpt", "--output", "space")
@@ -427,7 +427,7 @@ def test_the_hubs_token_is_written_nowhere(fit: Fit, program: Program, monkeypat
     assert not [file for file in Path().rglob("*") if file.is_file() and b"hf_do_not" in file.read_bytes()]
 
 
-def test_help_shows_the_spelling_for_ones_own_images(program: Program) -> None:
+def test_help_shows_how_to_train_on_own_images(program: Program) -> None:
     outcome = program("fit", "--help")
     assert outcome.status == 0
     assert "--data ClassFolders --data.root DIR" in " ".join(outcome.out.split())

@@ -1,0 +1,79 @@
+"""All uses of private attributes of jsonargparse, argparse and LightningCLI, and overrides of their internal methods.
+
+Written for jsonargparse 4.53 and lightning 2.6.6; an upgrade has to be checked against this file alone.
+"""
+
+import json
+from collections.abc import Callable
+from typing import Any
+from unittest.mock import patch
+
+from jsonargparse import ArgumentParser, Namespace
+from jsonargparse import _completions_jsonschema as completions
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+
+class CompatParser(LightningArgumentParser):
+    """LightningCLI's parser, with ``null`` checked in classes and links to the arguments of functions."""
+
+    def validate(self, namespace: Namespace, skip_unset: bool = True, *args: Any, **kwargs: Any) -> None:
+        """Also refuse ``null`` for an argument of a class whose type does not allow it.
+
+        jsonargparse takes ``null`` for "not set" there, so that the constructor would fail with a traceback.
+        """
+        super().validate(namespace, skip_unset, *args, **kwargs)
+        if not self.exit_on_error:  # the parser of a class
+            given = namespace.clone()
+            for action in self._actions:
+                if action.default is None and given.get(action.dest) is None:  # a link may set it later
+                    given.pop(action.dest, None)
+            super().validate(given, False, *args, **kwargs)
+
+    def add_function_arguments(self, function: Any, nested_key: str | None = None, **kwargs: Any) -> list[str]:
+        """Accept links to the arguments of a function, such as ``num_classes`` of timm.create_model.
+
+        jsonargparse passes the internal ``linked_targets`` (https://github.com/mauvilsa/jsonargparse/issues/317), which
+        it supports for classes only.
+        """
+        linked = {str(target) for target in kwargs.pop("linked_targets", None) or ()}
+        skip = {*(kwargs.pop("skip", None) or ()), *linked}
+        added = super().add_function_arguments(function, nested_key, skip=skip, **kwargs)
+        for name in linked:
+            self.add_argument(f"--{name}", type=Any)
+        return added
+
+
+def option_names(parser: ArgumentParser, error: Exception | None) -> list[str]:
+    """Return the options of the parser that found an error, to suggest the closest one; argparse does not list them.
+
+    Args:
+        parser: The parser that reports the error.
+        error: The error, to which jsonargparse attaches the subcommand's parser.
+    """
+    return [action.dest for action in getattr(error, "subcommand_parser", parser)._actions]
+
+
+def subcommand_parser(command_line: LightningCLI, name: str) -> LightningArgumentParser:
+    """Return the parser of a subcommand, which LightningCLI does not expose."""
+    parser: LightningArgumentParser = command_line._subcommand_parsers[name]
+    return parser
+
+
+def json_schema(parser: ArgumentParser, keep: Callable[[type, list[str]], list[str]]) -> dict[str, Any]:
+    """Return the JSON Schema of a parser's configuration files.
+
+    jsonargparse lists every imported subclass of a type, and raises TypeError if the type is a metaclass.
+    https://github.com/mauvilsa/jsonargparse/issues/618
+
+    Args:
+        parser: The parser.
+        keep: Maps a type and the import paths of its subclasses to the paths to list.
+    """
+    all_paths = completions.get_all_subclass_paths  # type: ignore[attr-defined]
+
+    def kept_paths(class_type: type, *args: Any, **kwargs: Any) -> list[str]:
+        return [] if issubclass(class_type, type) else keep(class_type, all_paths(class_type, *args, **kwargs))
+
+    with patch.object(completions, "get_all_subclass_paths", kept_paths):
+        schema: dict[str, Any] = json.loads(parser.get_completion_script("jsonschema"))
+    return schema
