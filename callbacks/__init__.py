@@ -1,1 +1,1 @@
-"""What watches a run: one Lightning callback a file; what they draw with is in ``callbacks.rendering``."""
+"""Lightning callbacks, one per file; they draw with ``callbacks.rendering``."""

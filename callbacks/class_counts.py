@@ -1,20 +1,20 @@
-"""How many images each class has, as a chart and as a table in TensorBoard."""
+"""Number of images of each class, as a chart and a table in TensorBoard."""
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.rendering.charts import class_count_chart
 from callbacks.rendering.markdown import escape, table
-from callbacks.tensorboard import harmless, writer_at_start
+from callbacks.tensorboard import warn_on_error, writer_unless_resumed
 
 
 class ClassCounts(Callback):
-    """Shows the images of each class in the training and validation split (the test split is left alone)."""
+    """Show the number of images of each class in the training and validation splits; the test split is not read."""
 
-    @harmless("ClassCounts")
+    @warn_on_error("ClassCounts")
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the chart and the table once."""
-        writer = writer_at_start(trainer)
+        """Write the chart and the table once."""
+        writer = writer_unless_resumed(trainer)
         data = trainer.datamodule
         if writer is None or data is None:
             return
@@ -25,9 +25,8 @@ class ClassCounts(Callback):
             for split, images in sets.items()
             if images is not None
         }
-        writer.add_image(
-            "your run/class counts", class_count_chart(names, counts), trainer.global_step, dataformats="HWC"
-        )
+        chart = class_count_chart(names, counts)
+        writer.add_image("your run/class counts", chart, trainer.global_step, dataformats="HWC")
         rows = [[escape(name), *map(str, row)] for name, *row in zip(names, *counts.values(), strict=True)]
         rows.append(["**all**", *(f"**{sum(column)}**" for column in counts.values())])
         writer.add_text("class counts", table(["class", *counts], rows, raw=True), trainer.global_step)

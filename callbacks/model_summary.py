@@ -1,36 +1,36 @@
-"""The network's layers as a table in TensorBoard's text tab."""
+"""Table of the network's layers in TensorBoard's text tab."""
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.model_summary import ModelSummary
 
 from callbacks.rendering.markdown import table
-from callbacks.tensorboard import harmless, writer_at_start
+from callbacks.tensorboard import warn_on_error, writer_unless_resumed
 
 
 class ModelSummaryText(Callback):
-    """Writes a table of the layers: name, type, parameters, shapes of input and output.
+    """Write a table of the layers: name, type, number of parameters, input and output shape.
 
     Args:
-        max_depth: How deep to go into nested layers; -1 shows all.
+        max_depth: Maximum depth of nested layers; -1 shows all.
     """
 
     def __init__(self, max_depth: int = 4) -> None:
         self.max_depth = max_depth
 
-    @harmless("ModelSummaryText")
+    @warn_on_error("ModelSummaryText")
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Writes the table once, at the first step."""
-        writer = writer_at_start(trainer)
+        """Write the table once."""
+        writer = writer_unless_resumed(trainer)
         if writer is not None:
             writer.add_text("model", summary_table(pl_module, self.max_depth), trainer.global_step)
 
 
 def summary_table(pl_module: LightningModule, max_depth: int) -> str:
-    """The table in Markdown, with the total number of parameters below it.
+    """Return the table in Markdown, followed by the total number of parameters.
 
     Args:
-        pl_module: A module with an ``example_input_array``, which is sent through it.
-        max_depth: How deep to go into nested layers; -1 shows all.
+        pl_module: A module with an ``example_input_array``, which is run once.
+        max_depth: Maximum depth of nested layers; -1 shows all.
     """
     summary = ModelSummary(pl_module, max_depth=max_depth)
     columns = [
@@ -43,4 +43,4 @@ def summary_table(pl_module: LightningModule, max_depth: int) -> str:
     header = [name for name, _ in columns]
     rows = [list(map(str, row)) for row in zip(*(cells for _, cells in columns), strict=True)]
     total, trained = summary.total_parameters, summary.trainable_parameters
-    return table(header, rows, raw=True) + f"\n\n**{total:,} parameters, {trained:,} of them trained**"
+    return table(header, rows, raw=True) + f"\n\n**{total:,} parameters, {trained:,} of them trainable**"

@@ -1,4 +1,4 @@
-"""Where callbacks write what is no number: TensorBoard's image and text tabs."""
+"""Access to the run's TensorBoard writer, for pictures and texts."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def summary_writer(trainer: Trainer) -> "SummaryWriter | None":
-    """The run's TensorBoard writer; None on other ranks than 0, and where there is no TensorBoard logger."""
+    """Return the run's TensorBoard writer; None on ranks other than 0 or without a TensorBoard logger."""
     if trainer.is_global_zero:
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
@@ -21,16 +21,16 @@ def summary_writer(trainer: Trainer) -> "SummaryWriter | None":
     return None
 
 
-def writer_at_start(trainer: Trainer) -> "SummaryWriter | None":
-    """The same, for what is written once; None where the run goes on in its folder, which has it already."""
-    goes_on = any(getattr(logger, "purge_step", None) is not None for logger in trainer.loggers)
-    return None if goes_on else summary_writer(trainer)
+def writer_unless_resumed(trainer: Trainer) -> "SummaryWriter | None":
+    """Return ``summary_writer``; None if the run resumes in its folder, which already has what is written once."""
+    resumed = any(getattr(logger, "purge_step", None) is not None for logger in trainer.loggers)
+    return None if resumed else summary_writer(trainer)
 
 
 @contextmanager
-def harmless(who: str) -> Iterator[None]:
-    """Has an error in drawing or writing cost the picture, and not the run."""
+def warn_on_error(name: str) -> Iterator[None]:
+    """Turn an error into a warning, so that a failing picture does not end the run."""
     try:
         yield
     except Exception as error:
-        rank_zero_warn(f"{who} wrote nothing: {type(error).__name__}: {error}")
+        rank_zero_warn(f"{name} wrote nothing: {type(error).__name__}: {error}")

@@ -1,1 +1,1 @@
-"""Pure drawing: arrays in, uint8 (H, W, 3) pictures out."""
+"""Pure drawing functions: arrays in, uint8 (H, W, 3) pictures out."""

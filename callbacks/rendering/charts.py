@@ -1,20 +1,24 @@
-"""Charts drawn with matplotlib's object interface, which holds no global state."""
+"""Charts drawn with matplotlib's object-oriented interface, which has no global state."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from callbacks.rendering.text import escape_mathtext
 
+# Okabe & Ito's color-blind safe palette
+_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
+
 
 def class_count_chart(class_names: Sequence[str], counts: Mapping[str, Sequence[int]]) -> np.ndarray:
-    """How many images each class has, a horizontal bar for each split.
+    """Draw the number of images of each class, with one horizontal bar per split.
 
     Args:
-        class_names: The C classes, drawn from top to bottom.
-        counts: For each split by name, C numbers of images.
+        class_names: C names, drawn from top to bottom.
+        counts: C numbers of images for each split.
 
     Returns:
         uint8 (height, width, 3).
@@ -22,28 +26,27 @@ def class_count_chart(class_names: Sequence[str], counts: Mapping[str, Sequence[
     classes, splits = len(class_names), len(counts)
     height = min(60.0, max(2.5, 1.2 + (0.14 + 0.12 * splits) * classes))
     figure = Figure(figsize=(5, height), dpi=100, layout="constrained")
-    canvas, axes = FigureCanvasAgg(figure), figure.subplots()
-    places, thickness = np.arange(classes), 0.8 / max(splits, 1)
+    axes = figure.subplots()
+    positions, thickness = np.arange(classes), 0.8 / max(splits, 1)
     for number, (split, values) in enumerate(counts.items()):
-        bars = axes.barh(places + (number - (splits - 1) / 2) * thickness, values, thickness, label=split)
+        bars = axes.barh(positions + (number - (splits - 1) / 2) * thickness, values, thickness, label=split)
         if classes <= 20:
             axes.bar_label(bars, fontsize=8, padding=2)
-    axes.set_yticks(places, list(map(escape_mathtext, class_names)), fontsize=9)
+    axes.set_yticks(positions, list(map(escape_mathtext, class_names)), fontsize=9)
     axes.set_ylim(classes - 0.5, -0.5)
     axes.margins(x=0.08)
-    axes.set_xlabel("images of each class")
+    axes.set_xlabel("number of images")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=splits, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return _pixels(figure)
 
 
 def learning_curves(history: Mapping[str, Sequence[tuple[float, float]]]) -> np.ndarray:
-    """Loss, accuracy and learning rate against the step, a panel for each.
+    """Draw loss, accuracy and learning rate over the steps, one panel each.
 
     Args:
-        history: Pairs of step and value by the name of the curve: ``train/loss``, ``val/loss``, ``train/accuracy``,
-            ``val/accuracy``, ``lr``; those that lack are left out.
+        history: Pairs of step and value for each curve: ``train/loss``, ``val/loss``, ``train/accuracy``,
+            ``val/accuracy``, ``lr``; missing curves are omitted.
 
     Returns:
         uint8 (height, width, 3).
@@ -51,8 +54,7 @@ def learning_curves(history: Mapping[str, Sequence[tuple[float, float]]]) -> np.
     panels = {"loss": "loss", "accuracy": "accuracy", "lr": "learning rate"}
     shown = [panel for panel in panels if any(name.rpartition("/")[2] == panel for name in history)]
     figure = Figure(figsize=(4.2 * max(len(shown), 1), 3.6), dpi=100, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    colors = {"train": "#0072b2", "val": "#d55e00"}  # Okabe & Ito's, which the colour-blind tell apart
+    colors = dict(zip(("train", "val"), _COLORS, strict=False))
     for axes, panel in zip(figure.subplots(1, len(shown), squeeze=False)[0] if shown else [], shown, strict=True):
         for name, curve in history.items():
             split, _, kind = name.rpartition("/")
@@ -71,8 +73,7 @@ def learning_curves(history: Mapping[str, Sequence[tuple[float, float]]]) -> np.
             axes.set_ylim(bottom=0)
         if panel != "lr":
             axes.legend(frameon=False)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return _pixels(figure)
 
 
 def reliability_diagram(
@@ -82,14 +83,14 @@ def reliability_diagram(
     titles: Sequence[str],
     title: str = "",
 ) -> np.ndarray:
-    """Reliability diagrams side by side: how often the network is right, against how sure it is.
+    """Draw reliability diagrams side by side: accuracy over confidence.
 
     Args:
-        confidence: float (D, B), for each of D diagrams the mean confidence of the images in each of B equal bins.
-        accuracy: float (D, B), the share of them that is classified rightly.
-        share: float (D, B), the share of all images that is in the bin; empty bins are left out.
-        titles: D texts above the diagrams.
-        title: Above them all.
+        confidence: float (D, B), the mean confidence in each of B equal-width bins, for D diagrams.
+        accuracy: float (D, B), the accuracy in each bin.
+        share: float (D, B), the fraction of images in each bin; empty bins are omitted.
+        titles: D titles of the diagrams.
+        title: Title of the figure.
 
     Returns:
         uint8 (height, width, 3).
@@ -98,17 +99,16 @@ def reliability_diagram(
     """
     diagrams, bins = accuracy.shape
     columns = 4 if diagrams > 1 else 2  # of the legend
-    figure = Figure(figsize=(4 * diagrams, 4.6), dpi=100)  # without a layout engine, which draws everything twice
+    figure = Figure(figsize=(4 * diagrams, 4.6), dpi=100)  # a layout engine would draw everything twice
     figure.subplots_adjust(
         left=0.15 / diagrams, right=1 - 0.05 / diagrams, bottom=0.14 + 0.16 / columns, top=0.85, wspace=0.18
     )
-    canvas = FigureCanvasAgg(figure)
     figure.suptitle(title, fontsize=12)
-    middles, width = (np.arange(bins) + 0.5) / bins, 1 / bins
+    centers, width = (np.arange(bins) + 0.5) / bins, 1 / bins
     all_axes = figure.subplots(1, diagrams, squeeze=False)[0]
-    for axes, conf, acc, part, text in zip(all_axes, confidence, accuracy, share, titles, strict=True):
-        filled = part > 0
-        axes.bar(middles[filled], part[filled], width, color="#d9d9d9", label="share of the images")
+    for axes, conf, acc, fraction, text in zip(all_axes, confidence, accuracy, share, titles, strict=True):
+        filled = fraction > 0
+        axes.bar(centers[filled], fraction[filled], width, color="#d9d9d9", label="fraction of images")
         axes.plot([0, 1], [0, 1], color="#888888", linestyle="--", linewidth=1, label="perfectly calibrated")
         axes.vlines(conf[filled], np.minimum(conf, acc)[filled], np.maximum(conf, acc)[filled], "#d55e00", label="gap")
         axes.plot(conf[filled], acc[filled], "o-", color="#0072b2", markersize=5, label="accuracy", clip_on=False)
@@ -117,35 +117,33 @@ def reliability_diagram(
     figure.legend(
         *all_axes[0].get_legend_handles_labels(), loc="lower center", ncols=columns, fontsize=9, frameon=False
     )
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return _pixels(figure)
 
 
 def lines_chart(
     curves: Mapping[str, Sequence[float]],
-    places: Sequence[float],
+    x: Sequence[float],
     labels: tuple[str, str],
     limits: tuple[float, float],
     columns: int,
 ) -> np.ndarray:
-    """A small panel for each curve, all with the same axes.
+    """Draw one small panel per curve, all with the same axes.
 
     Args:
-        curves: For each panel by its title, P values.
-        places: Where on the horizontal axis, P numbers.
-        labels: Of the horizontal and the vertical axis.
-        limits: Of the vertical axis.
-        columns: Panels in a row.
+        curves: P values for each panel, by its title.
+        x: P positions on the horizontal axis.
+        labels: Labels of the horizontal and the vertical axis.
+        limits: Limits of the vertical axis.
+        columns: Number of panels per row.
 
     Returns:
         uint8 (height, width, 3).
     """
     rows = -(-len(curves) // columns)
     figure = Figure(figsize=(2.4 * columns, 2.0 * max(rows, 1) + 0.4), dpi=150, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
     panels = figure.subplots(max(rows, 1), columns, squeeze=False, sharex=True, sharey=True).flatten()
     for axes, (title, values) in zip(panels, curves.items(), strict=False):
-        axes.plot(places, values, "o-", color="#0072b2", markersize=3, linewidth=1.5, clip_on=False)
+        axes.plot(x, values, "o-", color="#0072b2", markersize=3, linewidth=1.5, clip_on=False)
         axes.set_title(escape_mathtext(title), fontsize=9)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
@@ -154,45 +152,42 @@ def lines_chart(
     panels[0].set_ylim(*limits)
     figure.supxlabel(labels[0], fontsize=10)
     figure.supylabel(labels[1], fontsize=10)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return _pixels(figure)
 
 
 def compared_curves(curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]) -> np.ndarray:
-    """Curves of several runs, a panel for each kind, a line for each run.
+    """Draw curves of several runs, with one panel per metric and one line per run.
 
     Args:
-        curves: For each kind by its name, pairs of step and value by the run's name.
+        curves: Pairs of step and value by metric and name of the run.
 
     Returns:
         uint8 (height, width, 3).
     """
     figure = Figure(figsize=(4.2 * max(len(curves), 1), 4.0), dpi=150, layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    names = list(dict.fromkeys(name for of_runs in curves.values() for name in of_runs))
-    colors = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")  # Okabe & Ito's
-    for axes, (kind, of_runs) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True):
-        for name, curve in of_runs.items():
+    names = list(dict.fromkeys(name for runs in curves.values() for name in runs))
+    for axes, (metric, runs) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True):
+        for name, curve in runs.items():
             steps, values = zip(*curve, strict=True)
-            color = colors[names.index(name) % len(colors)]
-            axes.plot(
-                steps,
-                values,
-                "o-" if len(steps) < 40 else "-",
-                color=color,
-                label=escape_mathtext(name).lstrip("_") or "run",  # with "_" first, matplotlib leaves it out
-                linewidth=1.5,
-                markersize=3,
-            )
-        axes.set(title=kind.replace("/", " "), xlabel="step")
-        heights = [value for curve in of_runs.values() for _, value in curve]
-        if kind.endswith("loss") and 0 < 30 * min(heights) < max(heights):
+            color = _COLORS[names.index(name) % len(_COLORS)]
+            label = escape_mathtext(name).lstrip("_") or "run"  # matplotlib hides labels that start with "_"
+            style = "o-" if len(steps) < 40 else "-"
+            axes.plot(steps, values, style, color=color, label=label, linewidth=1.5, markersize=3)
+        axes.set(title=metric.replace("/", " "), xlabel="step")
+        heights = [value for curve in runs.values() for _, value in curve]
+        if metric.endswith("loss") and 0 < 30 * min(heights) < max(heights):
             axes.set_yscale("log")
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-    told = {
-        label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
-    }
-    figure.legend(told.values(), told.keys(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    legend: dict[str, Artist] = {}
+    for axes in figure.axes:
+        handles, labels = axes.get_legend_handles_labels()
+        legend.update(zip(labels, handles, strict=True))
+    figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    return _pixels(figure)
+
+
+def _pixels(figure: Figure) -> np.ndarray:
+    canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

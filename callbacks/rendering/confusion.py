@@ -1,4 +1,4 @@
-"""Confusion matrices as pictures that can be read, with ten classes and with a hundred."""
+"""Draw confusion matrices, legible with ten classes and with a hundred."""
 
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
@@ -11,77 +11,78 @@ from callbacks.rendering.grid import GAP, titled_canvas
 from callbacks.rendering.text import FAINT_INK, INK, font, truncate
 
 Unit = Literal["counts", "rows"]
-_LONGEST_NAME = 150  # pixels
-_SIDE = 640  # pixels that the cells take, as long as each can hold a name's letters beside it
-_NUMBERED = 20  # classes, above which a cell is too small for its number
-_NAMED = 150  # classes, above which a row is too low for its name
-_LARGEST_SIDE = 2000  # pixels that the cells take where they have no names
+_MAX_NAME_WIDTH = 150  # pixels
+_SIDE = 640  # pixels of all cells, unless class names need larger ones
+_NUMBERED = 20  # classes; with more, cells are too small for numbers
+_NAMED = 150  # classes; with more, rows are too small for names
+_MAX_SIDE = 2000  # pixels of all cells, without class names
 
 
 def confusion_picture(
     counts: np.ndarray, class_names: Sequence[str], shown: Unit = "counts", title: str = ""
 ) -> np.ndarray:
-    """A confusion matrix: a row for each true class, a column for each predicted one.
+    """Draw a confusion matrix: rows are true classes, columns predicted classes.
 
-    A cell's colour is its share of its row, whichever numbers are shown, so that classes of unequal size compare. The
-    colours change by the share's square root: mistakes are rare, and would be all but white.
+    A cell's color is its fraction of the row, so that classes of different size are comparable, on a square-root scale,
+    so that rare mistakes are visible.
 
     Args:
-        counts: int (C, C), images of the row's class that were taken for the column's.
-        class_names: The C classes.
-        shown: The numbers in the cells: ``counts``, or ``rows``: per cent of the images of the row's class. Above 20
-            classes the cells are too small for them, above 150 for the classes' names.
-        title: Lines above the matrix, the first in bold letters.
+        counts: int (C, C), number of images by true class (row) and predicted class (column).
+        class_names: C names.
+        shown: Numbers in the cells: ``counts``, or ``rows``: percentage of the row. They are omitted with more than 20
+            classes, and class names with more than 150.
+        title: Lines above the matrix, the first in bold.
 
     Returns:
         uint8 (height, width, 3).
     """
-    place = matrix_layout(class_names, title)
-    cell, left, top, side = place.cell, place.left, place.top, place.side
+    layout = matrix_layout(class_names, title)
+    cell, left, top, side = layout.cell, layout.left, layout.top, layout.side
     legend = GAP + 80
     canvas, draw, _ = titled_canvas(title, left + side + legend, top + side + 2 * GAP - _title_height(title))
-    share = counts / counts.sum(1, keepdims=True).clip(1)
-    colors = _shades(share)
+    fraction = counts / counts.sum(1, keepdims=True).clip(1)
+    colors = _shades(fraction)
     canvas.paste(Image.fromarray(colors.repeat(cell, 0).repeat(cell, 1)), (left, top))
-    _lines(draw, left, top, cell, place.classes)
-    face = font(place.letters)
-    for number, name in enumerate(class_names if place.named else []):
+    _lines(draw, left, top, cell, layout.classes)
+    face = font(layout.font_size)
+    for number, name in enumerate(class_names if layout.named else []):
         middle = (number + 0.5) * cell
-        short = truncate(name, face, _LONGEST_NAME)
+        short = truncate(name, face, _MAX_NAME_WIDTH)
         draw.text((left - GAP, top + middle), short, INK, face, anchor="rm")
-        _upright(canvas, short, (round(left + middle), top - GAP), place.letters)
+        _upright(canvas, short, (round(left + middle), top - GAP), layout.font_size)
     draw.text((left, _title_height(title)), "predicted class →", FAINT_INK, font(15))
     bottom = top + round(font(15).getlength("← true class"))
-    _upright(canvas, "← true class", (place.letters // 2 + 2, bottom), 15, FAINT_INK)
-    if place.classes <= _NUMBERED:
-        _numbers(draw, counts, share, shown, left, top, cell)
+    _upright(canvas, "← true class", (layout.font_size // 2 + 2, bottom), 15, FAINT_INK)
+    if layout.classes <= _NUMBERED:
+        _numbers(draw, counts, fraction, shown, left, top, cell)
     _legend(canvas, draw, left + side + 2 * GAP, top, min(side - 24, 256))
     return np.asarray(canvas)
 
 
 class MatrixLayout(NamedTuple):
-    """Where the cells of a confusion matrix's picture are, in pixels.
+    """Layout of a confusion matrix, in pixels.
 
-    classes: How many rows and columns there are.
+    classes: Number of rows and of columns.
     cell: Side of a cell.
-    left, top: Of the first cell.
-    letters: Size of the classes' names; named: whether they are there at all.
+    left, top: Position of the first cell.
+    font_size: Font size of the class names.
+    named: Whether class names are drawn.
     """
 
     classes: int
     cell: int
     left: int
     top: int
-    letters: int
+    font_size: int
     named: bool
 
     @property
     def side(self) -> int:
-        """Of the whole matrix."""
+        """Side of the matrix."""
         return self.classes * self.cell
 
     def cell_at(self, x: float, y: float) -> tuple[int, int] | None:
-        """The row and the column (true and predicted class) of a place in the picture; None beside the cells.
+        """Return the true and the predicted class at a position in the picture; None outside the cells.
 
         >>> matrix_layout(["cat", "dog"]).cell_at(0, 0) is None
         True
@@ -91,49 +92,49 @@ class MatrixLayout(NamedTuple):
 
 
 def matrix_layout(class_names: Sequence[str], title: str = "") -> MatrixLayout:
-    """The layout of ``confusion_picture`` for these classes and that title."""
+    """Return the layout of ``confusion_picture`` for the same classes and title."""
     classes = len(class_names)
     named = classes <= _NAMED
-    cell = max(14, min(64, _SIDE // classes)) if named else max(1, _LARGEST_SIDE // classes)
-    letters = max(11, min(18, cell - 3))
+    cell = max(14, min(64, _SIDE // classes)) if named else max(1, _MAX_SIDE // classes)
+    font_size = max(11, min(18, cell - 3))
     margin = 2 * GAP
     if named:
-        margin += round(min(_LONGEST_NAME, max(font(letters).getlength(name) for name in class_names)))
-    top = _title_height(title) + margin + letters
-    return MatrixLayout(classes, cell, margin + letters + GAP, top, letters, named)
+        margin += round(min(_MAX_NAME_WIDTH, max(font(font_size).getlength(name) for name in class_names)))
+    top = _title_height(title) + margin + font_size
+    return MatrixLayout(classes, cell, margin + font_size + GAP, top, font_size, named)
 
 
 def _title_height(title: str) -> int:
     return titled_canvas(title, 1, 1)[2]
 
 
-def _shades(share: np.ndarray) -> np.ndarray:
-    """uint8 (..., 3), from white to dark blue, of shares in [0, 1]."""
-    return (matplotlib.colormaps["Blues"](np.sqrt(share))[..., :3] * 255).round().astype(np.uint8)
+def _shades(fraction: np.ndarray) -> np.ndarray:
+    """Return colors uint8 (..., 3) from white to dark blue for fractions in [0, 1]."""
+    return (matplotlib.colormaps["Blues"](np.sqrt(fraction))[..., :3] * 255).round().astype(np.uint8)
 
 
 def _lines(draw: ImageDraw.ImageDraw, left: int, top: int, cell: int, classes: int) -> None:
-    """A line between every two cells; where they are small, after every tenth, to find one's way by."""
+    """Draw a line between neighboring cells, or after every tenth if cells are small."""
     side = classes * cell
-    for place in range(0, classes + 1, 1 if classes <= _NUMBERED else 10):
-        draw.line([(left, top + place * cell), (left + side, top + place * cell)], "#cccccc")
-        draw.line([(left + place * cell, top), (left + place * cell, top + side)], "#cccccc")
+    for index in range(0, classes + 1, 1 if classes <= _NUMBERED else 10):
+        draw.line([(left, top + index * cell), (left + side, top + index * cell)], "#cccccc")
+        draw.line([(left + index * cell, top), (left + index * cell, top + side)], "#cccccc")
 
 
 def _upright(canvas: Image.Image, text: str, bottom: tuple[int, int], size: int, color: str = INK) -> None:
-    """Writes from the bottom up, with the middle of the first letter's line there."""
+    """Draw vertical text that starts at ``bottom`` and reads upward."""
     face = font(size)
     width = round(face.getlength(text)) + 2
     letters = Image.new("L", (width, size + 6))
     ImageDraw.Draw(letters).text((0, (size + 6) // 2), text, 255, face, anchor="lm")
-    turned = letters.transpose(Image.Transpose.ROTATE_90)
-    canvas.paste(color, (bottom[0] - turned.width // 2, bottom[1] - turned.height), turned)
+    rotated = letters.transpose(Image.Transpose.ROTATE_90)
+    canvas.paste(color, (bottom[0] - rotated.width // 2, bottom[1] - rotated.height), rotated)
 
 
 def _numbers(
     draw: ImageDraw.ImageDraw,
     counts: np.ndarray,
-    share: np.ndarray,
+    fraction: np.ndarray,
     shown: Unit,
     left: int,
     top: int,
@@ -142,17 +143,17 @@ def _numbers(
     longest = str(counts.max()) if shown == "counts" else "100"
     size = next((size for size in range(20, 9, -1) if font(size).getlength(longest) <= cell - 6), 9)
     for row, column in np.argwhere(counts > 0).tolist():
-        text = str(counts[row, column]) if shown == "counts" else f"{100 * share[row, column]:.0f}"
+        text = str(counts[row, column]) if shown == "counts" else f"{100 * fraction[row, column]:.0f}"
         if text == "0":
             text = "<1"
-        ink = "#ffffff" if share[row, column] > 0.3 else INK
+        ink = "#ffffff" if fraction[row, column] > 0.3 else INK
         draw.text((left + (column + 0.5) * cell, top + (row + 0.5) * cell), text, ink, font(size), anchor="mm")
 
 
 def _legend(canvas: Image.Image, draw: ImageDraw.ImageDraw, x: int, y: int, height: int) -> None:
-    """What the colours mean: shares of a row, from 0 at the bottom to all at the top."""
-    shares = np.linspace(1, 0, height)
-    canvas.paste(Image.fromarray(_shades(shares)[:, None].repeat(14, 1)), (x, y))
-    for share in (0, 0.1, 0.25, 0.5, 1):
-        draw.text((x + 18, y + (1 - share) * (height - 1)), f"{share:.0%}", FAINT_INK, font(13), anchor="lm")
+    """Draw the color bar, from 0 at the bottom to 100 % at the top."""
+    fractions = np.linspace(1, 0, height)
+    canvas.paste(Image.fromarray(_shades(fractions)[:, None].repeat(14, 1)), (x, y))
+    for fraction in (0, 0.1, 0.25, 0.5, 1):
+        draw.text((x + 18, y + (1 - fraction) * (height - 1)), f"{fraction:.0%}", FAINT_INK, font(13), anchor="lm")
     draw.text((x, y + height + GAP), "of the row", FAINT_INK, font(13))

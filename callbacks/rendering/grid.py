@@ -1,4 +1,4 @@
-"""Captioned grids of images, enlarged so that a person can see their pixels."""
+"""Captioned grids of images, enlarged so that their pixels are visible."""
 
 import math
 from collections.abc import Sequence
@@ -19,21 +19,21 @@ def image_grid(
     title: str = "",
     line_colors: Sequence[str] = (INK,),
 ) -> np.ndarray:
-    """Images side by side, each enlarged by nearest neighbour, its caption below it.
+    """Return a grid of images, each enlarged by nearest neighbor, with its caption below.
 
     Args:
-        pixels: uint8 (N, H, W, 3), RGB, or (N, H, W), grey.
-        captions: N texts of one or more lines, each cut with an ellipsis where it is wider than an image.
-        columns: Images in a row.
-        tile: Width that an image is enlarged to, at most, by a whole factor; larger images are shown as they are.
-        title: Lines above the images, the first in bold letters.
-        line_colors: Colours of a caption's lines; the last one is that of further lines as well.
+        pixels: uint8 (N, H, W, 3), RGB, or (N, H, W), gray.
+        captions: N texts of one or more lines; lines wider than an image are truncated.
+        columns: Maximum number of images per row.
+        tile: Maximum side of an enlarged image; the scale is an integer, and larger images are not resized.
+        title: Lines above the images, the first in bold.
+        line_colors: Colors of a caption's lines; further lines have the last color.
 
     Returns:
-        uint8 (height, width, 3); for no images, a picture that says so.
+        uint8 (height, width, 3); without images, a picture of the title or "no images".
 
     Raises:
-        ValueError: if there are not as many captions as images.
+        ValueError: if the number of captions differs from that of images.
     """
     if len(pixels) != len(captions):
         raise ValueError(f"every image needs a caption, got {len(pixels)} images and {len(captions)} captions")
@@ -46,25 +46,25 @@ def image_grid(
     columns = min(columns, len(pixels))
     rows = math.ceil(len(pixels) / columns)
     canvas, draw, top = titled_canvas(title, columns * cell_width + GAP, rows * cell_height + GAP)
-    for place, (image, caption) in enumerate(zip(tiles, captions, strict=True)):
-        x, y = GAP + place % columns * cell_width, top + GAP + place // columns * cell_height
+    for index, (image, caption) in enumerate(zip(tiles, captions, strict=True)):
+        x, y = GAP + index % columns * cell_width, top + GAP + index // columns * cell_height
         canvas.paste(Image.fromarray(image), (x, y))
         for number, line in enumerate(caption.split("\n")):
             color = line_colors[min(number, len(line_colors) - 1)]
-            at = (x + tile_width / 2, y + tile_height + GAP / 2 + number * LINE_HEIGHT)
-            draw.text(at, truncate(line, font(), tile_width), color, font(), anchor="ma")
+            anchor = (x + tile_width / 2, y + tile_height + GAP / 2 + number * LINE_HEIGHT)
+            draw.text(anchor, truncate(line, font(), tile_width), color, font(), anchor="ma")
     return np.asarray(canvas)
 
 
 def as_rgb(pixels: np.ndarray) -> np.ndarray:
-    """uint8 (N, H, W, 3) of that, of (N, H, W, 1) or of (N, H, W)."""
+    """Return pixels (N, H, W), (N, H, W, 1) or (N, H, W, 3) as (N, H, W, 3)."""
     if pixels.ndim == 3:
         pixels = pixels[..., None]
     return np.broadcast_to(pixels, (*pixels.shape[:3], 3))
 
 
 def enlarged(pixels: np.ndarray, tile: int) -> np.ndarray:
-    """Images (N, H, W, ...), enlarged by the largest whole factor that keeps them within ``tile`` pixels a side.
+    """Return images (N, H, W, ...), enlarged by the largest integer factor that fits into ``tile`` pixels.
 
     >>> enlarged(np.array([[[1, 2]]]), 5).tolist()
     [[[1, 1, 2, 2], [1, 1, 2, 2]]]
@@ -74,15 +74,15 @@ def enlarged(pixels: np.ndarray, tile: int) -> np.ndarray:
 
 
 def titled_canvas(title: str, width: int, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw, int]:
-    """A canvas with that room below a title of one or more lines, its drawing tool, and where the room begins.
+    """Return a canvas with a title above an area of the given size, its drawing tool, and the area's top.
 
-    The canvas is as wide as the title needs.
+    The canvas is widened if the title needs it.
     """
     lines = title.split("\n") if title else []
     fonts = [font(FONT_SIZE + 4, bold=True), *[font()] * len(lines)]
-    needed = max((round(face.getlength(line)) for line, face in zip(lines, fonts, strict=False)), default=0)
+    title_width = max((round(face.getlength(line)) for line, face in zip(lines, fonts, strict=False)), default=0)
     top = (GAP + 6 + len(lines) * LINE_HEIGHT) if lines else 0
-    canvas = Image.new("RGB", (max(width, needed + 2 * GAP), top + height), BACKGROUND)
+    canvas = Image.new("RGB", (max(width, title_width + 2 * GAP), top + height), BACKGROUND)
     draw = ImageDraw.Draw(canvas)
     for number, (line, face) in enumerate(zip(lines, fonts, strict=False)):
         draw.text((GAP, GAP + number * (LINE_HEIGHT + 2)), line, FAINT_INK if number else INK, face)

@@ -1,4 +1,4 @@
-"""Heatmaps as colours, alone and laid over the image that they explain."""
+"""Color heatmaps and overlay them on images."""
 
 from functools import cache
 from typing import Literal
@@ -6,31 +6,31 @@ from typing import Literal
 import matplotlib
 import numpy as np
 
-# The first three change evenly in lightness, so that equal steps look equal, to the colour-blind as well and in grey
+# The first three are perceptually uniform, also in grayscale and for the color-blind
 ColorMap = Literal["inferno", "viridis", "cividis", "turbo", "jet"]
 
 
 def colored(heatmaps: np.ndarray, colormap: ColorMap = "inferno") -> np.ndarray:
-    """Heatmaps in colours, the hottest places in the map's last.
+    """Return heatmaps in color.
 
     Args:
         heatmaps: float (..., H, W) in [0, 1].
-        colormap: One of matplotlib's colour maps.
+        colormap: One of matplotlib's color maps.
 
     Returns:
         uint8 (..., H, W, 3), RGB.
     """
-    places = (np.clip(heatmaps, 0, 1) * 255).round().astype(np.uint8)
-    return _colors(colormap)[places]
+    values = (np.clip(heatmaps, 0, 1) * 255).round().astype(np.uint8)
+    return _colors(colormap)[values]
 
 
 def overlay(pixels: np.ndarray, heatmaps: np.ndarray, opacity: float, colormap: ColorMap = "inferno") -> np.ndarray:
-    """Images with their heatmaps over them.
+    """Return images blended with their heatmaps.
 
     Args:
         pixels: uint8 (..., H, W, 3), RGB.
         heatmaps: float (..., H, W) in [0, 1].
-        opacity: 0 gives the plain images, 1 the plain heatmaps.
+        opacity: 0 returns the images, 1 the heatmaps.
         colormap: See ``colored``.
 
     Returns:
@@ -47,5 +47,5 @@ def overlay(pixels: np.ndarray, heatmaps: np.ndarray, opacity: float, colormap: 
 
 @cache
 def _colors(colormap: str) -> np.ndarray:
-    """uint8 (256, 3)."""
+    """Return the color map, uint8 (256, 3)."""
     return (matplotlib.colormaps[colormap](np.arange(256))[:, :3] * 255).round().astype(np.uint8)

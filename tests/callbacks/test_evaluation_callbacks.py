@@ -1,4 +1,4 @@
-"""The callbacks that show why a network is right or wrong, run by the real program, their files read back."""
+"""Evaluation callbacks, run through the command line; their files are read back."""
 
 import csv
 import pickle
@@ -39,13 +39,13 @@ Program = Callable[..., Outcome]
 
 
 def table(markdown: str) -> list[list[str]]:
-    """The cells of a Markdown table, without its header."""
+    """Return the cells of a Markdown table, without its header."""
     lines = [line for line in markdown.splitlines() if line.startswith("|")]
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
 
 
-def judged(run: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Logits, labels, indices and pixels of the validation images, by the run's last checkpoint, without callbacks."""
+def evaluated(run: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Return logits, labels, indices and pixels of the validation images, from the run's last checkpoint."""
     data = Digits()
     val = data.val_set
     assert val is not None
@@ -56,25 +56,25 @@ def judged(run: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     return logits.numpy(), batch.labels.numpy(), batch.indices.numpy(), batch.pixels.numpy()
 
 
-# What is written
+# Results
 
 
-def test_every_picture_is_there_at_every_epochs_step_and_large_enough(fit: Fit) -> None:
+def test_every_picture_is_written_once_per_epoch(fit: Fit) -> None:
     run = fit("pictures", "--trainer.max_epochs", 2)
     for tag in PICTURES:
         found = pictures(run, f"val/{tag}")
-        assert list(found) == [21, 42], tag  # none at step 0, of the sanity check
+        assert list(found) == [21, 42], tag  # none at step 0, the sanity check
         assert all(min(picture.shape[:2]) >= 300 for picture in found.values())
         assert all(picture.std() > 10 for picture in found.values())
 
 
-def test_numbers_equal_those_of_scikit_learn(fit: Fit) -> None:
+def test_numbers_match_scikit_learn(fit: Fit) -> None:
     run = fit("numbers", *EXACT, "--trainer.max_epochs", 2)
-    logits, labels, indices, _ = judged(run)
+    logits, labels, indices, _ = evaluated(run)
     predictions = logits.argmax(1)
     counts = confusion_matrix(labels, predictions, labels=range(10))
-    right = f"{np.trace(counts)} of {counts.sum()} right ({np.trace(counts) / counts.sum():.2%})"
-    title = f"Confusion matrix: number of images\nvalidation · epoch 2 · step 42 · {right}"
+    correct = f"{np.trace(counts)} of {counts.sum()} correct ({np.trace(counts) / counts.sum():.2%})"
+    title = f"Confusion matrix: number of images\nvalidation · epoch 2 · step 42 · {correct}"
     expected = confusion_picture(counts, Digits().class_names, "counts", title)
     assert np.array_equal(pictures(run, "val/confusion matrix/counts")[42], expected)
 
@@ -88,30 +88,30 @@ def test_numbers_equal_those_of_scikit_learn(fit: Fit) -> None:
     assert int(first[2]) == mistakes.max()
     assert mistakes[Digits().class_names.index(first[0]), Digits().class_names.index(first[1])] == mistakes.max()
 
-    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    probs = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     wrong = np.flatnonzero(predictions != labels)
-    worst = wrong[np.argsort(-shares[wrong].max(1), kind="stable")][:20]
+    worst = wrong[np.argsort(-probs[wrong].max(1), kind="stable")][:20]
     with open(run / "misclassified.csv") as file:
         found = list(csv.DictReader(file))
     assert [int(row["index"]) for row in found] == indices[worst].tolist()
     assert [row["true"] for row in found] == [Digits().class_names[label] for label in labels[worst]]
     assert [row["predicted"] for row in found] == [Digits().class_names[label] for label in predictions[worst]]
-    assert [float(row["confidence"]) for row in found] == pytest.approx(shares[worst].max(1).tolist(), abs=1e-4)
+    assert [float(row["confidence"]) for row in found] == pytest.approx(probs[worst].max(1).tolist(), abs=1e-4)
     assert {row["step"] for row in found} == {"42"}
-    doubtful = find_label_issues(labels, shares, filter_by="confident_learning", n_jobs=1)
-    assert [row["label_may_be_wrong"] for row in found] == [str(int(one)) for one in doubtful[worst]]
+    issues = find_label_issues(labels, probs, filter_by="confident_learning", n_jobs=1)
+    assert [row["label_may_be_wrong"] for row in found] == [str(int(one)) for one in issues[worst]]
     shown = texts(run, "val/misclassified")[42]
     assert f"20 of {len(wrong)} errors in 144 images" in shown
     assert [int(row[0]) for row in table(shown)] == indices[worst].tolist()
-    assert [row[5] for row in table(shown)] == ["label may be wrong" if one else "" for one in doubtful[worst]]
+    assert [row[5] for row in table(shown)] == ["label may be wrong" if one else "" for one in issues[worst]]
 
 
-def test_misclassified_picture_shows_the_images_themselves(fit: Fit) -> None:
+def test_misclassified_picture_shows_the_original_pixels(fit: Fit) -> None:
     run = fit("images", *EXACT)
-    logits, labels, _, pixels = judged(run)
-    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    logits, labels, _, pixels = evaluated(run)
+    probs = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     wrong = np.flatnonzero(logits.argmax(1) != labels)
-    worst = wrong[np.argmax(shares[wrong].max(1))]
+    worst = wrong[np.argmax(probs[wrong].max(1))]
     picture = pictures(run, "val/misclassified")[21]
     enlarged = pixels[worst].transpose(1, 2, 0).repeat(4, 0).repeat(4, 1)
     top = 66  # below the title
@@ -119,8 +119,8 @@ def test_misclassified_picture_shows_the_images_themselves(fit: Fit) -> None:
 
 
 @pytest.mark.parametrize(("command", "split"), [("validate", "val"), ("test", "test")])
-def test_judging_a_checkpoint_draws_at_the_trained_step(command: str, split: str, fit: Fit, program: Program) -> None:
-    run = fit("judged", *EXACT, "--trainer.max_epochs", 2)
+def test_validate_and_test_draw_at_the_trained_step(command: str, split: str, fit: Fit, program: Program) -> None:
+    run = fit("evaluated", *EXACT, "--trainer.max_epochs", 2)
     drawn = {tag: pictures(run, f"val/{tag}")[42] for tag in PICTURES}
     for file in run.glob("events*"):
         file.unlink()
@@ -134,13 +134,13 @@ def test_judging_a_checkpoint_draws_at_the_trained_step(command: str, split: str
     assert (run / "misclassified_test.csv").exists() == (command == "test")
 
 
-def test_averaged_weights_are_the_ones_explained_wherever_they_stand_in_the_list(fit: Fit, program: Program) -> None:
+def test_averaged_weights_are_explained_whatever_the_order_of_callbacks(fit: Fit, program: Program) -> None:
     average = {"class_path": "EMAWeightAveraging", "init_args": {"decay": 0.9}}
     names = ["MisclassifiedImages", "GradCAMImages", "ConfusionMatrix", "CalibrationPlot"]
     drawn: list[list[np.ndarray]] = []
-    for place, name in ((0, "first"), (4, "last")):
+    for position, name in ((0, "first"), (4, "last")):
         listed: list[Any] = [{"class_path": name} for name in names]
-        listed.insert(place, average)
+        listed.insert(position, average)
         run = fit(name, *EXACT, "--trainer.callbacks", str(listed), "--trainer.max_epochs", 2)
         drawn.append([pictures(run, f"val/{tag}")[42] for tag in PICTURES])
     for file in run.glob("events*"):
@@ -166,7 +166,7 @@ def options(name: str, **settings: object) -> list[object]:
     return ["--trainer.callbacks", str([{"class_path": name, "init_args": settings}])]
 
 
-def test_period_is_kept_and_the_last_epoch_and_validate_are_always_shown(fit: Fit, program: Program) -> None:
+def test_every_n_epochs_always_includes_the_last_epoch_and_validate(fit: Fit, program: Program) -> None:
     rare = options("ConfusionMatrix", every_n_epochs=3, normalize="true")
     run = fit("rare", *rare, "--trainer.max_epochs", 4)
     assert list(pictures(run, "val/confusion matrix/rows")) == [63, 84]
@@ -177,7 +177,7 @@ def test_period_is_kept_and_the_last_epoch_and_validate_are_always_shown(fit: Fi
     assert len(pictures(run, "val/confusion matrix/rows")) == 1
 
 
-def test_png_files_hold_the_same_pictures(fit: Fit) -> None:
+def test_png_files_contain_the_same_pictures(fit: Fit) -> None:
     run = fit(
         "files", *options("GradCAMImages", png=True, count=2, method="layercam", layers=["features", "features.0"])
     )
@@ -186,16 +186,17 @@ def test_png_files_hold_the_same_pictures(fit: Fit) -> None:
             assert np.array_equal(np.asarray(file), pictures(run, f"val/layercam features, features.0/{tag}")[21])
 
 
-# Odd data, odd settings
+# Unusual data and settings
 
 
-def right_everywhere(self: Classifier, batch: Batch, batch_idx: int) -> dict[str, torch.Tensor]:
+def always_correct(self: Classifier, batch: Batch, batch_idx: int) -> dict[str, torch.Tensor]:
     logits = F.one_hot(batch.labels, self.num_classes) * 20.0
+    self.calibration.update(logits, batch.labels)
     return {"logits": logits, "labels": batch.labels, "indices": batch.indices}
 
 
-def test_no_mistakes_give_pictures_that_say_so(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Classifier, "validation_step", right_everywhere)
+def test_pictures_without_mistakes_are_still_written(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Classifier, "validation_step", always_correct)
     monkeypatch.setattr(Classifier, "on_validation_epoch_end", lambda self: self.log("val/accuracy", 1.0))
     run = fit("perfect")
     for tag in PICTURES:
@@ -216,19 +217,19 @@ def test_many_classes_and_other_sizes(classes: int, size: int, program: Program)
     for tag in PICTURES:
         assert len(pictures(run, f"val/{tag}")) == 1
     with open(run / "misclassified.csv") as file:
-        for place, row in enumerate(list(csv.DictReader(file))[:5]):  # red, green and blue images in turn
+        for index, row in enumerate(list(csv.DictReader(file))[:5]):  # red, green and blue images in turn
             assert row["file"].startswith(f"{row['true']}/")
             assert Path("images", "train", row["file"]).is_file()
             [picture] = pictures(run, "val/misclassified").values()
-            tile = picture[70:100, 20 + 136 * place : 50 + 136 * place]
+            tile = picture[70:100, 20 + 136 * index : 50 + 136 * index]
             assert tile.mean((0, 1)).argmax() == int(row["true"].split()[1]) % 3
             if size == 32:  # enlarged to 96
                 [explained] = pictures(run, "val/gradcam/mistakes").values()
-                tile = explained[85 + 126 * place : 170 + 126 * place, 10:100]
+                tile = explained[85 + 126 * index : 170 + 126 * index, 10:100]
                 assert tile.mean((0, 1)).argmax() == int(row["true"].split()[1]) % 3
 
 
-def test_network_without_feature_maps_gets_one_clear_line(fit: Fit, program: Program, monkeypatch: Any) -> None:
+def test_network_without_feature_maps_is_reported_once(fit: Fit, program: Program, monkeypatch: Any) -> None:
     Path("flat.py").write_text(
         "from torch import nn\n"
         "class Flat(nn.Sequential):\n"
@@ -262,7 +263,7 @@ def test_network_without_feature_maps_gets_one_clear_line(fit: Fit, program: Pro
         ("GradCAMImages", {"images": [], "target": "true", "opacity": 0}, {"val/gradcam/mistakes"}),
     ],
 )
-def test_settings_that_ask_for_little_or_nothing_train_all_the_same(
+def test_settings_that_show_little_or_nothing_do_not_stop_training(
     name: str, settings: dict[str, object], tags: set[str], fit: Fit
 ) -> None:
     run = fit("little", *options(name, **settings))
@@ -280,12 +281,12 @@ def test_settings_that_ask_for_little_or_nothing_train_all_the_same(
         ("GradCAMImages", {"opacity": 2}, "opacity must be from 0"),
         ("GradCAMImages", {"count": -1}, "count must be at least 0, got -1"),
         ("MisclassifiedImages", {"count": -1}, "count must be at least 0, got -1"),
-        ("MisclassifiedImages", {"true_class": "cat"}, "there is no class 'cat'; the classes are zero, one"),
-        ("ConfusionMatrix", {"every_n_epochs": -1}, "every_n_epochs must be at least 0, which switches it off, got -1"),
+        ("MisclassifiedImages", {"true_class": "cat"}, "there is no class 'cat'; choose from zero, one"),
+        ("ConfusionMatrix", {"every_n_epochs": -1}, "every_n_epochs must be at least 0, got -1; 0 switches it off"),
         ("GradCAMImages", {"method": "gradcamera"}, "gradcamera"),
     ],
 )
-def test_wrong_settings_are_refused_before_training_in_one_line(
+def test_invalid_settings_fail_before_training_with_one_line(
     name: str, settings: dict[str, object], message: str, program: Program
 ) -> None:
     config = ROOT / "configs" / "quickstart.yaml"
@@ -305,16 +306,16 @@ def test_wrong_settings_are_refused_before_training_in_one_line(
         ("callbacks.grad_cam.feature_maps", "GradCAMImages"),
     ],
 )
-def test_picture_that_fails_is_told_once_and_training_goes_on(
+def test_failing_picture_warns_once_and_training_continues(
     function: str, name: str, fit: Fit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*args: object, **kwargs: object) -> None:
         raise RuntimeError("no memory left")
 
     monkeypatch.setattr(function, fail)
-    with pytest.warns(UserWarning, match=f"{name} wrote nothing .*RuntimeError: no memory left") as told:
+    with pytest.warns(UserWarning, match=f"{name} wrote nothing .*RuntimeError: no memory left") as warnings:
         run = fit("failing", "--trainer.max_epochs", 2)
-    assert len([warning for warning in told if "wrote nothing" in str(warning.message)]) == 1
+    assert len([warning for warning in warnings if "wrote nothing" in str(warning.message)]) == 1
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 1
     tags = set(events(run).Tags()["images"])
     missing = {tag for tag in PICTURES if f"val/{tag}" not in tags}
@@ -323,25 +324,25 @@ def test_picture_that_fails_is_told_once_and_training_goes_on(
     }
 
 
-def test_choice_of_mistakes_is_kept_in_picture_table_and_file(fit: Fit) -> None:
+def test_order_and_filter_apply_to_picture_table_and_file(fit: Fit) -> None:
     chosen = {"order": "loss", "true_class": "eight", "count": 4}
     run = fit("near", *EXACT, *options("MisclassifiedImages", **chosen))
-    logits, labels, indices, _ = judged(run)
-    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    logits, labels, indices, _ = evaluated(run)
+    probs = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     of_class = np.flatnonzero((labels == 8) & (logits.argmax(1) != 8))
-    nearest = of_class[np.argsort(-shares[of_class, 8], kind="stable")][:4]
+    nearest = of_class[np.argsort(-probs[of_class, 8], kind="stable")][:4]
     with open(run / "misclassified_loss_eight.csv") as file:
         assert [int(row["index"]) for row in csv.DictReader(file)] == indices[nearest].tolist()
     assert [int(row[0]) for row in table(texts(run, "val/misclassified loss eight")[21])] == indices[nearest].tolist()
     assert len(pictures(run, "val/misclassified loss eight")) == 1
 
 
-def test_explained_picture_shows_the_maps_of_predicted_and_true_class_in_that_order(fit: Fit) -> None:
+def test_heatmaps_of_predicted_and_true_class_are_shown_in_this_order(fit: Fit) -> None:
     run = fit("maps", *EXACT, *options("GradCAMImages", colormap="viridis"))
-    logits, labels, _, pixels = judged(run)
-    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    logits, labels, _, pixels = evaluated(run)
+    probs = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     wrong = np.flatnonzero(logits.argmax(1) != labels)
-    worst = wrong[np.argmax(shares[wrong].max(1))]
+    worst = wrong[np.argmax(probs[wrong].max(1))]
     classifier = read_classifier(run / "checkpoints" / "last.ckpt").network.requires_grad_(True)
     inputs = classifier.normalize(torch.from_numpy(pixels[worst : worst + 1]))
     library = GradCAM(classifier.net, [classifier.net.features])
@@ -350,11 +351,11 @@ def test_explained_picture_shows_the_maps_of_predicted_and_true_class_in_that_or
         [heat] = library(inputs, [ClassifierOutputTarget(int(label))])
         expected = colored(heat.repeat(3, 0).repeat(3, 1), "viridis").astype(int)
         tile = picture[80 : 80 + 96, left : left + 96].astype(int)
-        assert np.abs(tile - expected).max() <= 4  # a step of the colour map
+        assert np.abs(tile - expected).max() <= 4  # one step of the color map
 
 
 @pytest.mark.parametrize("precision", ["bf16-true", "bf16-mixed", "64-true"])
-def test_every_precision_gets_its_heatmaps(precision: str, fit: Fit) -> None:
+def test_heatmaps_are_drawn_in_every_precision(precision: str, fit: Fit) -> None:
     run = fit("precise", "--trainer.precision", precision, *options("GradCAMImages"))
     assert len(pictures(run, "val/gradcam/mistakes")) == 1
 
@@ -362,24 +363,24 @@ def test_every_precision_gets_its_heatmaps(precision: str, fit: Fit) -> None:
 # Calibration
 
 
-def test_calibration_equals_that_of_torchmetrics() -> None:
+def test_calibration_error_matches_torchmetrics() -> None:
     torch.manual_seed(0)
     logits, labels = 2 * torch.randn(3000, 7), torch.randint(0, 7, (3000,))
     labels[:1500] = logits[:1500].argmax(1)
     ours = TemperatureSweep(15)
-    for part, of_part in zip(logits.split(512), labels.split(512), strict=True):
-        ours.update(part, of_part)
+    for chunk, chunk_labels in zip(logits.split(512), labels.split(512), strict=True):
+        ours.update(chunk, chunk_labels)
     losses, calibrations = ours.compute()
     for temperature in (TEMPERATURES[20], 1.0, TEMPERATURES[70]):
-        place = TEMPERATURES.index(temperature)
+        index = TEMPERATURES.index(temperature)
         reference = MulticlassCalibrationError(7, n_bins=15)(logits / temperature, labels)
-        assert calibrations[place].error == pytest.approx(float(reference), abs=1e-5)
-        assert float(losses[place]) == pytest.approx(float(F.cross_entropy(logits / temperature, labels)), abs=1e-5)
+        assert calibrations[index].error == pytest.approx(float(reference), abs=1e-5)
+        assert float(losses[index]) == pytest.approx(float(F.cross_entropy(logits / temperature, labels)), abs=1e-5)
 
 
-def test_temperature_is_that_of_the_lowest_loss_and_is_kept_for_the_test(fit: Fit, program: Program) -> None:
+def test_temperature_with_the_lowest_loss_is_kept_for_the_test(fit: Fit, program: Program) -> None:
     run = fit("calibrated", *EXACT, "--trainer.max_epochs", 3)
-    logits, labels, _, _ = (torch.from_numpy(values) for values in judged(run))
+    logits, labels, _, _ = (torch.from_numpy(values) for values in evaluated(run))
     by_loss = min(TEMPERATURES, key=lambda temperature: float(F.cross_entropy(logits / temperature, labels)))
     kept = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["temperature"]
     assert kept == pytest.approx(by_loss)
@@ -392,7 +393,7 @@ def test_temperature_is_that_of_the_lowest_loss_and_is_kept_for_the_test(fit: Fi
     assert events(run / "test").Scalars("temperature")[-1].value == pytest.approx(by_loss)
 
 
-def test_no_callback_changes_the_checkpoint_or_the_answers(
+def test_callbacks_change_neither_checkpoint_nor_predictions(
     fit: Fit, program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with_all = fit("with_all", *EXACT, "--trainer.max_epochs", 2)
@@ -402,17 +403,17 @@ def test_no_callback_changes_the_checkpoint_or_the_answers(
     assert equal(first["state_dict"], second["state_dict"])
     image = Path("digit.png")
     Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8) * 3).save(image)
-    answers = []
+    predictions = []
     for run in (with_all, without):
         assert program("predict", image, "--ckpt_path", run / "checkpoints" / "last.ckpt").status == 0
-        answers.append(Path("predictions.csv").read_text())
+        predictions.append(Path("predictions.csv").read_text())
         output = Path(f"space_{run.parent.name}")
         assert program("export", "--ckpt_path", run / "checkpoints" / "last.ckpt", "--output", output).status == 0
         assert read_bundle(output / "bundle").recipe.temperature == first["temperature"]
-    assert answers[0] == answers[1]
+    assert predictions[0] == predictions[1]
 
 
-# The state of the callbacks
+# State of the callbacks
 
 
 @pytest.mark.parametrize(
@@ -426,24 +427,24 @@ def test_memory_does_not_grow_with_the_number_of_images(callback: EvaluationCall
     callback.setup(trainer, module, "fit")
     if isinstance(callback, GradCAMImages):
         callback._layers = ["features"]
-    callback.begin(trainer, module)
+    callback.reset(trainer, module)
     generator = torch.Generator().manual_seed(0)
 
-    def watch(batches: int) -> int:
-        """How large the state is after so many batches more."""
+    def state_size(batches: int) -> int:
+        """Return the size of the state after this many more batches."""
         for number in range(batches):
             pixels = torch.randint(0, 256, (100, 3, 32, 32), dtype=torch.uint8, generator=generator)
             labels = torch.randint(0, 10, (100,), generator=generator)
             indices = torch.arange(100) + 100 * number
             outputs = {"logits": torch.randn(100, 10, generator=generator), "labels": labels, "indices": indices}
-            callback.watch(module, outputs, Batch(pixels, labels, indices))
-        return len(pickle.dumps(vars(callback)))  # with all its tensors' storage
+            callback.update(module, outputs, Batch(pixels, labels, indices))
+        return len(pickle.dumps(vars(callback)))  # including the storage of tensors
 
-    after_few = watch(2)
-    assert abs(watch(60) - after_few) < 1000 < after_few < 1_000_000
+    after_few = state_size(2)
+    assert abs(state_size(60) - after_few) < 1000 < after_few < 1_000_000
 
 
-def test_callbacks_leave_no_trace_on_the_network(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_callbacks_do_not_modify_the_network(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[object, ...]] = []
 
     def note(self: Classifier) -> None:
@@ -460,7 +461,7 @@ def test_callbacks_leave_no_trace_on_the_network(fit: Fit, monkeypatch: pytest.M
     assert seen[0][0] == 0
 
 
-def test_progress_bars_of_the_library_are_not_shown(program: Program) -> None:
+def test_progress_bars_of_the_grad_cam_library_are_hidden(program: Program) -> None:
     config = ROOT / "configs" / "quickstart.yaml"
     slow = options("GradCAMImages", method="scorecam", count=1)
     outcome = program("fit", "--config", config, "--model.net", "TinyNet", "--trainer.max_epochs", 1, *slow, *QUIET)

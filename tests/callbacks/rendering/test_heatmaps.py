@@ -30,7 +30,7 @@ def resnet9(width: int = 16) -> ResNet9:
     torch.manual_seed(0)
     net = ResNet9(width=width)
     for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):  # as if trained, so that maps are not alike
+        if isinstance(module, nn.BatchNorm2d):  # as if trained, so that maps differ
             nn.init.normal_(module.running_mean, std=0.3)  # type: ignore[arg-type]
             nn.init.uniform_(module.weight, 0.5, 1.5)
     return net.eval()
@@ -40,34 +40,34 @@ def images(count: int = 16, size: int = 32) -> Tensor:
     return torch.randn(count, 3, size, size, generator=torch.Generator().manual_seed(1))
 
 
-def of_library(net: nn.Module, layer: str, inputs: Tensor, classes: Tensor, method: Any) -> np.ndarray:
+def library_maps(net: nn.Module, layer: str, inputs: Tensor, classes: Tensor, method: Any) -> np.ndarray:
     twin = copy.deepcopy(net)
     return method(twin, [twin.get_submodule(layer)])(inputs, [ClassifierOutputTarget(c) for c in classes.tolist()])
 
 
 @pytest.mark.parametrize("layer", ["layer3", "layer2", "layer3.1.branch.0.0"])
 @pytest.mark.parametrize("method", GRADIENT_METHODS)
-def test_maps_equal_those_of_the_grad_cam_library(method: Method, layer: str) -> None:
+def test_maps_match_the_grad_cam_library(method: Method, layer: str) -> None:
     net, inputs = resnet9(), images()
     classes = torch.arange(32).view(16, 2) % 10
     ours = heatmaps(net, [layer], inputs, classes, method)
     assert ours.shape == (1, 16, 2, 32, 32)
     for column in (0, 1):
-        theirs = of_library(net, layer, inputs, classes[:, column], GRADIENT_METHODS[method])
+        theirs = library_maps(net, layer, inputs, classes[:, column], GRADIENT_METHODS[method])
         assert theirs.std() > 0.05
         assert np.abs(ours[0, :, column].numpy() - theirs).max() < 1e-4
 
 
-def test_several_layers_in_one_pass_give_what_each_gives_alone() -> None:
+def test_several_layers_in_one_pass_match_separate_passes() -> None:
     net, inputs, classes = resnet9(), images(4), torch.tensor([[0], [1], [2], [3]])
     layers = ["prep", "layer3", "layer2", "layer3.1", "layer3.1.branch.1"]
     together = heatmaps(net, layers, inputs, classes)
-    for place, layer in enumerate(layers):
-        assert torch.allclose(together[place], heatmaps(net, [layer], inputs, classes)[0], atol=1e-5)
+    for index, layer in enumerate(layers):
+        assert torch.allclose(together[index], heatmaps(net, [layer], inputs, classes)[0], atol=1e-5)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_network_is_left_exactly_as_it_was(method: Method) -> None:
+def test_network_is_not_modified(method: Method) -> None:
     net, inputs = resnet9(4), images(2)
     net.prep[0].weight.requires_grad_(False)
     before = copy.deepcopy(net.state_dict())
@@ -85,7 +85,7 @@ def test_network_is_left_exactly_as_it_was(method: Method) -> None:
 
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode, torch.enable_grad])
 @pytest.mark.parametrize("method", METHODS)
-def test_maps_are_the_same_under_every_mode_of_autograd(method: Method, mode: Callable[[], Any]) -> None:
+def test_maps_do_not_depend_on_the_autograd_mode(method: Method, mode: Callable[[], Any]) -> None:
     net, classes = resnet9(4), torch.tensor([[1], [2]])
     expected = heatmaps(net, ["layer3"], images(2), classes, method)
     with mode():
@@ -96,7 +96,7 @@ def test_maps_are_the_same_under_every_mode_of_autograd(method: Method, mode: Ca
 
 
 @pytest.mark.parametrize("kind", ["frozen", "compiled", "wrapped by torch.compile", "channels last"])
-def test_maps_are_the_same_for_a_network_that_is(kind: str) -> None:
+def test_maps_do_not_depend_on_how_the_network_is_wrapped(kind: str) -> None:
     net, classes = resnet9(), torch.tensor([[1], [2]])
     expected = heatmaps(net, ["layer3"], images(2), classes)
     inputs, seen = images(2), net
@@ -126,7 +126,7 @@ def test_maps_in_bfloat16_are_close_to_those_in_float32() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_layer_that_a_later_one_overwrites_in_place(method: Method) -> None:
+def test_in_place_layers_do_not_change_the_maps(method: Method) -> None:
     torch.manual_seed(0)
     layers = [nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(inplace=True), nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     net = nn.Sequential(*layers, nn.Linear(8, 4)).eval()
@@ -137,7 +137,7 @@ def test_layer_that_a_later_one_overwrites_in_place(method: Method) -> None:
     assert torch.allclose(maps, expected, atol=1e-5)
 
 
-def test_layer_that_is_used_in_two_places_is_explained_where_it_is_used_last() -> None:
+def test_layer_that_is_used_twice_is_explained_at_its_last_use() -> None:
     torch.manual_seed(0)
     act = nn.ReLU()
     layers = [nn.Conv2d(3, 8, 3), act, nn.MaxPool2d(2), nn.Conv2d(8, 8, 3), act, nn.Flatten()]
@@ -149,7 +149,7 @@ def test_layer_that_is_used_in_two_places_is_explained_where_it_is_used_last() -
     assert torch.equal(heatmaps(net, ["1"], images(2), classes), heatmaps(twin, ["4"], images(2), classes))
 
 
-def test_threads_share_a_network_without_disturbing_each_other() -> None:
+def test_threads_can_share_a_network() -> None:
     net, inputs = resnet9(), images(3)
     classes = [torch.full((3, 1), label) for label in range(10)]
     expected = [heatmaps(net, ["layer3"], inputs, column) for column in classes]
@@ -158,10 +158,10 @@ def test_threads_share_a_network_without_disturbing_each_other() -> None:
     assert all(torch.equal(maps, expected[number % 10]) for number, maps in enumerate(found))
 
 
-# What the maps say
+# Meaning of the maps
 
 
-class LooksAtHalves(nn.Module):
+class HalvesNet(nn.Module):
     """Class 0 is the brightness of the left half, class 1 that of the right."""
 
     def __init__(self) -> None:
@@ -175,8 +175,8 @@ class LooksAtHalves(nn.Module):
 
 
 @pytest.mark.parametrize("method", ["hirescam", "layercam"])
-def test_map_is_hot_where_the_class_is_seen(method: Method) -> None:
-    net = LooksAtHalves().eval()
+def test_map_peaks_at_the_evidence_for_the_class(method: Method) -> None:
+    net = HalvesNet().eval()
     pixels = torch.zeros(1, 3, 8, 8)
     pixels[0, :, 2, 1], pixels[0, :, 6, 5] = 1, 1
     left, right = heatmaps(net, ["features"], pixels, torch.tensor([[0, 1]]), method)[0, 0]
@@ -186,7 +186,7 @@ def test_map_is_hot_where_the_class_is_seen(method: Method) -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_map_is_hot_where_the_only_feature_is(method: Method) -> None:
+def test_map_peaks_at_the_only_feature(method: Method) -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2)).eval()
     for weight in (net[0].weight, net[4].weight):
@@ -199,16 +199,16 @@ def test_map_is_hot_where_the_only_feature_is(method: Method) -> None:
     assert heat.sum() == pytest.approx(1, abs=1e-3)
 
 
-def test_nothing_that_speaks_for_the_class_gives_an_empty_map() -> None:
-    net = LooksAtHalves().eval()
+def test_map_without_evidence_is_zero() -> None:
+    net = HalvesNet().eval()
     assert heatmaps(net, ["features"], -torch.ones(1, 3, 8, 8), torch.tensor([[0]])).sum() == 0
 
 
-# Which layers there are
+# Feature maps
 
 
 class Functional(nn.Module):
-    """Ends in functions, and calls one layer twice."""
+    """A net that ends in functional calls and uses one layer twice."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -221,7 +221,7 @@ class Functional(nn.Module):
         return self.head(x.mean((2, 3)))
 
 
-def test_default_layer_is_the_last_feature_map_of_any_network() -> None:
+def test_last_feature_map_is_found_in_any_network() -> None:
     import timm
     import torchvision
 
@@ -245,7 +245,7 @@ def test_any_network_can_be_explained_at_its_last_feature_map() -> None:
         [layer] = list(feature_maps(net.eval(), inputs))[-1:]
         classes = torch.tensor([[7]])
         ours = heatmaps(net, [layer], inputs, classes)[0, :, 0].numpy()
-        assert np.abs(ours - of_library(net, layer, inputs, classes[:, 0], pytorch_grad_cam.GradCAM)).max() < 1e-4
+        assert np.abs(ours - library_maps(net, layer, inputs, classes[:, 0], pytorch_grad_cam.GradCAM)).max() < 1e-4
 
 
 def test_network_without_feature_maps_has_none() -> None:
@@ -254,7 +254,7 @@ def test_network_without_feature_maps_has_none() -> None:
     assert net.training
 
 
-def test_what_is_4d_in_a_transformer_is_no_feature_map() -> None:
+def test_other_4d_outputs_of_transformers_are_not_feature_maps() -> None:
     import timm
 
     vit = timm.create_model("vit_tiny_patch16_224", img_size=64, qk_norm=True).eval()
@@ -263,11 +263,11 @@ def test_what_is_4d_in_a_transformer_is_no_feature_map() -> None:
     assert all(channels > 9 for channels, _, _ in feature_maps(swin, images(1, 64)).values())
 
 
-# What is refused
+# Errors
 
 
-class Aside(Functional):
-    """Has a layer whose output goes nowhere, and may freeze itself in a way that stops all gradients."""
+class UnusedLayerNet(Functional):
+    """A net with a layer whose output is not used; ``frozen`` runs its first layer without gradients."""
 
     def __init__(self, frozen: bool = False) -> None:
         super().__init__()
@@ -283,11 +283,11 @@ class Aside(Functional):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"layers": ["layer9"]}, "there is no layer 'layer9'"),
-        ({"layers": ["head"]}, "gives no feature map"),
-        ({"layers": ["unused"], "net": Functional()}, "take no part"),
-        ({"layers": ["unused"], "net": Aside()}, "do not depend on the layer 'unused'"),
-        ({"layers": ["first"], "net": Aside(frozen=True)}, "switches gradients off"),
+        ({"layers": ["layer9"]}, "ResNet9 has no layer 'layer9'"),
+        ({"layers": ["head"]}, "does not return a feature map"),
+        ({"layers": ["unused"], "net": Functional()}, "not used in the forward pass"),
+        ({"layers": ["unused"], "net": UnusedLayerNet()}, "do not depend on the layer 'unused'"),
+        ({"layers": ["first"], "net": UnusedLayerNet(frozen=True)}, "disables gradients"),
         ({"net": ResNet9(width=4).train()}, "call net.eval"),
         ({"classes": torch.tensor([1])}, "classes must be"),
         ({"classes": torch.tensor([[10]])}, "classes must be from 0 to 9"),
@@ -295,7 +295,7 @@ class Aside(Functional):
         ({"method": "gradcamera"}, "method must be one of gradcam, "),
     ],
 )
-def test_wrong_arguments_are_refused(change: dict[str, Any], message: str) -> None:
+def test_invalid_arguments_raise(change: dict[str, Any], message: str) -> None:
     arguments = {"net": resnet9(4), "layers": ["layer3"], "inputs": images(1), "classes": torch.tensor([[1]])}
     arguments |= change
     if message != "call net.eval":
@@ -305,17 +305,17 @@ def test_wrong_arguments_are_refused(change: dict[str, Any], message: str) -> No
     assert torch.is_grad_enabled()
 
 
-def test_no_layers_no_images_and_no_classes_give_empty_arrays() -> None:
+def test_maps_are_empty_without_layers_images_or_classes() -> None:
     net = resnet9(4)
     assert heatmaps(net, [], images(2), torch.zeros(2, 1, dtype=torch.int64)).shape == (0, 2, 1, 32, 32)
     assert heatmaps(net, ["layer3"], images(0), torch.zeros(0, 2, dtype=torch.int64)).shape == (1, 0, 2, 32, 32)
     assert heatmaps(net, ["layer3"], images(2), torch.zeros(2, 0, dtype=torch.int64)).shape == (1, 2, 0, 32, 32)
 
 
-# Whether the maps depend on what was learnt. Adebayo et al. 2018, arXiv:1810.03292
+# Sanity check: maps depend on the learned weights. Adebayo et al. 2018, arXiv:1810.03292
 
 
-def test_maps_change_when_the_weights_are_randomised_layer_by_layer(fit: Callable[..., Path]) -> None:
+def test_maps_change_when_weights_are_randomized_layer_by_layer(fit: Callable[..., Path]) -> None:
     run = fit("trained", "--trainer.max_epochs", 3, "--trainer.callbacks", "[]", "--model.net.width", 16)
     classifier = read_classifier(run / "checkpoints" / "last.ckpt").network
     test = Digits().load("test")
@@ -334,6 +334,6 @@ def test_maps_change_when_the_weights_are_randomised_layer_by_layer(fit: Callabl
             net.get_submodule(name).reset_parameters()
             maps = heatmaps(net, [layer], inputs, classes, method)
             if method == "eigencam" and name == weighted[-1]:
-                assert torch.equal(maps, before)  # it does not look at the logits: why it says little of a class
+                assert torch.equal(maps, before)  # it does not depend on the logits
             else:
                 assert (maps - before).abs().mean() > 0.02, (method, name)

@@ -9,7 +9,7 @@ from callbacks.rendering.overlay import colored, overlay
 from callbacks.rendering.text import font, truncate
 
 
-def test_grid_enlarges_each_image_by_whole_pixels() -> None:
+def test_grid_enlarges_images_by_an_integer_factor() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3), dtype=np.uint8)
     grid = image_grid(pixels, ["a", "b", "c"], columns=2, tile=8)
     assert grid.dtype == np.uint8
@@ -18,7 +18,7 @@ def test_grid_enlarges_each_image_by_whole_pixels() -> None:
     assert np.array_equal(grid[8:16, 24:32], pixels[1].repeat(2, 0).repeat(2, 1))
 
 
-def test_captions_are_drawn_below_and_never_wider_than_the_image() -> None:
+def test_captions_are_drawn_below_and_truncated_to_the_image_width() -> None:
     assert truncate("cat", font(), 100) == "cat"
     long = truncate("a very long name of a class", font(), 90)
     assert long.endswith("…")
@@ -27,7 +27,7 @@ def test_captions_are_drawn_below_and_never_wider_than_the_image() -> None:
     assert grid[75:].min() < 100  # ink
 
 
-def test_no_images_give_a_picture_that_says_so() -> None:
+def test_grid_without_images_is_a_text_picture() -> None:
     assert image_grid(np.zeros((0, 8, 8, 3), np.uint8), []).std() > 0
     with pytest.raises(ValueError, match="every image needs a caption"):
         image_grid(np.zeros((1, 8, 8, 3), np.uint8), [])
@@ -42,14 +42,14 @@ def test_count_chart_has_a_bar_for_each_class_and_split(classes: int) -> None:
     assert chart.shape[0] >= 20 * classes
 
 
-def test_grey_images_are_drawn_as_well() -> None:
-    grey = np.random.default_rng(0).integers(0, 256, (1, 4, 4), dtype=np.uint8)
-    grid = image_grid(grey, ["a"], tile=4)
-    assert np.array_equal(grid[8:12, 8:12], grey[0][..., None].repeat(3, 2))
-    assert np.array_equal(grid, image_grid(grey[..., None], ["a"], tile=4))
+def test_gray_images_are_drawn() -> None:
+    gray = np.random.default_rng(0).integers(0, 256, (1, 4, 4), dtype=np.uint8)
+    grid = image_grid(gray, ["a"], tile=4)
+    assert np.array_equal(grid[8:12, 8:12], gray[0][..., None].repeat(3, 2))
+    assert np.array_equal(grid, image_grid(gray[..., None], ["a"], tile=4))
 
 
-def test_title_widens_the_picture_and_captions_have_lines() -> None:
+def test_title_widens_the_picture_and_captions_may_have_several_lines() -> None:
     black = np.zeros((1, 8, 8, 3), np.uint8)
     plain, titled = image_grid(black, ["a"]), image_grid(black, ["a\nb"], title="a title\nand what it is about")
     assert titled.shape[1] > plain.shape[1]
@@ -72,7 +72,7 @@ def test_opacity_0_is_the_image_and_1_the_heatmap(colormap: str) -> None:
     assert np.abs(half - (pixels.astype(int) + colored(heat, colormap)) / 2).max() <= 0.5
 
 
-def test_hot_is_drawn_hot_and_red_stays_red() -> None:
+def test_hot_colors_are_bright_and_channels_are_rgb() -> None:
     cold, hot = colored(np.array([[0.0, 1.0]]), "inferno")[0].astype(int)
     assert hot.sum() > 500 > 20 > cold.sum()  # from black to pale yellow
     assert hot[0] > hot[2]
@@ -85,7 +85,7 @@ def test_hot_is_drawn_hot_and_red_stays_red() -> None:
 
 
 @pytest.mark.parametrize("opacity", [-0.1, 1.1, float("nan")])
-def test_opacity_out_of_range_is_refused(opacity: float) -> None:
+def test_opacity_out_of_range_raises(opacity: float) -> None:
     with pytest.raises(ValueError, match="opacity must be from 0"):
         overlay(random_images(1), np.zeros((1, 8, 8)), opacity)
 
@@ -100,17 +100,17 @@ def explained(opacity: float = 0.5, images: int = 3) -> np.ndarray:
 
 def test_explanation_grid_shows_image_heatmap_and_overlay_side_by_side() -> None:
     grid = explained()
-    big = random_images(3)[0].repeat(2, 0).repeat(2, 1)
+    enlarged = random_images(3)[0].repeat(2, 0).repeat(2, 1)
     heat = np.random.default_rng(1).random((3, 2, 8, 8)).repeat(2, 2).repeat(2, 3)
     top, lefts = 22, [8, 40, 64, 96, 120]  # below the headings
     tiles = [grid[top : top + 16, left : left + 16] for left in lefts]
-    assert np.array_equal(tiles[0], big)
+    assert np.array_equal(tiles[0], enlarged)
     for column in (0, 1):
         assert np.array_equal(tiles[1 + 2 * column], colored(heat[0, column]))
-        assert np.array_equal(tiles[2 + 2 * column], overlay(big, heat[0, column], 0.5))
+        assert np.array_equal(tiles[2 + 2 * column], overlay(enlarged, heat[0, column], 0.5))
 
 
-def test_explanation_grid_of_nothing_says_so_and_misfits_are_refused() -> None:
+def test_explanation_grid_without_images_is_a_text_picture_and_mismatches_raise() -> None:
     assert explained(images=0).std() > 0
     with pytest.raises(ValueError, match="3 x 2 heatmaps need"):
         explanation_grid(random_images(3), np.zeros((3, 2, 8, 8)), ["a"] * 3, [["b"] * 2] * 3, ["one"])
@@ -121,17 +121,17 @@ def test_explanation_grid_of_nothing_says_so_and_misfits_are_refused() -> None:
 
 @pytest.mark.parametrize("shown", ["counts", "rows"])
 @pytest.mark.parametrize("classes", [1, 2, 10, 100])
-def test_confusion_picture_has_a_cell_for_each_pair_whose_darkness_is_its_share(classes: int, shown: str) -> None:
+def test_confusion_picture_has_a_cell_for_each_pair_of_classes(classes: int, shown: str) -> None:
     counts = np.eye(classes, dtype=int) * 90
     if classes > 2:
-        counts[0, 1], counts[1] = 10, 0  # a class without images has no share
+        counts[0, 1], counts[1] = 10, 0  # a class without images has no fraction
     names = [f"class {label}" for label in range(classes)]
     picture = confusion_picture(counts, names, shown, "title")
     dark = picture.astype(int).sum(2) < 250
     assert dark.sum() > 0
-    white_first = confusion_picture(np.zeros_like(counts), names, shown, "title")
+    empty = confusion_picture(np.zeros_like(counts), names, shown, "title")
     cell = max(14, min(64, 640 // classes))
-    changed = np.argwhere((picture != white_first).any(2))
+    changed = np.argwhere((picture != empty).any(2))
     top, left = changed.min(0)
     bottom, right = changed.max(0)
     lines = 2
@@ -139,9 +139,9 @@ def test_confusion_picture_has_a_cell_for_each_pair_whose_darkness_is_its_share(
     assert abs(right - left + 1 - cell * classes) <= lines
 
 
-def test_reliability_diagram_leaves_out_empty_bins() -> None:
-    middles = np.array([[0.25, 0.75]] * 2)
-    shares = np.array([[0.0, 1.0]] * 2)
-    diagram = reliability_diagram(middles, middles, shares, ["before", "after"], "title")
+def test_reliability_diagram_omits_empty_bins() -> None:
+    centers = np.array([[0.25, 0.75]] * 2)
+    fractions = np.array([[0.0, 1.0]] * 2)
+    diagram = reliability_diagram(centers, centers, fractions, ["before", "after"], "title")
     assert diagram.shape == (460, 800, 3)
     assert diagram.dtype == np.uint8
