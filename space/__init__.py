@@ -1,1 +1,1 @@
-"""What is shown: the page, and the commands that make a folder of it that runs by itself."""
+"""The web page of a trained classifier, and the commands that export it."""

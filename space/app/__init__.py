@@ -1,1 +1,1 @@
-"""TODO."""
+"""The page: a Gradio app that classifies and explains images."""

@@ -1,68 +1,66 @@
-"""The page's named API, for programs."""
+"""The page's named API endpoints."""
 
 from typing import Any
 
 import gradio as gr
 
+from cifar_lit.inference.images import Fit
 from space.app.image_cache import cached_image
-from space.app.loaded_bundle import NOTHING_JUDGED, LoadedBundle
-from space.app.network import METHODS
-from space.app.service import Answer, ExplainOptions, classify, read_images
-from space.app.table import as_json, predictions_of
+from space.app.loaded_bundle import NO_EVALUATION, LoadedBundle
+from space.app.service import METHODS, ExplainOptions, UploadResult, classify, explain
 from space.app.tabs.classify import FITS
 from space.app.tabs.evaluated_images import ANY
 from space.app.tabs.misclassified import mistakes
-from space.app.validation import MOST_CLASSES, MOST_IMAGES, check_choice, check_int, check_number
-
-_METHODS = {method: method for method in METHODS.values()}
-_FITS = {fit: fit for fit in FITS.values()}
+from space.app.validation import MAX_CLASSES, MAX_IMAGES, check_choice, check_int, check_number
 
 
 class Api:
-    """Adds ``/classify``, ``/explain``, ``/misclassified`` and ``/confusion_matrix`` to the page that is being built.
+    """Adds ``/classify``, ``/explain``, ``/misclassified`` and ``/confusion_matrix`` to the page under construction.
 
-    Their inputs are those of components that nobody sees: gradio then takes only files that were uploaded.
+    The inputs belong to hidden components, so that gradio accepts only uploaded files.
     """
 
-    def __init__(self, shown: LoadedBundle) -> None:
-        self._shown, self._network = shown, shown.network
+    def __init__(self, loaded: LoadedBundle) -> None:
+        self._loaded, self._network = loaded, loaded.network
         layers = list(self._network.layers)
         files = gr.File(file_count="multiple", visible=False, label="images")
-        fit = gr.Textbox("crop", visible=False, label="fit")
-        layer = gr.Textbox(layers[-1] if layers else "", visible=False, label="layer")
-        method = gr.Textbox("gradcam", visible=False, label="method")
-        opacity = gr.Number(0.5, visible=False, label="opacity")
-        tiles = gr.Gallery(visible=False, format="png", label="pictures")
-        answers = gr.JSON(visible=False, label="answers")
+        fit, answers = _text("crop", "fit"), gr.JSON(visible=False, label="answers")
+        pictures = gr.Gallery(visible=False, format="png", label="pictures")
         _add(self.classify, [files, _number(5, "top_k"), fit], answers)
-        explained = gr.Textbox("", visible=False, label="class_name")
-        _add(self.explain, [files, explained, layer, method, opacity, fit], tiles)
-        choice = [_number(10, "count"), gr.Textbox("most confident first", visible=False, label="order")]
-        choice += [_number(0, "seed")]
-        choice += [gr.Textbox(ANY, visible=False, label=label) for label in ("true_class", "predicted_class")]
-        _add(self.misclassified, choice, [answers, tiles])
+        heatmap = [_text(layers[-1] if layers else "", "layer"), _text("gradcam", "method"), _number(0.5, "opacity")]
+        _add(self.explain, [files, _text("", "class_name"), *heatmap, fit], pictures)
+        choice = [_number(10, "count"), _text("most confident first", "order"), _number(0, "seed")]
+        choice += [_text(ANY, "true_class"), _text(ANY, "predicted_class")]
+        _add(self.misclassified, choice, [answers, pictures])
         _add(self.confusion_matrix, [], answers)
 
     def classify(self, images: list[str] | None, top_k: Any = 5, fit: Any = "crop") -> list[dict[str, Any]]:
-        """The likeliest classes of up to 10 images.
+        """Classify up to 10 images.
 
         Args:
             images: The files.
-            top_k: How many classes to name for each, from 1 to 10, and at most as many as there are.
-            fit: How an image of another shape is made to fit: crop or pad.
+            top_k: Number of classes to return for each image, from 1 to 10, and at most the number of classes.
+            fit: How to fit an image of another aspect ratio: crop or pad.
 
         Returns:
-            For each image that can be read its number, beginning with 1, its likeliest classes with their calibrated
-            confidences, the logits of all classes, and whether it is probably none of the classes; for each other
-            image an error.
+            For each image that can be read, its number from 1, its most likely classes with calibrated confidences, the
+            logits of all classes, and whether it is probably none of the classes; for each other image, an error.
         """
-        top_k = check_int("top_k", top_k, 1, min(MOST_CLASSES, len(self._network.class_names)))
-        answer, errors = self._answer(images, fit, ExplainOptions())
-        if answer is None:
-            return errors
-        predictions = predictions_of(answer, self._network, self._shown.facts.unknown, top_k)
-        logits = answer.logits.tolist()
-        return [as_json(one) | {"logits": row} for one, row in zip(predictions, logits, strict=True)] + errors
+        top_k = check_int("top_k", top_k, 1, min(MAX_CLASSES, len(self._network.class_names)))
+        result = self._classify(images, fit)
+        answers: list[dict[str, Any]] = [
+            {
+                "image": image.number,
+                "classes": [
+                    {"class": name, "confidence": prob}
+                    for name, prob in image.top_classes(self._network.class_names, top_k)
+                ],
+                "probably_none_of_the_classes": image.is_ood,
+                "logits": image.logits.tolist(),
+            }
+            for image in result.images
+        ]
+        return answers + [{"error": error} for error in result.errors]
 
     def explain(
         self,
@@ -73,32 +71,30 @@ class Api:
         opacity: Any = 0.5,
         fit: Any = "crop",
     ) -> list[tuple[str, str]]:
-        """What speaks for a class in up to 10 images.
+        """Show the evidence for a class in up to 10 images.
 
         Args:
-            images: The files; those that cannot be read are left out.
-            class_name: The class; empty for the predicted one of each image.
-            layer: The feature map, by its name; by default the last one.
+            images: The files; those that cannot be read are skipped.
+            class_name: The class; empty for the predicted class of each image.
+            layer: The feature map, by name; the last one by default.
             method: gradcam, gradcam++, hirescam or layercam.
-            opacity: Of the heatmap: 0 gives the image, 1 the heatmap.
-            fit: How an image of another shape is made to fit: crop or pad.
+            opacity: Opacity of the heatmap: 0 shows the image, 1 the heatmap.
+            fit: How to fit an image of another aspect ratio: crop or pad.
 
         Returns:
-            For each image a picture, as the network sees it with the heatmap over it, and the class.
+            For each image, the network's input overlaid with the heatmap, and the class.
         """
         names = self._network.class_names
         layer = check_choice("layer", layer, self._network.layers)
-        how = ExplainOptions(MOST_IMAGES, layer, check_choice("method", method, _METHODS))
+        options = ExplainOptions(MAX_IMAGES, layer, check_choice("method", method, list(METHODS.values())))
         opacity = check_number("opacity", opacity, 0, 1)
-        wanted = None if class_name == "" else names.index(check_choice("class_name", class_name, names))
-        answer, _ = self._answer(images, fit, how)
-        if answer is None:
-            return []
-        if wanted is not None:
-            asked = dict.fromkeys(range(len(answer.logits)), wanted)
-            answer = Answer(answer.images, answer.logits, asked).explain(self._network, how)
-        found = [answer.overlays(place, opacity)[-1] for place in range(len(answer.logits))]
-        return [(cached_image(picture), names[label]) for picture, label in found]
+        if class_name == "":
+            result = self._classify(images, fit, options)
+        else:
+            label = names.index(check_choice("class_name", class_name, names))
+            result = explain(self._network, self._classify(images, fit).select(label), options)
+        overlays = [image.overlays(opacity)[-1] for image in result.images]
+        return [(cached_image(overlay), names[label]) for label, overlay in overlays]
 
     def misclassified(
         self,
@@ -108,53 +104,53 @@ class Api:
         true_class: Any = ANY,
         predicted_class: Any = ANY,
     ) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
-        """Images that the network misclassified.
+        """List misclassified images.
 
         Args:
-            count: How many, from 1 to 60.
+            count: Number of images, from 1 to 60.
             order: most confident first, least confident first, or at random.
-            seed: Of the random order.
+            seed: Seed of the random order.
             true_class: The true class, or any class.
             predicted_class: The predicted class, or any class.
 
         Returns:
-            For each its index in the data set, true and predicted class, confidence and logits; and its picture.
+            For each image, its index in the data set, true and predicted class, confidence and logits; and a picture.
         """
-        rows, _, pictures = mistakes(self._shown, count, order, seed, true_class, predicted_class)
-        judged, names = self._shown.judged, self._network.class_names
-        assert judged is not None
-        confidences = judged.confidences(self._network.recipe.temperature)
-        found = [
+        rows, _, pictures = mistakes(self._loaded, count, order, seed, true_class, predicted_class)
+        evaluation, names = self._loaded.evaluation, self._network.class_names
+        assert evaluation is not None
+        confidences = evaluation.confidences(self._network.recipe.temperature)
+        answers = [
             {
-                "index": int(judged.indices[row]),
-                "true": names[judged.labels[row]],
-                "predicted": names[judged.predictions[row]],
+                "index": int(evaluation.indices[row]),
+                "true": names[evaluation.labels[row]],
+                "predicted": names[evaluation.predictions[row]],
                 "confidence": float(confidences[row]),
-                "logits": judged.logits[row].tolist(),
+                "logits": evaluation.logits[row].tolist(),
             }
             for row in rows
         ]
-        return found, pictures
+        return answers, pictures
 
     def confusion_matrix(self) -> dict[str, Any]:
-        """How many images of each class (a row) were taken for which class (a column), with the classes' names."""
-        if self._shown.judged is None:
-            raise gr.Error(NOTHING_JUDGED, print_exception=False)
-        return {"classes": self._network.class_names, "counts": self._shown.judged.counts.tolist()}
+        """Return the class names, and the number of images by true class (row) and predicted class (column)."""
+        if self._loaded.evaluation is None:
+            raise gr.Error(NO_EVALUATION, print_exception=False)
+        return {"classes": self._network.class_names, "counts": self._loaded.evaluation.counts.tolist()}
 
-    def _answer(
-        self, files: list[str] | None, fit: Any, how: ExplainOptions
-    ) -> tuple[Answer | None, list[dict[str, str]]]:
-        """The answer, if an image can be read, and what is to be said of those that cannot."""
-        if not files or len(files) > MOST_IMAGES:
-            raise gr.Error(f"images must be a list of 1 to {MOST_IMAGES} files.", print_exception=False)
-        images = read_images(files, self._network.recipe.image_size, check_choice("fit", fit, _FITS))
-        errors = [{"error": reason} for reason in images.refused]
-        return (classify(self._network, images, how) if images.numbers else None), errors
+    def _classify(self, files: list[str] | None, fit: Any, options: ExplainOptions | None = None) -> UploadResult:
+        if not files or len(files) > MAX_IMAGES:
+            raise gr.Error(f"images must be a list of 1 to {MAX_IMAGES} files.", print_exception=False)
+        checked: Fit = check_choice("fit", fit, list(FITS.values()))
+        return classify(self._network, files, checked, options)
 
 
-def _number(value: int, label: str) -> gr.Number:
+def _number(value: float, label: str) -> gr.Number:
     return gr.Number(value, visible=False, label=label)
+
+
+def _text(value: str, label: str) -> gr.Textbox:
+    return gr.Textbox(value, visible=False, label=label)
 
 
 def _add(function: Any, inputs: list[Any], outputs: Any) -> None:

@@ -1,4 +1,4 @@
-"""Metadata of a bundle: its run, curves, examples and threshold for unknown images."""
+"""Metadata of a bundle: its run, curves, examples and out-of-distribution threshold."""
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -12,13 +12,13 @@ REPORT_MARKER = "<!-- The report on the run -->"
 
 @dataclass(frozen=True)
 class BundleMetadata:
-    """What else a bundle tells of a run, as plain JSON.
+    """Metadata of a bundle, as plain JSON.
 
-    title: Of the classifier, for people.
-    run: BundleMetadata by name, for people: the data, the seed, how long it was trained and so on.
-    history: Curves by name (``train/loss``): pairs of step and value.
-    unknown: See ``Unknown``; None where there were no images to fit it on.
-    examples: The examples' files, and the controls that each sets.
+    title: Title of the page.
+    run: Facts about the run by name, for display: the data, the seed, the training time and so on.
+    history: Curves by name (``train/loss``), as pairs of step and value.
+    unknown: Threshold for out-of-distribution images; None if there were no images to fit it on.
+    examples: The examples' files, and the controls that each one sets.
     """
 
     title: str
@@ -28,11 +28,11 @@ class BundleMetadata:
     examples: list[dict[str, Any]]
 
     def to_json(self) -> dict[str, Any]:
-        """As dicts, lists and scalars."""
+        """Return the metadata as dicts, lists and scalars."""
         return asdict(self)
 
     @classmethod
-    def from_json(cls, facts: Mapping[str, Any]) -> "BundleMetadata":
-        """The facts of what ``to_json`` gave."""
-        unknown = facts["unknown"]
-        return cls(**{**facts, "unknown": OODThreshold(**unknown) if unknown else None})
+    def from_json(cls, metadata: Mapping[str, Any]) -> "BundleMetadata":
+        """Return the metadata from the output of ``to_json``."""
+        unknown = metadata["unknown"]
+        return cls(**{**metadata, "unknown": OODThreshold(**unknown) if unknown else None})

@@ -1,7 +1,7 @@
-"""Decoding what strangers upload, in a process of its own.
+"""Decode uploaded images in a separate process.
 
-A small file can be made to take gigabytes, minutes, or the process that decodes it: this one has little of each, and
-another takes its place.
+A small file can exhaust the memory, time or stability of the process that decodes it. This process has little of each,
+and is restarted after a failure.
 """
 
 import atexit
@@ -23,93 +23,88 @@ from cifar_lit.errors import InputError
 from cifar_lit.inference.images import Fit, decoded, fitted
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
-MOST_PIXELS = 16_000_000
-_MOST_SCANS = 100  # of a JPEG, each of which goes over all its pixels; cameras and editors write about ten
-TILE = 224  # pixels of what a person is shown of an upload, at most; small images are enlarged to it
-_MEMORY = 256 * 2**20  # bytes beside what the process has when it starts
-_SECONDS = 1.5  # of its own work, for a file; waiting for other processes does not count
-_WAITS = 20.0  # seconds, with all waiting
+MAX_PIXELS = 16_000_000
+TILE = 224  # maximum side of a displayed upload in pixels; small images are enlarged to it
+_MAX_SCANS = 100  # of a progressive JPEG, each of which covers all pixels; cameras and editors write about ten
+_MAX_MEMORY = 256 * 2**20  # bytes, on top of the memory of the idle process
+_MAX_CPU_SECONDS = 1.5  # per file
+_TIMEOUT = 20.0  # seconds per file, waiting for other processes included
 
 
 @dataclass(frozen=True)
-class Read:
-    """An image of a file.
+class DecodedImage:
+    """A decoded upload.
 
-    seen: uint8 (H, W, 3), what the network sees.
-    upload: uint8 (h, w, 3), what a person sees, reduced for the page.
+    pixels: uint8 (H, W, 3), the network's input.
+    upload: uint8 (h, w, 3), the original, scaled down for display.
     """
 
-    seen: np.ndarray
+    pixels: np.ndarray
     upload: np.ndarray
 
 
 class Decoder:
-    """Reads images by the other process; may be asked by several threads."""
+    """Client of the decoder process, safe to call from several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Starts the process, so that the first image need not wait for it."""
+        """Start the process in advance, so that the first image does not wait for it."""
         with self._lock:
             self._running()
 
-    def read(self, path: str, size: tuple[int, int], fit: Fit) -> Read | None:
-        """The image in a file; None if it is none of ``FORMATS``, not whole, or takes too much.
+    def read(self, path: str, size: tuple[int, int], fit: Fit) -> DecodedImage | None:
+        """Return the image in a file; None if it is not one of ``FORMATS``, is damaged, or exceeds the limits.
 
         Args:
             path: The file.
-            size: Height and width that the network takes.
-            fit: How an image of other proportions is made to fit.
+            size: Height and width of the network's input.
+            fit: How to fit an image of another aspect ratio.
         """
         with self._lock:
             try:
-                return self._ask({"path": os.path.abspath(path), "size": size, "fit": fit})
+                return self._request({"path": os.path.abspath(path), "size": size, "fit": fit})
             except (OSError, ValueError, EOFError):
                 self.stop()
                 return None
 
-    def _ask(self, wanted: dict[str, Any]) -> Read | None:
+    def _request(self, request: dict[str, Any]) -> DecodedImage | None:
         process = self._running()
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(json.dumps(wanted).encode() + b"\n")
+        process.stdin.write(json.dumps(request).encode() + b"\n")
         process.stdin.flush()
-        if not select.select([process.stdout], [], [], _WAITS)[0]:
+        if not select.select([process.stdout], [], [], _TIMEOUT)[0]:
             raise EOFError
-        shapes = json.loads(process.stdout.readline())  # nothing, if the process ended: no JSON
+        shapes = json.loads(process.stdout.readline())  # empty, hence ValueError, if the process died
         if shapes is None:
             return None
-        return Read(*(_array(process.stdout, shape) for shape in shapes))
+        return DecodedImage(*(_read_array(process.stdout, *shape) for shape in shapes))
 
     def _running(self) -> subprocess.Popen[bytes]:
+        """Return the process, started if necessary."""
         if self._process is None or self._process.poll() is not None:
-            own = {"PYTHONPATH": str(Path(__file__).parents[2]), "OPENBLAS_NUM_THREADS": "1"}
+            variables = {"PYTHONPATH": str(Path(__file__).parents[2]), "OPENBLAS_NUM_THREADS": "1"}
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "space.app.decoder"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
-                bufsize=0,
-                env={**os.environ, **own},
+                env={**os.environ, **variables},
             )
         return self._process
 
-    @property
-    def pid(self) -> int | None:
-        """The process's number."""
-        return None if self._process is None else self._process.pid
-
     def stop(self) -> None:
-        """Ends the process; the next image gets another."""
+        """Kill the process; the next image starts another one."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
-            for end in (self._process.stdin, self._process.stdout):
-                if end is not None:
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe is not None:
                     with suppress(OSError):
-                        end.close()
+                        pipe.close()
             self._process = None
 
 
@@ -117,63 +112,54 @@ DECODER = Decoder()
 atexit.register(DECODER.stop)
 
 
-def _array(stream: IO[bytes], shape: list[int]) -> np.ndarray:
-    content = bytearray()
-    while len(content) < shape[0] * shape[1] * 3:
-        part = stream.read(shape[0] * shape[1] * 3 - len(content))
-        if not part:
-            raise EOFError
-        content += part
-    return np.frombuffer(content, np.uint8).reshape(*shape, 3)
+def _read_array(stream: IO[bytes], height: int, width: int) -> np.ndarray:
+    """Return uint8 (H, W, 3); raises ValueError if the stream ends early."""
+    return np.frombuffer(stream.read(height * width * 3), np.uint8).reshape(height, width, 3)
 
 
 def _serve() -> None:
-    """What the other process does: a line of JSON in, the shapes of two images and their pixels out."""
-    answers = os.fdopen(os.dup(1), "wb")
+    """Answer each request, a line of JSON, with the shapes of two images and their pixels."""
+    replies = os.fdopen(os.dup(1), "wb")
     _limit_memory()
     for line in sys.stdin.buffer:
-        wanted = json.loads(line)
-        _limit_work(_SECONDS)
+        request = json.loads(line)
+        _limit_cpu(_MAX_CPU_SECONDS)
         try:
-            pixels = _read(Path(wanted["path"]), tuple(wanted["size"]), wanted["fit"])
+            images = _decode(Path(request["path"]), tuple(request["size"]), request["fit"])
         except (InputError, MemoryError, OSError):
-            pixels = []
-        _limit_work(0)
-        answers.write(json.dumps([one.shape[:2] for one in pixels] or None).encode() + b"\n")
-        for one in pixels:
-            answers.write(one.tobytes())
-        answers.flush()
+            images = []
+        _limit_cpu(0)
+        replies.write(json.dumps([image.shape[:2] for image in images] or None).encode() + b"\n")
+        for image in images:
+            replies.write(image.tobytes())
+        replies.flush()
 
 
-def _read(path: Path, size: tuple[int, int], fit: Fit) -> list[np.ndarray]:
+def _decode(path: Path, size: tuple[int, int], fit: Fit) -> list[np.ndarray]:
+    """Return the network's input and the image to display."""
     content = path.read_bytes()
-    if content.startswith(b"\xff\xd8") and content.count(b"\xff\xda") > _MOST_SCANS:  # a JPEG's scans begin so
-        raise InputError(f"{path} has more than {_MOST_SCANS} scans")
-    whole = decoded(path, size, FORMATS, MOST_PIXELS)
-    seen = np.asarray(fitted(whole, size, fit))
-    if min(whole.size) < TILE:  # perhaps a JPEG that was decoded at a fraction of its size, too small for a person
-        whole = decoded(path, (TILE, TILE), FORMATS, MOST_PIXELS)
-    return [seen, np.asarray(fitted(whole, (TILE, TILE), "inside"))]
+    if content.startswith(b"\xff\xd8") and content.count(b"\xff\xda") > _MAX_SCANS:  # JPEG, start of scan
+        raise InputError(f"{path} has more than {_MAX_SCANS} scans")
+    image = decoded(path, size, FORMATS, MAX_PIXELS)
+    pixels = np.asarray(fitted(image, size, fit))
+    if min(image.size) < TILE:  # possibly a JPEG decoded at a reduced size, too small to display
+        image = decoded(path, (TILE, TILE), FORMATS, MAX_PIXELS)
+    return [pixels, np.asarray(fitted(image, (TILE, TILE), "inside"))]
 
 
 def _limit_memory() -> None:
-    try:
-        import resource
-    except ImportError:  # not on Windows
-        return
-    now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() if _has_proc() else 2**31
+    """Limit the address space of this process, where the system supports it."""
+    import resource  # not available on Windows
+
+    statm = Path("/proc/self/statm")
+    used = int(statm.read_text().split()[0]) * resource.getpagesize() if statm.is_file() else 2**31
     with suppress(ValueError, OSError):
-        resource.setrlimit(resource.RLIMIT_AS, (now + _MEMORY, now + _MEMORY))
+        resource.setrlimit(resource.RLIMIT_AS, (used + _MAX_MEMORY, used + _MAX_MEMORY))
 
 
-def _has_proc() -> bool:
-    return Path("/proc/self/statm").is_file()
-
-
-def _limit_work(seconds: float) -> None:
-    """Ends the process when it has worked so long; 0 takes that back."""
-    if hasattr(signal, "setitimer"):
-        signal.setitimer(signal.ITIMER_PROF, seconds)
+def _limit_cpu(seconds: float) -> None:
+    """Kill this process after a CPU time; 0 removes the limit."""
+    signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What a page shows: a classifier, how it was judged, and where its files are."""
+"""A bundle as loaded by the page."""
 
 import json
 from collections.abc import Sequence
@@ -9,49 +9,45 @@ from cifar_lit.errors import InputError
 from cifar_lit.evaluation.result import EvaluationResult
 from cifar_lit.inference.bundle import read_bundle
 from space.app.bundle_metadata import BundleMetadata
-from space.app.network import Network
+from space.app.service import Network
 
-NOTHING_JUDGED = "This Space was made without images to judge the network by."
-EVALUATION, METADATA, EXAMPLES = (
-    "evaluation.safetensors",
-    "metadata.json",
-    "examples",
-)  # beside the recipe and the weights
+NO_EVALUATION = "This Space was exported without evaluation images."
+EVALUATION, METADATA, EXAMPLES = "evaluation.safetensors", "metadata.json", "examples"  # next to the network's files
 
 
 @dataclass(frozen=True)
 class LoadedBundle:
-    """All that a page shows.
+    """Everything the page shows.
 
-    folder: The bundle's.
-    judged: How the classifier was judged; None where there were no images.
+    folder: The bundle's folder.
+    evaluation: The evaluation; None if there were no images.
     about: The model card, Markdown.
     """
 
     folder: Path
     network: Network
-    facts: BundleMetadata
-    judged: EvaluationResult | None
+    metadata: BundleMetadata
+    evaluation: EvaluationResult | None
     about: str
 
     @classmethod
     def load(cls, folder: Path, about: str, trusted: Sequence[str] = ()) -> "LoadedBundle":
-        """What lies in a bundle's folder.
+        """Load a bundle from its folder.
 
         Args:
-            folder: The bundle's.
+            folder: The bundle's folder.
             about: The model card, Markdown.
             trusted: See ``read_bundle``.
 
         Raises:
-            InputError: if the folder is not as it was exported.
+            InputError: if a file is missing or damaged, or belongs to another classifier.
         """
         try:
-            facts = BundleMetadata.from_json(json.loads((folder / METADATA).read_text(encoding="utf-8")))
+            metadata = BundleMetadata.from_json(json.loads((folder / METADATA).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise InputError(f"{folder / METADATA} cannot be read ({error}); export it again") from error
-        network = Network(read_bundle(folder, trusted))
-        judged = EvaluationResult.load(folder / EVALUATION) if (folder / EVALUATION).is_file() else None
-        if judged is not None and len(judged.counts) != len(network.class_names):
-            raise InputError(f"{folder / EVALUATION} is of another classifier; export it again")
-        return cls(folder, network, facts, judged, about)
+        network = Network(read_bundle(folder, trusted), metadata.unknown)
+        evaluation = EvaluationResult.load(folder / EVALUATION) if (folder / EVALUATION).is_file() else None
+        if evaluation is not None and len(evaluation.counts) != len(network.class_names):
+            raise InputError(f"{folder / EVALUATION} belongs to another classifier; export it again")
+        return cls(folder, network, metadata, evaluation, about)

@@ -1,141 +1,274 @@
-"""What a visitor's images are, and what the network says of them."""
+"""Inference for the page: read, classify and explain uploaded images."""
 
-from collections.abc import Sequence
+import importlib
+import importlib.util
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
 
+from callbacks.rendering.feature_maps import feature_maps
 from callbacks.rendering.grid import enlarged
-from callbacks.rendering.heatmaps import Method
+from callbacks.rendering.heatmaps import Method, heatmaps, logits_and_heatmaps
 from callbacks.rendering.overlay import overlay
+from cifar_lit.evaluation.ood import OODThreshold
+from cifar_lit.inference.bundle import TrainedClassifier
 from cifar_lit.inference.images import Fit
-from space.app.decoder import DECODER, FORMATS, MOST_PIXELS, TILE
-from space.app.network import Network
-from space.app.validation import MOST_IMAGES
+from space.app.decoder import DECODER, FORMATS, MAX_PIXELS, TILE, DecodedImage
+from space.app.validation import MAX_IMAGES
 
-LIMITS = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]} file of at most {MOST_PIXELS // 10**6} million pixels"
+Function = TypeVar("Function", bound=Callable[..., Any])
 
-
-@dataclass(frozen=True)
-class Images:
-    """Images that were uploaded.
-
-    paths: All files, the refused ones too.
-    numbers: Of each image in the order of the files, beginning with 1; refused ones lack.
-    uploads: uint8 (h, w, 3) of each, as a person sees it, reduced for the page.
-    pixels: uint8 (N, H, W, 3), what the network sees.
-    refused: Why others were left out, a sentence each.
-    """
-
-    paths: list[str]
-    numbers: list[int]
-    uploads: list[np.ndarray]
-    pixels: np.ndarray
-    refused: list[str]
-
-
-def read_images(paths: Sequence[str], size: tuple[int, int], fit: Fit) -> Images:
-    """The images of these files, the first ten at most.
-
-    Args:
-        paths: The files.
-        size: Height and width that the network takes.
-        fit: How an image of other proportions is made to fit.
-    """
-    numbers, uploads, pixels, refused = [], [], [], []
-    for number, path in enumerate(paths[:MOST_IMAGES], start=1):
-        read = DECODER.read(path, size, fit)
-        if read is None:
-            refused.append(f"Image {number} cannot be read: it must be a whole {LIMITS}, and no puzzle to open.")
-            continue
-        numbers.append(number)
-        pixels.append(read.seen)
-        uploads.append(read.upload)
-    if len(paths) > MOST_IMAGES:
-        refused.append(f"Of {len(paths)} images the first {MOST_IMAGES} are classified.")
-    stacked = np.stack(pixels) if pixels else np.zeros((0, *size, 3), np.uint8)
-    return Images(list(paths), numbers, uploads, stacked, refused)
-
-
-@dataclass(frozen=True)
-class HeatmapResult:
-    """An image's heatmaps.
-
-    classes: K of them.
-    maps: uint8 (K, H, W).
-    """
-
-    classes: list[int]
-    maps: np.ndarray
+# The methods that take milliseconds; the others in callbacks.rendering take seconds, too long for a public page
+METHODS: dict[str, Method] = {
+    "Grad-CAM": "gradcam",
+    "Grad-CAM++": "gradcam++",
+    "HiResCAM": "hirescam",
+    "LayerCAM": "layercam",
+}
+LIMITS = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]} file of at most {MAX_PIXELS // 10**6} million pixels"
 
 
 @dataclass(frozen=True)
 class ExplainOptions:
-    """How images are explained.
+    """Options for the heatmaps.
 
-    first: How many of them.
-    layer, method: The heatmaps'.
+    count: Number of images to explain, in the order of the upload.
+    layer: The feature map to explain, by name.
+    method: The method.
     """
 
-    first: int = 0
+    count: int = 0
     layer: str = ""
     method: Method = "gradcam"
 
 
 @dataclass(frozen=True)
-class Answer:
-    """Images, what the network says of them, and why.
+class ImageResult:
+    """The classification of one image.
 
-    logits: float32 (N, C).
-    asked: A class that the visitor asked about besides the predicted one, by the place of the image.
-    explained: Heatmaps, by the place of the image.
+    number: Position among the uploaded files, from 1.
+    upload: uint8 (h, w, 3), the uploaded image, scaled down for display.
+    pixels: uint8 (H, W, 3), the network's input.
+    logits: float32 (C,).
+    probs: float32 (C,), calibrated.
+    is_ood: Whether the image is probably out-of-distribution; None if the bundle has no threshold.
+    selected: A class to explain in addition to the predicted one.
+    heatmaps: float32 (H, W) in [0, 1] by class: the predicted class, then the selected one.
     """
 
-    images: Images
+    number: int
+    upload: np.ndarray
+    pixels: np.ndarray
     logits: np.ndarray
-    asked: dict[int, int] = field(default_factory=dict)
-    explained: dict[int, HeatmapResult] = field(default_factory=dict)
+    probs: np.ndarray
+    is_ood: bool | None
+    selected: int | None = None
+    heatmaps: dict[int, np.ndarray] = field(default_factory=dict)
 
-    def explain(self, network: Network, how: ExplainOptions) -> "Answer":
-        """The answer with other heatmaps: of the first images, and of those of which something was asked."""
-        places = [place for place in range(len(self.logits)) if place < how.first or place in self.asked]
-        if not places:
-            return replace(self, explained={})
-        predicted = self.logits.argmax(1)
-        columns = [[predicted[place] for place in places]]
-        if self.asked:
-            columns.append([self.asked.get(place, predicted[place]) for place in places])
-        classes = np.array(columns).T
-        _, maps = network.run(self.images.pixels[places], len(places), classes, how.layer, how.method)
-        explained = {}
-        for place, of_image, of_maps in zip(places, classes.tolist(), maps, strict=True):
-            kinds = list(dict.fromkeys(of_image))
-            explained[place] = HeatmapResult(kinds, of_maps[: len(kinds)])
-        return replace(self, explained=explained)
+    @property
+    def predicted(self) -> int:
+        """The predicted class."""
+        return int(self.logits.argmax())
 
-    def overlays(self, place: int, opacity: float) -> list[tuple[np.ndarray, int]]:
-        """The heatmaps of an image laid over it, uint8 (h, w, 3) each, for a page, with the classes they explain."""
-        found = self.explained.get(place)
-        if found is None:
-            return []
-        return list(zip(overlaid(self.images.pixels[place], found.maps, opacity), found.classes, strict=True))
+    def top_classes(self, class_names: Sequence[str], count: int) -> list[tuple[str, float]]:
+        """Return the most likely classes with their probabilities."""
+        order = np.argsort(-self.probs, kind="stable")[:count]
+        return [(class_names[label], float(self.probs[label])) for label in order]
+
+    def overlays(self, opacity: float) -> list[tuple[int, np.ndarray]]:
+        """Return each explained class with its heatmap blended over the input, uint8 (h, w, 3), enlarged."""
+        return [(label, enlarge(overlay(self.pixels, heatmap, opacity))) for label, heatmap in self.heatmaps.items()]
 
 
-def classify(network: Network, images: Images, how: ExplainOptions | None = None) -> Answer:
-    """What the network says of the images, with heatmaps of the predicted classes of as many as asked, in one pass."""
-    how = how or ExplainOptions()
-    logits, maps = network.run(images.pixels, how.first, None, how.layer, how.method)
-    predicted = logits.argmax(1).tolist()
-    return Answer(
-        images, logits, {}, {place: HeatmapResult([predicted[place]], part) for place, part in enumerate(maps)}
-    )
+@dataclass(frozen=True)
+class UploadResult:
+    """The results of one upload.
+
+    paths: All uploaded files.
+    images: One result for each file that can be read.
+    errors: A sentence for each rejected file.
+    """
+
+    paths: list[str]
+    images: list[ImageResult]
+    errors: list[str]
+
+    def select(self, label: int, index: int | None = None) -> "UploadResult":
+        """Return the result with a class selected for one image; for all images if ``index`` is None."""
+        images = [replace(one, selected=label) if index in (None, i) else one for i, one in enumerate(self.images)]
+        return replace(self, images=images)
 
 
-def overlaid(pixels: np.ndarray, maps: np.ndarray, opacity: float) -> list[np.ndarray]:
-    """Heatmaps uint8 (K, H, W) laid over an image uint8 (H, W, 3), enlarged for a page."""
-    return list(for_page(overlay(pixels[None], maps / 255, opacity)))
+class Network:
+    """A trained classifier on the available device; safe to call from several threads.
+
+    layers: (channels, height, width) of each feature map by name; the last one is the usual choice for heatmaps.
+
+    Args:
+        trained: The classifier.
+        ood_threshold: Threshold for out-of-distribution images.
+    """
+
+    def __init__(self, trained: TrainedClassifier, ood_threshold: OODThreshold | None = None) -> None:
+        self.recipe, self.ood_threshold = trained.recipe, ood_threshold
+        self._classifier = trained.network
+        example = torch.zeros(1, 3, *self.recipe.image_size, dtype=torch.uint8)
+        self.layers = feature_maps(self._classifier.net, self._classifier.preprocess(example))
+        # After the example: with ZeroGPU, nothing may run on the GPU here
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._classifier.to(self._device)
+        self.run = _on_gpu(self._run)
+
+    @property
+    def class_names(self) -> list[str]:
+        """The classes."""
+        return self.recipe.class_names
+
+    def layer_choices(self) -> list[tuple[str, str]]:
+        """Return a label with the size, and the name, of each feature map; the last one first."""
+        return [
+            (f"{name} · {channels}x{height}x{width}", name)
+            for name, (channels, height, width) in reversed(self.layers.items())
+        ]
+
+    def probabilities(self, logits: np.ndarray) -> np.ndarray:
+        """Return calibrated class probabilities float32 (N, C) for logits (N, C)."""
+        return (torch.from_numpy(logits) / self.recipe.temperature).softmax(1).numpy()
+
+    def _run(
+        self,
+        pixels: np.ndarray,
+        explained: int = 0,
+        classes: np.ndarray | None = None,
+        layer: str = "",
+        method: Method = "gradcam",
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Classify images, and explain the first M of them, in one pass.
+
+        Args:
+            pixels: uint8 (N, H, W, 3).
+            explained: M.
+            classes: int64 (M, K), the classes to explain; None for the predicted class of each image.
+            layer: The feature map to explain.
+            method: The method.
+
+        Returns:
+            Logits float32 (N, C), and heatmaps float32 (M, K, H, W) in [0, 1].
+        """
+        batch = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))).to(self._device)
+        first, rest = batch[:explained], batch[explained:]
+        logits, maps = [], np.zeros((0, 1, *pixels.shape[1:3]), np.float32)
+        if len(first):
+            first_logits, found = self._explain(first, classes, layer, method)
+            logits.append(first_logits)
+            maps = found[0].cpu().numpy()
+        if len(rest):
+            with torch.inference_mode():
+                logits.append(self._classifier(rest))
+        return torch.cat(logits).cpu().numpy(), maps
+
+    def _explain(
+        self, pixels: torch.Tensor, classes: np.ndarray | None, layer: str, method: Method
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return logits (N, C), with test-time augmentation, and heatmaps (1, N, K, H, W)."""
+        inputs = self._classifier.preprocess(pixels)
+        targets = None if classes is None else torch.from_numpy(classes).to(self._device)
+        if not (self.recipe.flip_tta or self.recipe.translate_tta):
+            return logits_and_heatmaps(self._classifier.net, [layer], inputs, targets, method)
+        with torch.inference_mode():
+            logits = self._classifier(pixels)
+        targets = logits.argmax(1, keepdim=True) if targets is None else targets
+        return logits, heatmaps(self._classifier.net, [layer], inputs, targets, method)
 
 
-def for_page(pixels: np.ndarray) -> np.ndarray:
-    """Images uint8 (N, H, W, 3), enlarged so that a person can see their pixels."""
-    return enlarged(pixels, TILE)
+def classify(
+    network: Network, paths: Sequence[str], fit: Fit = "crop", options: ExplainOptions | None = None
+) -> UploadResult:
+    """Read, classify and explain image files.
+
+    Args:
+        network: The classifier.
+        paths: The files, of which the first ``MAX_IMAGES`` are classified.
+        fit: How to fit an image of another aspect ratio.
+        options: Which images to explain, for their predicted classes; None for none.
+    """
+    options = options or ExplainOptions()
+    decoded, errors = read_images(paths, network.recipe.image_size, fit)
+    if not decoded:
+        return UploadResult(list(paths), [], errors)
+    pixels = np.stack([image.pixels for image in decoded.values()])
+    logits, maps = network.run(pixels, options.count, None, options.layer, options.method)
+    probs, ood = network.probabilities(logits), flagged(network.ood_threshold, logits)
+    images = [
+        ImageResult(number, image.upload, image.pixels, logits[index], probs[index], ood[index])
+        for index, (number, image) in enumerate(decoded.items())
+    ]
+    for index, of_image in enumerate(maps):
+        images[index] = replace(images[index], heatmaps={images[index].predicted: of_image[0]})
+    return UploadResult(list(paths), images, errors)
+
+
+def explain(network: Network, result: UploadResult, options: ExplainOptions) -> UploadResult:
+    """Return the result with new heatmaps: of the first images, and of those with a selected class."""
+    images = [replace(image, heatmaps={}) for image in result.images]
+    indices = [i for i, image in enumerate(images) if i < options.count or image.selected is not None]
+    if indices:
+        chosen = [images[index] for index in indices]
+        classes = np.array([[one.predicted, one.predicted if one.selected is None else one.selected] for one in chosen])
+        if all(one.selected is None for one in chosen):
+            classes = classes[:, :1]
+        pixels = np.stack([one.pixels for one in chosen])
+        _, maps = network.run(pixels, len(chosen), classes, options.layer, options.method)
+        for index, labels, of_image in zip(indices, classes.tolist(), maps, strict=True):
+            images[index] = replace(images[index], heatmaps=dict(zip(labels, of_image, strict=True)))
+    return replace(result, images=images)
+
+
+def read_images(paths: Sequence[str], size: tuple[int, int], fit: Fit) -> tuple[dict[int, DecodedImage], list[str]]:
+    """Decode the first ``MAX_IMAGES`` files.
+
+    Args:
+        paths: The files.
+        size: Height and width of the network's input.
+        fit: How to fit an image of another aspect ratio.
+
+    Returns:
+        The images by their number, from 1, and an error message for each rejected file.
+    """
+    images, errors = {}, []
+    for number, path in enumerate(paths[:MAX_IMAGES], start=1):
+        decoded = DECODER.read(path, size, fit)
+        if decoded is None:
+            errors.append(f"Image {number} cannot be read: expected an intact {LIMITS}.")
+        else:
+            images[number] = decoded
+    if len(paths) > MAX_IMAGES:
+        errors.append(f"Only the first {MAX_IMAGES} of {len(paths)} images are classified.")
+    return images, errors
+
+
+def flagged(threshold: OODThreshold | None, logits: np.ndarray) -> list[bool] | list[None]:
+    """Return whether each image is probably out-of-distribution, for logits (N, C).
+
+    All are None without a threshold, and False if it separates too few out-of-distribution images.
+    """
+    if threshold is None:
+        return [None] * len(logits)
+    flags: list[bool] = (threshold.flags(torch.from_numpy(logits)) & threshold.useful).tolist()
+    return flags
+
+
+def enlarge(image: np.ndarray) -> np.ndarray:
+    """Return an image uint8 (H, W, 3), enlarged for display so that its pixels are visible."""
+    return enlarged(image[None], TILE)[0]
+
+
+def _on_gpu(function: Function) -> Function:
+    """Return the function, wrapped to borrow a GPU for each call on a Space with ZeroGPU."""
+    if importlib.util.find_spec("spaces") is None:
+        return function
+    wrapped: Function = importlib.import_module("spaces").GPU(function)
+    return wrapped

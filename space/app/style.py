@@ -1,8 +1,8 @@
-"""How the page looks."""
+"""The page's CSS and theme."""
 
 from gradio.themes import Base, Soft, sizes
 
-# What is said of gradio's own parts was found in its pages, and holds for the pinned version
+# Selectors of gradio's own elements hold for the pinned version
 CSS = """
 .gradio-container { max-width: 1400px !important; margin: 0 auto; }
 #heading h1 { margin-bottom: 0.1em; }
@@ -10,40 +10,37 @@ CSS = """
 .faint { opacity: 0.75; font-size: 90%; }
 .pixels img { image-rendering: pixelated; }
 
-/* A label stands above its picture, not on it */
+/* Labels above images, not on them */
 .block:has(> label[data-testid="block-label"]) { display: flex; flex-direction: column; }
 label[data-testid="block-label"] {
   position: static; display: block; width: auto; margin: 6px 8px 2px; padding: 0; border: none;
   background: none; color: var(--body-text-color-subdued);
+  overflow: hidden; text-overflow: ellipsis; white-space: nowrap; max-width: 100%;
 }
 label[data-testid="block-label"] > span { display: none; }
 .block:has(> label[data-testid="block-label"]) > .image-container { flex: 1; min-height: 0; }
-
-label[data-testid="block-label"] {
-  overflow: hidden; text-overflow: ellipsis; white-space: nowrap; max-width: 100%;
-}
 .answer .row > .block { flex-basis: 0; }
 .answer .image-container, .answer label[data-testid="block-label"] {
   align-self: stretch; min-width: 0; max-width: 100%;
 }
 .answer label[data-testid="block-label"] { font-size: 85%; margin: 4px 2px 2px; }
 
-/* The upload's sources (files, camera, clipboard) stand below it */
+/* Upload sources (files, camera, clipboard) below the upload */
 #uploads { display: flex; flex-direction: column; }
 #uploads .upload-wrapper { display: flex; flex-direction: column; flex: 1; min-height: 0; height: auto; }
 #uploads .upload-container { flex: 1; min-height: 0; height: auto !important; }
 #uploads .source-selection { position: static; }
 
-/* An answer */
+/* Result of one image */
 .answer {
   padding: 10px; margin-bottom: 10px; gap: 4px;
   border: 1px solid var(--border-color-primary); border-radius: 10px; background: var(--block-background-fill);
 }
 .answer .block { border: none !important; box-shadow: none !important; }
 .answer .image-container img { width: 100%; height: 100%; object-fit: contain; object-position: top; }
-.answer .word:empty { display: none; }
+.answer .ood-warning:empty { display: none; }
 
-/* Tiles: as high as they need to be, with captions below them */
+/* Tiles: natural height, captions below */
 #uploads .grid-wrap, #examples .grid-wrap, .tiles .grid-wrap {
   min-height: 0; max-height: none; overflow: visible; padding-top: 4px;
 }
@@ -60,11 +57,11 @@ label[data-testid="block-label"] {
   background: none; font-size: 85%;
 }
 #matrix img { cursor: pointer; }
-.facts { max-height: 640px; overflow: auto; }
-.facts td, .facts th { padding: 3px 10px !important; }
-#about table, .facts table { display: block; overflow-x: auto; width: fit-content; max-width: 100%; }
-#about td, #about th, .facts td, .facts th { word-break: normal; overflow-wrap: break-word; }
-#about td:first-child, .facts td:first-child { white-space: nowrap; }
+.metadata { max-height: 640px; overflow: auto; }
+.metadata td, .metadata th { padding: 3px 10px !important; }
+#about table, .metadata table { display: block; overflow-x: auto; width: fit-content; max-width: 100%; }
+#about td, #about th, .metadata td, .metadata th { word-break: normal; overflow-wrap: break-word; }
+#about td:first-child, .metadata td:first-child { white-space: nowrap; }
 
 a.download {
   display: inline-block; padding: 6px 14px; margin-top: 8px; border-radius: 8px; text-decoration: none;
@@ -75,7 +72,7 @@ a.download {
   .tiles .grid-container { grid-template-columns: repeat(2, minmax(0, 1fr)); }
   .gradio-container { padding: 8px !important; }
   .tabitem, #heading { max-width: calc(100vw - 64px); overflow-x: hidden; }
-  /* What was asked for comes before the controls */
+  /* Results before controls */
   .left { display: contents; }
   .answers { order: 1; }
   .controls { order: 2; }
@@ -84,7 +81,7 @@ a.download {
 
 
 def theme() -> Base:
-    """The page's colours and letters, of fonts that every system has, so that nothing is fetched from elsewhere."""
+    """Return the page's theme, with system fonts, so that nothing is fetched from other servers."""
     fonts = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "sans-serif"]
     soft = Soft(
         primary_hue="blue",

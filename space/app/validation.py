@@ -1,4 +1,4 @@
-"""Checks of what a visitor asks for: the page's own limits do not bind those who call it by other means."""
+"""Validation of requests: API calls bypass the limits of the page's controls."""
 
 from collections.abc import Collection
 from typing import Any, TypeVar
@@ -7,41 +7,41 @@ import gradio as gr
 
 Choice = TypeVar("Choice")
 
-MOST_BYTES = "10mb"  # of an uploaded file, as gradio writes it
-MOST_IMAGES = 10  # uploads that are classified at a time
-MOST_CLASSES = 10  # that are listed for an image
+MAX_FILE_SIZE = "10mb"  # in gradio's notation
+MAX_IMAGES = 10  # per upload
+MAX_CLASSES = 10  # listed for each image
 
 
-def check_int(name: str, value: Any, least: int, most: int) -> int:
-    """The value, if it is a whole number in these limits.
+def check_int(name: str, value: Any, minimum: int, maximum: int) -> int:
+    """Return the value as an integer.
 
     Raises:
-        gr.Error: with what is expected, if it is not.
+        gr.Error: if it is not an integer within these limits.
     """
-    number = check_number(name, value, least, most)
+    number = check_number(name, value, minimum, maximum)
     if number != int(number):
-        raise gr.Error(f"{name} must be a whole number from {least} to {most}.", print_exception=False)
+        raise gr.Error(f"{name} must be a whole number from {minimum} to {maximum}.", print_exception=False)
     return int(number)
 
 
-def check_number(name: str, value: Any, least: float, most: float) -> float:
-    """The value, if it is a number in these limits.
+def check_number(name: str, value: Any, minimum: float, maximum: float) -> float:
+    """Return the value as a float.
 
     Raises:
-        gr.Error: with what is expected, if it is not.
+        gr.Error: if it is not a number within these limits.
     """
-    known = isinstance(value, int | float) and not isinstance(value, bool)
-    if not known or not least <= value <= most:
-        raise gr.Error(f"{name} must be a number from {least} to {most}.", print_exception=False)
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not minimum <= value <= maximum:
+        raise gr.Error(f"{name} must be a number from {minimum} to {maximum}.", print_exception=False)
     return float(value)
 
 
 def check_choice(name: str, value: Choice, choices: Collection[Choice]) -> Choice:
-    """The value, if it is one of the choices.
+    """Return the value.
 
     Raises:
-        gr.Error: if it is not.
+        gr.Error: if it is not one of the choices.
     """
     if not isinstance(value, str | int) or value not in choices:
-        raise gr.Error(f"{name}: choose one of those that are offered.", print_exception=False)
+        raise gr.Error(f"{name}: choose one of the available options.", print_exception=False)
     return value

@@ -1,4 +1,4 @@
-"""Classes and files whose names are written to be run: a visitor's browser shows them as text."""
+"""Class and file names that contain HTML or scripts are displayed as text."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from tests.support.images import write_class_folders, write_noise
 from tests.support.program import ROOT, TINY
 from tests.support.stress.page import Server
 
-# Each sets ``pwned`` where it is run; none has a slash, which no folder's name has
+# Each sets ``pwned`` if executed; none contains a slash, since each is also the name of a folder
 HOSTILE = (
     "<script>pwned=1<script>",
     '<img src=x onerror="pwned=1">',
@@ -55,14 +55,14 @@ _INJECTED = ", ".join(
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory, monkeypatch_module: pytest.MonkeyPatch) -> Iterator[Page]:
-    """The page of a network whose classes have these names, in a real browser."""
-    place = tmp_path_factory.mktemp("hostile")
-    monkeypatch_module.chdir(place)
+    """The page of a network with these class names, in a real browser."""
+    folder = tmp_path_factory.mktemp("hostile")
+    monkeypatch_module.chdir(folder)
     write_class_folders(Path("images"), HOSTILE, train=10, test=2)
     data = ["--data", "ClassFolders", "--data.root", "images", "--data.batch_size", "30"]
     assert main(["fit", "--config", str(ROOT / "configs" / "quickstart.yaml"), *TINY, *data]) == 0
     assert main(["export", "--ckpt_path", "last", "--output", "space"]) == 0
-    with Server(place / "space", place) as server, sync_playwright() as playwright:
+    with Server(folder / "space", folder) as server, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-gpu"])
         opened = browser.new_page()
         opened.goto(server.address)
@@ -76,7 +76,7 @@ def monkeypatch_module() -> Iterator[pytest.MonkeyPatch]:
         yield patch
 
 
-def upload_of(names: list[str]) -> Callable[[Page], None]:
+def upload(names: list[str]) -> Callable[[Page], None]:
     def act(page: Page) -> None:
         page.get_by_role("tab", name="Classify").click()
         page.locator("#uploads input[type=file]").first.set_input_files(write_noise(*names))
@@ -85,7 +85,7 @@ def upload_of(names: list[str]) -> Callable[[Page], None]:
     return act
 
 
-def tab(name: str) -> Callable[[Page], None]:
+def open_tab(name: str) -> Callable[[Page], None]:
     def act(page: Page) -> None:
         page.get_by_role("tab", name=name).click()
         page.wait_for_timeout(1500)
@@ -97,12 +97,12 @@ def tab(name: str) -> Callable[[Page], None]:
 @pytest.mark.parametrize(
     "act",
     [
-        *(upload_of([f"{name}.png" for name in HOSTILE[first : first + 10]]) for first in (0, 10, 20)),
-        *map(tab, ("Misclassified", "Confusion matrix", "Training", "About")),
+        *(upload([f"{name}.png" for name in HOSTILE[first : first + 10]]) for first in (0, 10, 20)),
+        *map(open_tab, ("Misclassified", "Confusion matrix", "Training", "About")),
     ],
     ids=["files 1-10", "files 11-20", "files 21-30", "misclassified", "confusion", "training", "about"],
 )
-def test_names_are_shown_and_never_run(act: Callable[[Page], None], page: Page) -> None:
+def test_names_are_never_executed(act: Callable[[Page], None], page: Page) -> None:
     dialogs: list[str] = []
     page.on("dialog", lambda dialog: (dialogs.append(dialog.message), dialog.dismiss()))
     act(page)

@@ -1,6 +1,5 @@
-"""The tab that classifies a visitor's images, and shows why."""
+"""The tab that classifies and explains uploaded images."""
 
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import gradio as gr
@@ -11,53 +10,52 @@ from cifar_lit.inference.images import Fit
 from space.app.image_cache import cached_image
 from space.app.loaded_bundle import EXAMPLES, LoadedBundle
 from space.app.middleware import Selected
-from space.app.network import METHODS
-from space.app.service import LIMITS, Answer, ExplainOptions, classify, read_images
-from space.app.tabs.answers import Answers
-from space.app.validation import MOST_BYTES, MOST_CLASSES, MOST_IMAGES, check_choice, check_int, check_number
+from space.app.service import LIMITS, METHODS, ExplainOptions, UploadResult, classify, explain
+from space.app.tabs.results import ResultsView
+from space.app.validation import MAX_CLASSES, MAX_FILE_SIZE, MAX_IMAGES, check_choice, check_int, check_number
 
-FITS: dict[str, Fit] = {"cut at the centre": "crop", "pad with grey": "pad"}
-_START = (
-    f"**Drop up to {MOST_IMAGES} images here, or click an example.** Each is shown beside what the network really sees"
-    " of it, with the likeliest classes; click a class to see what speaks for it.\n\n"
-    f"An image is a {LIMITS} and {MOST_BYTES.upper()}."
+FITS: dict[str, Fit] = {"crop the center": "crop", "pad with gray": "pad"}
+_PLACEHOLDER = (
+    f"**Drop up to {MAX_IMAGES} images here, or click an example.** You get the network's input, the most likely"
+    " classes and a heatmap; click a class to see the evidence for it.\n\n"
+    f"Each image must be a {LIMITS} and {MAX_FILE_SIZE.upper()}."
 )
 
 
 class _Settings(NamedTuple):
-    """What the controls say, unchecked, in the order of ``ClassifyTab.controls``."""
+    """The unchecked values of the controls, in the order of the components."""
 
     top: Any
     fit: Any
     explain: Any
-    first: Any
+    count: Any
     layer: Any
     method: Any
     opacity: Any
 
 
 class ClassifyTab:
-    """Uploads and examples on one side, controls below them, answers on the other side.
+    """Uploads, examples and controls on the left, results on the right.
 
-    uploads: The images; other tabs put theirs here.
+    uploads: The images to classify; other tabs put theirs here.
     """
 
-    def __init__(self, shown: LoadedBundle) -> None:
-        self.shown, self.network = shown, shown.network
-        self._most_classes = min(MOST_CLASSES, len(self.network.class_names))
-        self._answer = gr.State(None, time_to_live=3600)
+    def __init__(self, loaded: LoadedBundle) -> None:
+        self._loaded, self._network = loaded, loaded.network
+        self._max_classes = min(MAX_CLASSES, len(self._network.class_names))
+        self._result = gr.State(None, time_to_live=3600)
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=320, elem_classes="left"):
                 self._build_uploads()
                 with gr.Column(elem_classes="controls"):
                     self._build_controls()
             with gr.Column(scale=3, min_width=320, elem_classes="answers"):
-                self._answers = Answers(shown, _START)
+                self._view = ResultsView(self._network, _PLACEHOLDER)
         self._listen()
 
     def _build_uploads(self) -> None:
         self.uploads = gr.Gallery(
-            label=f"Your images (up to {MOST_IMAGES})",
+            label=f"Your images (up to {MAX_IMAGES})",
             file_types=["image"],
             sources=["upload", "webcam", "clipboard"],
             type="filepath",
@@ -71,8 +69,8 @@ class ClassifyTab:
         )
         self._button = gr.Button("Classify", variant="primary")
         self._example_images = [
-            np.asarray(Image.open(self.shown.folder / EXAMPLES / example["file"]).convert("RGB"))
-            for example in self.shown.facts.examples
+            np.asarray(Image.open(self._loaded.folder / EXAMPLES / example["file"]).convert("RGB"))
+            for example in self._loaded.metadata.examples
         ]
         self._examples = gr.Gallery(
             value=[cached_image(image) for image in self._example_images],
@@ -90,115 +88,107 @@ class ClassifyTab:
         )
 
     def _build_controls(self) -> None:
-        most, layers = self._most_classes, self.network.layer_choices()
+        maximum, layers = self._max_classes, self._network.layer_choices()
         with gr.Group():
-            top = gr.Slider(1, most, min(5, most), step=1, label="Classes to list for each image")
+            top = gr.Slider(1, maximum, min(5, maximum), step=1, label="Classes to list for each image")
             fit = gr.Radio(list(FITS), value=next(iter(FITS)), label="Images of another shape")
         with gr.Group(visible=bool(layers)):
-            explain = gr.Checkbox(bool(layers), label="Show where the network looks (Grad-CAM)")
-            first = gr.Slider(0, MOST_IMAGES, MOST_IMAGES, step=1, label="For how many images")
+            show = gr.Checkbox(bool(layers), label="Show where the network looks (Grad-CAM)")
+            count = gr.Slider(0, MAX_IMAGES, MAX_IMAGES, step=1, label="For how many images")
             layer = gr.Dropdown(
                 layers, value=layers[0][1] if layers else None, label="Layer (name · channels x height x width)"
             )
             method = gr.Radio(list(METHODS), value=next(iter(METHODS)), label="Method")
             opacity = gr.Slider(0, 1, 0.5, step=0.05, label="Opacity of the heatmap")
-        self._controls = _Settings(top, fit, explain, first, layer, method, opacity)
+        self._controls = _Settings(top, fit, show, count, layer, method, opacity)
 
     def _listen(self) -> None:
         computing: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 1, "api_visibility": "private"}
-        computing["trigger_mode"] = "always_last"  # or what is changed while an earlier answer comes would be lost
-        drawing: dict[str, Any] = {"show_progress": "hidden", **computing}
-        controls, outputs = list(self._controls), [self._answer, *self._answers.outputs]
-        asking, explaining = [self.uploads, *controls], [self._answer, *controls]
-        gr.on([self._button.click, self._controls.fit.input], self._classify, asking, outputs, **computing)
-        # Also what comes from the camera, of which `upload` hears nothing
-        self.uploads.change(self._classify_if_new, [self._answer, *asking], outputs, **computing)
-        self._examples.select(self._take_example, None, asking, api_visibility="private").then(
-            self._classify, asking, outputs, **computing
+        computing["trigger_mode"] = "always_last"  # otherwise changes made during an earlier event are lost
+        quiet: dict[str, Any] = {"show_progress": "hidden", **computing}
+        controls, outputs = self._controls, [self._result, *self._view.outputs]
+        uploading, updating = [self.uploads, *controls], [self._result, *controls]
+        gr.on([self._button.click, controls.fit.input], self._classify, uploading, outputs, **computing)
+        # `upload` does not fire for images from the camera
+        self.uploads.change(self._classify_if_new, [self._result, *uploading], outputs, **computing)
+        self._examples.select(self._load_example, None, uploading, api_visibility="private").then(
+            self._classify, uploading, outputs, **computing
         )
-        heat = (self._controls.explain, self._controls.first, self._controls.layer, self._controls.method)
-        gr.on([control.input for control in heat], self._explain, explaining, outputs, **drawing)
-        self._controls.top.input(self._draw, explaining, outputs, **drawing)
-        self._controls.opacity.input(
-            self._recompose, [self._answer, self._controls.opacity], self._answers.overlays, **drawing
-        )
-        for place, classes in enumerate(self._answers.lists):
-            classes.select(self._asker(place), explaining, outputs, **computing)
+        heatmap_controls = (controls.explain, controls.count, controls.layer, controls.method)
+        gr.on([control.input for control in heatmap_controls], self._explain, updating, outputs, **quiet)
+        controls.top.input(self._updates, updating, outputs, **quiet)
+        controls.opacity.input(self._overlay_updates, [self._result, controls.opacity], self._view.overlays, **quiet)
+        for index, classes in enumerate(self._view.lists):
+            classes.select(self._explain_selected(index), updating, outputs, **computing)
 
-    def answer_after(self, event: Any) -> None:
-        """Classifies what another tab's event puts into the uploads, which, out of sight, report no change."""
+    def classify_after(self, event: Any) -> None:
+        """Classify the uploads after another tab's event has set them: a hidden gallery fires no change event."""
         event.then(
             self._classify_if_new,
-            [self._answer, self.uploads, *self._controls],
-            [self._answer, *self._answers.outputs],
+            [self._result, self.uploads, *self._controls],
+            [self._result, *self._view.outputs],
             concurrency_id="network",
             concurrency_limit=1,
             api_visibility="private",
         )
 
-    # What happens when; each gives the updates of the answer and of where it is shown
+    # Event handlers; each returns the result and updates of the view
 
     def _classify(self, uploads: list[tuple[str, str | None]] | None, *controls: Any) -> list[Any]:
         settings = _Settings(*controls)
         fit = FITS[check_choice("The fit", settings.fit, FITS)]
-        images = read_images([path for path, _ in uploads or []], self.network.recipe.image_size, fit)
-        if not images.numbers:
-            return [None, *self._answers.drawn(None, refused="\n\n".join(images.refused))]
-        return self._draw(classify(self.network, images, self._explaining(settings)), *controls)
+        paths = [path for path, _ in uploads or []]
+        return self._updates(classify(self._network, paths, fit, self._explain_options(settings)), *controls)
 
     def _classify_if_new(
-        self, answer: Answer | None, uploads: list[tuple[str, str | None]] | None, *controls: Any
+        self, result: UploadResult | None, uploads: list[tuple[str, str | None]] | None, *controls: Any
     ) -> list[Any]:
-        paths = [path for path, _ in uploads or []]
-        if answer is not None and answer.images.paths == paths:
-            return [gr.skip()] * (1 + len(self._answers.outputs))
+        if result is not None and result.paths == [path for path, _ in uploads or []]:
+            return [gr.skip()] * (1 + len(self._view.outputs))
         return self._classify(uploads, *controls)
 
-    def _explain(self, answer: Answer | None, *controls: Any) -> list[Any]:
-        explaining = self._explaining(_Settings(*controls))
-        return self._draw(None if answer is None else answer.explain(self.network, explaining), *controls)
+    def _explain(self, result: UploadResult | None, *controls: Any) -> list[Any]:
+        options = self._explain_options(_Settings(*controls))
+        return self._updates(None if result is None else explain(self._network, result, options), *controls)
 
-    def _asker(self, place: int) -> Any:
-        """Explains the class that was clicked in the list of the image at that place."""
+    def _explain_selected(self, index: int) -> Any:
+        """Return a handler that explains the class clicked in the list of one image."""
 
-        def ask(event: Selected, answer: Answer | None, *controls: Any) -> list[Any]:
-            names = self.network.class_names
-            if answer is not None and place < len(answer.logits):
-                asked = names.index(check_choice("The class", event.value, names))
-                answer = replace(answer, asked={**answer.asked, place: asked})
-            return self._explain(answer, *controls)
+        def handler(event: Selected, result: UploadResult | None, *controls: Any) -> list[Any]:
+            names = self._network.class_names
+            if result is not None and index < len(result.images):
+                result = result.select(names.index(check_choice("The class", event.value, names)), index)
+            return self._explain(result, *controls)
 
-        return ask
+        return handler
 
-    def _draw(self, answer: Answer | None, *controls: Any) -> list[Any]:
+    def _updates(self, result: UploadResult | None, *controls: Any) -> list[Any]:
         settings = _Settings(*controls)
-        top = check_int("The number of classes", settings.top, 1, self._most_classes)
-        return [answer, *self._answers.drawn(answer, top, check_number("The opacity", settings.opacity, 0, 1))]
+        top = check_int("The number of classes", settings.top, 1, self._max_classes)
+        return [result, *self._view.updates(result, top, check_number("The opacity", settings.opacity, 0, 1))]
 
-    def _recompose(self, answer: Answer | None, opacity: Any) -> list[Any]:
-        return self._answers.overlays_drawn(answer, check_number("The opacity", opacity, 0, 1))
+    def _overlay_updates(self, result: UploadResult | None, opacity: Any) -> list[Any]:
+        return self._view.overlay_updates(result, check_number("The opacity", opacity, 0, 1))
 
-    def _take_example(self, event: Selected) -> list[Any]:
-        place = check_int("The example", event.index, 0, len(self._example_images) - 1)
-        example = self.shown.facts.examples[place]
-        fit = next(name for name, value in FITS.items() if value == example["fit"])
-        method = next(name for name, value in METHODS.items() if value == example["method"])
-        layer = example["layer"] if example["layer"] in self.network.layers else None
+    def _load_example(self, event: Selected) -> list[Any]:
+        index = check_int("The example", event.index, 0, len(self._example_images) - 1)
+        example = self._loaded.metadata.examples[index]
+        layer = example["layer"] if example["layer"] in self._network.layers else None
         return [
-            [(cached_image(self._example_images[place]), None)],
+            [(cached_image(self._example_images[index]), None)],
             example["classes"],
-            fit,
+            next(name for name, fit in FITS.items() if fit == example["fit"]),
             layer is not None,
             1,
             layer,
-            method,
+            next(name for name, method in METHODS.items() if method == example["method"]),
             example["opacity"],
         ]
 
-    def _explaining(self, settings: _Settings) -> ExplainOptions:
-        if not self.network.layers:
+    def _explain_options(self, settings: _Settings) -> ExplainOptions:
+        if not self._network.layers:
             return ExplainOptions()
-        layer = check_choice("The layer", settings.layer, self.network.layers)
+        layer = check_choice("The layer", settings.layer, self._network.layers)
         method = METHODS[check_choice("The method", settings.method, METHODS)]
-        first = check_int("The number of images", settings.first, 0, MOST_IMAGES) if settings.explain is True else 0
-        return ExplainOptions(first, layer, method)
+        count = check_int("The number of images", settings.count, 0, MAX_IMAGES) if settings.explain is True else 0
+        return ExplainOptions(count, layer, method)

@@ -1,40 +1,41 @@
-"""The tab with the confusion matrix, whose cells open the images behind them."""
+"""The tab with the confusion matrix and the images of each cell."""
 
 from typing import Any
 
 import gradio as gr
 
-from callbacks.rendering.confusion import Unit as Numbers
-from callbacks.rendering.confusion import confusion_picture, matrix_layout
+from callbacks.rendering.confusion import Unit, confusion_picture, matrix_layout
 from space.app.image_cache import cached_image
-from space.app.loaded_bundle import NOTHING_JUDGED, LoadedBundle
+from space.app.loaded_bundle import NO_EVALUATION, LoadedBundle
 from space.app.middleware import Selected
 from space.app.tabs.classify import ClassifyTab
-from space.app.tabs.evaluated_images import SENDING, judged_gallery, rows_of, sent, tiles
+from space.app.tabs.evaluated_images import CLICK_HINT, open_in_classify, select_rows, tile_gallery, tiles
 from space.app.validation import check_choice, check_number
 
-_NUMBERS: dict[str, Numbers] = {"images": "counts", "% of the true class": "rows"}
-_MOST = 24  # images of a cell that are shown
+_UNITS: dict[str, Unit] = {"images": "counts", "% of the true class": "rows"}
+_MAX_TILES = 24
 
 
 class ConfusionTab:
-    """The matrix, and below it the images of the cell that was clicked or chosen."""
+    """The matrix, and the images of the selected cell."""
 
-    def __init__(self, shown: LoadedBundle, tabs: gr.Tabs, classify: ClassifyTab) -> None:
-        self.shown = shown
-        if shown.judged is None:
-            gr.Markdown(NOTHING_JUDGED)
+    def __init__(self, loaded: LoadedBundle, tabs: gr.Tabs, classify: ClassifyTab) -> None:
+        self._loaded = loaded
+        if loaded.evaluation is None:
+            gr.Markdown(NO_EVALUATION)
             return
-        self._names, self._counts = shown.network.class_names, shown.judged.counts.numpy()
-        true, said = (self._names[place] for place in self._most_confused())
-        first, status, pictures = self._behind(true, said)
-        self._rows = gr.State(first)
+        self._names, self._counts = loaded.network.class_names, loaded.evaluation.counts.numpy()
+        mistakes = self._counts.copy()
+        mistakes[range(len(mistakes)), range(len(mistakes))] = 0
+        true, predicted = (self._names[label] for label in divmod(int(mistakes.argmax()), len(mistakes)))
+        rows, status, pictures = self._images_of(true, predicted)
+        self._rows = gr.State(rows)
         with gr.Row(equal_height=False):
             with gr.Column(scale=3, min_width=320):
-                self._kind = gr.Radio(list(_NUMBERS), value=next(iter(_NUMBERS)), label="Numbers in the cells")
+                self._unit = gr.Radio(list(_UNITS), value=next(iter(_UNITS)), label="Numbers in the cells")
                 self._picture = gr.Image(
-                    self._drawn(next(iter(_NUMBERS))),
-                    label="Click a cell to see the images behind it",
+                    self._draw(next(iter(_UNITS))),
+                    label="Click a cell to see its images",
                     format="png",
                     interactive=False,
                     buttons=["download", "fullscreen"],
@@ -42,66 +43,42 @@ class ConfusionTab:
                 )
             with gr.Column(scale=2, min_width=320):
                 self._true = gr.Dropdown(self._names, value=true, label="True class (row)")
-                self._said = gr.Dropdown(self._names, value=said, label="Predicted class (column)")
+                self._predicted = gr.Dropdown(self._names, value=predicted, label="Predicted class (column)")
                 self._status = gr.Markdown(status, elem_classes="status")
-                self._gallery = judged_gallery("Images of that cell", pictures)
+                self._gallery = tile_gallery("Images in this cell", pictures)
         self._listen(tabs, classify)
 
-    def _most_confused(self) -> tuple[int, int]:
-        mistakes = self._counts.copy()
-        mistakes[range(len(mistakes)), range(len(mistakes))] = 0
-        row, column = divmod(int(mistakes.argmax()), len(mistakes))
-        return row, column
-
-    def _drawn(self, kind: str) -> str:
-        return cached_image(confusion_picture(self._counts, self._names, _NUMBERS[kind]))
-
     def _listen(self, tabs: gr.Tabs, classify: ClassifyTab) -> None:
-        hidden = "private"
-        cell, images = [self._true, self._said], [self._rows, self._status, self._gallery]
-        self._kind.input(self._redraw, self._kind, self._picture, api_visibility=hidden)
-        self._picture.select(self._cell_at, cell, cell, api_visibility=hidden).then(
-            self._open, cell, images, api_visibility=hidden
-        )
-        gr.on(
-            [choice.input for choice in cell],
-            self._open,
-            cell,
-            images,
-            trigger_mode="always_last",
-            api_visibility=hidden,
-        )
-        event = self._gallery.select(self._sent, self._rows, [tabs, classify.uploads], api_visibility=hidden)
-        classify.answer_after(event)
+        private: dict[str, Any] = {"api_visibility": "private"}
+        cell, images = [self._true, self._predicted], [self._rows, self._status, self._gallery]
+        self._unit.input(self._draw, self._unit, self._picture, **private)
+        self._picture.select(self._cell_at, cell, cell, **private).then(self._update, cell, images, **private)
+        gr.on([choice.input for choice in cell], self._update, cell, images, trigger_mode="always_last", **private)
+        open_in_classify(self._loaded, self._gallery, self._rows, tabs, classify)
 
-    def _redraw(self, kind: Any) -> Any:
-        return self._drawn(check_choice("The numbers", kind, _NUMBERS))
+    def _draw(self, unit: Any) -> str:
+        unit = _UNITS[check_choice("The numbers", unit, _UNITS)]
+        return cached_image(confusion_picture(self._counts, self._names, unit))
 
-    def _cell_at(self, true: Any, said: Any, event: Selected) -> tuple[Any, Any]:
-        """The classes of the cell that was clicked; what they were, beside the cells."""
+    def _cell_at(self, true: Any, predicted: Any, event: Selected) -> tuple[Any, Any]:
+        """Return the classes of the clicked cell; the current ones for a click outside the cells."""
         if not isinstance(event.index, list | tuple) or len(event.index) != 2:
-            return true, said
-        x, y = (check_number("The place", part, 0, 10**6) for part in event.index)
+            return true, predicted
+        x, y = (check_number("The position", value, 0, 10**6) for value in event.index)
         cell = matrix_layout(self._names).cell_at(x, y)
-        return (true, said) if cell is None else (self._names[cell[0]], self._names[cell[1]])
+        return (true, predicted) if cell is None else (self._names[cell[0]], self._names[cell[1]])
 
-    def _sent(self, rows: list[int], event: Selected) -> list[Any]:
-        return sent(self.shown, rows, event)
-
-    def _open(self, true: Any, said: Any) -> list[Any]:
-        """The rows of a cell's images, a sentence about them, and the gallery's update."""
-        rows, status, pictures = self._behind(true, said)
+    def _update(self, true: Any, predicted: Any) -> list[Any]:
+        rows, status, pictures = self._images_of(true, predicted)
         return [rows, status, gr.Gallery(pictures, visible=bool(pictures))]
 
-    def _behind(self, true: Any, said: Any) -> tuple[list[int], str, list[tuple[str, str]]]:
-        judged = self.shown.judged
-        assert judged is not None
+    def _images_of(self, true: Any, predicted: Any) -> tuple[list[int], str, list[tuple[str, str]]]:
+        """Return the rows of a cell's images, a summary, and their tiles."""
         row = self._names.index(check_choice("The true class", true, self._names))
-        column = self._names.index(check_choice("The predicted class", said, self._names))
-        kept = rows_of(self.shown, row, column)
-        rows = kept[:_MOST]
-        count, in_row = int(judged.counts[row, column]), int(judged.counts[row].sum())
-        share = f", {count / in_row:.1%} of the {in_row:,} of its class" if in_row else ""
-        shown = f" {len(rows)} of them are shown. {SENDING}" if rows else ""
+        column = self._names.index(check_choice("The predicted class", predicted, self._names))
+        rows = select_rows(self._loaded, row, column)[:_MAX_TILES]
+        count, in_row = int(self._counts[row, column]), int(self._counts[row].sum())
+        share = f", {count / in_row:.1%} of the {in_row:,} images of its class" if in_row else ""
+        shown = f" Showing {len(rows)}. {CLICK_HINT}" if rows else ""
         status = f"**{count:,} image{'s' * (count != 1)}** in this cell{share}.{shown}"
-        return rows, status, tiles(self.shown.network, judged, rows)
+        return rows, status, tiles(self._loaded, rows)

@@ -1,4 +1,4 @@
-"""Images of the evaluation as tiles of a gallery, with or without heatmaps; two tabs show them."""
+"""Evaluated images as captioned tiles of a gallery, for two tabs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,20 +7,19 @@ import gradio as gr
 import numpy as np
 import torch
 
-from callbacks.rendering.heatmaps import Method
-from cifar_lit.evaluation.result import EvaluationResult
+from callbacks.rendering.overlay import overlay
 from space.app.image_cache import cached_image
 from space.app.loaded_bundle import LoadedBundle
 from space.app.middleware import Selected
-from space.app.network import Network
-from space.app.service import for_page, overlaid
+from space.app.service import ExplainOptions, enlarge
+from space.app.tabs.classify import ClassifyTab
 
 ANY = "any class"
-SENDING = "A click sends the image to *Classify*."
+CLICK_HINT = "Click an image to open it in *Classify*."
 
 
-def judged_gallery(label: str, pictures: list[tuple[str, str]]) -> gr.Gallery:
-    """A gallery of ``tiles``."""
+def tile_gallery(label: str, pictures: list[tuple[str, str]]) -> gr.Gallery:
+    """Return a gallery of ``tiles``."""
     return gr.Gallery(
         value=pictures,
         visible=bool(pictures),
@@ -37,106 +36,118 @@ def judged_gallery(label: str, pictures: list[tuple[str, str]]) -> gr.Gallery:
 
 
 def tiles(
-    network: Network,
-    judged: EvaluationResult,
+    loaded: LoadedBundle,
     rows: Sequence[int],
-    layer: str | None = None,
-    method: Method = "gradcam",
+    heatmaps: ExplainOptions | None = None,
     opacity: float = 0.5,
-    alike: bool = False,
+    neighbors: bool = False,
 ) -> list[tuple[str, str]]:
-    """Images with captions: true and predicted class, confidence, index.
+    """Return a PNG file and a caption for each image.
 
     Args:
-        network: Explains the images.
-        judged: The evaluation.
-        rows: Which of its kept images.
-        layer: The feature map of the heatmaps; None for no heatmaps.
-        method: How the heatmaps are made.
-        opacity: Of the heatmaps.
-        alike: Show the training images that the network finds most alike beside each.
-
-    Returns:
-        A PNG file and a caption for each; with heatmaps, the image stands left of those of the predicted and (if
-        it is another) of the true class.
+        loaded: A bundle with an evaluation.
+        rows: Rows of the evaluation's images.
+        heatmaps: Layer and method of heatmaps for the predicted and, if different, the true class, to show next to
+            each image; None for no heatmaps.
+        opacity: Opacity of the heatmaps.
+        neighbors: Show the most similar training images next to each image.
     """
+    network, evaluation = loaded.network, loaded.evaluation
+    assert evaluation is not None
     if not rows:
         return []
-    places = np.array(rows)
-    pixels = judged.pixels[places].permute(0, 2, 3, 1).numpy()
-    labels, said = judged.labels[places].numpy(), judged.predictions[places].numpy()
-    shares = network.probabilities(judged.logits[places].numpy())
+    pixels = evaluation.pixels[list(rows)].permute(0, 2, 3, 1).numpy()
+    labels, predicted = evaluation.labels[list(rows)].tolist(), evaluation.predictions[list(rows)].tolist()
+    confidences = evaluation.confidences(network.recipe.temperature)
+    columns = [[enlarge(image)] for image in pixels]
     captions = [
-        caption(network.class_names, int(true), int(predicted), float(share[predicted]), index, doubtful)
-        for true, predicted, share, index, doubtful in zip(
-            labels, said, shares, judged.indices[places].tolist(), judged.doubtful[places].tolist(), strict=True
+        caption(
+            network.class_names,
+            labels[index],
+            predicted[index],
+            float(confidences[row]),
+            int(evaluation.indices[row]),
+            bool(evaluation.label_issue[row]),
         )
+        for index, row in enumerate(rows)
     ]
-    pictures = list(for_page(pixels))
-    if layer is not None:
-        _, maps = network.run(pixels, len(pixels), np.stack([said, labels], 1), layer, method)
-        pictures = [
-            beside([picture, *overlaid(image, of_image[: 1 + int(true != predicted)], opacity)])
-            for picture, image, of_image, true, predicted in zip(pictures, pixels, maps, labels, said, strict=True)
-        ]
-    if alike:
-        for place, row in enumerate(rows):
-            found = judged.neighbors[row]
-            near = judged.training_pixels[found[found >= 0]].permute(0, 2, 3, 1).numpy()
-            if len(near):
-                pictures[place] = beside([pictures[place], *for_page(near)])
-                labels_of = judged.training_labels[found[found >= 0]].tolist()
-                captions[place] += " · alike: " + ", ".join(network.class_names[label] for label in labels_of)
-    return list(zip(map(cached_image, pictures), captions, strict=True))
+    if heatmaps is not None:
+        classes = np.array([predicted, labels]).T
+        _, maps = network.run(pixels, len(pixels), classes, heatmaps.layer, heatmaps.method)
+        for index, of_image in enumerate(maps):
+            shown = of_image[: 1 + (labels[index] != predicted[index])]
+            columns[index] += [enlarge(overlay(pixels[index], heatmap, opacity)) for heatmap in shown]
+    if neighbors:
+        for index, row in enumerate(rows):
+            found = evaluation.neighbors[row][evaluation.neighbors[row] >= 0]
+            if len(found):
+                columns[index] += map(enlarge, evaluation.training_pixels[found].permute(0, 2, 3, 1).numpy())
+                names = [network.class_names[label] for label in evaluation.training_labels[found].tolist()]
+                captions[index] += f" · similar: {', '.join(names)}"
+    return [(cached_image(side_by_side(images)), text) for images, text in zip(columns, captions, strict=True)]
 
 
 def caption(
-    class_names: Sequence[str], true: int, predicted: int, confidence: float, index: int, doubtful: bool
+    class_names: Sequence[str], true: int, predicted: int, confidence: float, index: int, label_issue: bool
 ) -> str:
-    """What an image is, and what it was taken for.
+    """Return the true and, if different, the predicted class, the confidence, and the index in the data set.
 
-    >>> caption(["cat", "dog"], 0, 1, 0.987, 42, doubtful=True)
+    >>> caption(["cat", "dog"], 0, 1, 0.987, 42, label_issue=True)
     'cat → dog · 98.7% · #42 · label may be wrong'
     """
-    kind = class_names[true] if true == predicted else f"{class_names[true]} → {class_names[predicted]}"
-    return f"{kind} · {confidence:.1%} · #{index}" + " · label may be wrong" * doubtful
+    name = class_names[true] if true == predicted else f"{class_names[true]} → {class_names[predicted]}"
+    return f"{name} · {confidence:.1%} · #{index}" + " · label may be wrong" * label_issue
 
 
-def beside(pictures: Sequence[np.ndarray], gap: int = 6) -> np.ndarray:
-    """Pictures uint8 (H, w, 3) side by side, with white between them."""
-    white = np.full((pictures[0].shape[0], gap, 3), 255, np.uint8)
-    parts = [part for picture in pictures for part in (white, picture)][1:]
-    return np.concatenate(parts, 1)
+def side_by_side(images: Sequence[np.ndarray], gap: int = 6) -> np.ndarray:
+    """Return images uint8 (H, w, 3) side by side, with white between them."""
+    white = np.full((images[0].shape[0], gap, 3), 255, np.uint8)
+    return np.concatenate([part for image in images for part in (white, image)][1:], 1)
 
 
-def rows_of(shown: LoadedBundle, true: int | None, predicted: int | None) -> list[int]:
-    """The kept images of a true and a predicted class, the most confident first.
+def select_rows(loaded: LoadedBundle, true: int | None, predicted: int | None) -> list[int]:
+    """Return the rows of the images of a true and a predicted class, the most confident first.
 
     Args:
-        shown: Has an evaluation.
-        true: The true class; None for any.
-        predicted: The predicted class; None for any. Where both are any, or one is, only mistakes are meant.
+        loaded: A bundle with an evaluation.
+        true: The true class; None for mistakes of any class.
+        predicted: The predicted class; None for mistakes of any class.
     """
-    judged = shown.judged
-    assert judged is not None
-    said = judged.predictions
-    chosen = torch.ones_like(said, dtype=torch.bool)
+    evaluation = loaded.evaluation
+    assert evaluation is not None
+    predictions, labels = evaluation.predictions, evaluation.labels
+    selected = torch.ones_like(labels, dtype=torch.bool)
     if true is None or predicted is None:
-        chosen &= judged.labels != said
+        selected &= labels != predictions
     if true is not None:
-        chosen &= judged.labels == true
+        selected &= labels == true
     if predicted is not None:
-        chosen &= said == predicted
-    rows = chosen.nonzero()[:, 0]
-    confidence = judged.confidences(shown.network.recipe.temperature)[rows]
-    found: list[int] = rows[confidence.argsort(descending=True, stable=True)].tolist()
-    return found
+        selected &= predictions == predicted
+    rows = selected.nonzero()[:, 0]
+    confidence = evaluation.confidences(loaded.network.recipe.temperature)[rows]
+    ordered: list[int] = rows[confidence.argsort(descending=True, stable=True)].tolist()
+    return ordered
 
 
-def sent(shown: LoadedBundle, rows: Sequence[int], event: Selected) -> list[Any]:
-    """The clicked image as the upload of the first tab, and that tab."""
-    judged, place = shown.judged, event.index
-    if judged is None or not isinstance(place, int) or not 0 <= place < len(rows):
-        return [gr.skip(), gr.skip()]
-    image = cached_image(judged.pixels[rows[place]].permute(1, 2, 0).numpy())
-    return [gr.Tabs(selected="classify"), [(image, f"#{int(judged.indices[rows[place]])}")]]
+def open_in_classify(
+    loaded: LoadedBundle, gallery: gr.Gallery, rows: gr.State, tabs: gr.Tabs, classify: ClassifyTab
+) -> None:
+    """Classify a clicked image in the Classify tab.
+
+    Args:
+        loaded: A bundle with an evaluation.
+        gallery: The gallery of the images.
+        rows: The rows of the evaluation's images in the gallery.
+        tabs: The tabs of the page.
+        classify: The Classify tab.
+    """
+    evaluation = loaded.evaluation
+
+    def handler(shown: list[int], event: Selected) -> list[Any]:
+        if evaluation is None or not isinstance(event.index, int) or not 0 <= event.index < len(shown):
+            return [gr.skip(), gr.skip()]
+        row = shown[event.index]
+        image = cached_image(evaluation.pixels[row].permute(1, 2, 0).numpy())
+        return [gr.Tabs(selected="classify"), [(image, f"#{int(evaluation.indices[row])}")]]
+
+    classify.classify_after(gallery.select(handler, rows, [tabs, classify.uploads], api_visibility="private"))

@@ -1,4 +1,4 @@
-"""The tab with the run's curves, each class's scores and the calibration."""
+"""The tab with the run's curves, per-class scores and calibration."""
 
 from functools import cache
 from typing import Any
@@ -9,73 +9,72 @@ import numpy as np
 from callbacks.rendering.markdown import class_scores_table, table
 from cifar_lit.evaluation.confusion import class_scores
 from space.app.image_cache import cached_image
-from space.app.loaded_bundle import NOTHING_JUDGED, LoadedBundle
+from space.app.loaded_bundle import NO_EVALUATION, LoadedBundle
 
 _PANELS = ("loss", "accuracy", "lr")
 
 
-def build_training_tab(shown: LoadedBundle, tab: gr.Tab) -> None:
-    """Curves, tables and the reliability diagrams, as far as the bundle has them.
+def build_training_tab(loaded: LoadedBundle, tab: gr.Tab) -> None:
+    """Add the curves, tables and reliability diagrams that the bundle contains.
 
-    The pictures are drawn when the tab is first opened, since matplotlib takes its time at the start.
+    The charts are drawn when the tab is first opened, since matplotlib takes time to start.
     """
-    facts, judged = shown.facts, shown.judged
-    panels = [panel for panel in _PANELS if any(name.endswith(panel) for name in facts.history)]
+    metadata, evaluation = loaded.metadata, loaded.evaluation
+    panels = [panel for panel in _PANELS if any(name.endswith(panel) for name in metadata.history)]
     gr.Markdown("### Loss, accuracy and learning rate")
     with gr.Row():
-        pictures = [_picture() for _ in panels]
+        charts = [_chart() for _ in panels]
     if not panels:
-        gr.Markdown("The run's TensorBoard files were not there when this Space was made, so there are no curves.")
+        gr.Markdown("No curves: the run's TensorBoard files were missing when this Space was exported.")
     with gr.Row(equal_height=False):
         with gr.Column(min_width=320):
             gr.Markdown("### The run")
-            gr.Markdown(table(["setting", "value"], facts.run.items()), elem_classes="facts")
+            gr.Markdown(table(["setting", "value"], metadata.run.items()), elem_classes="metadata")
         with gr.Column(min_width=320):
-            if judged is None:
-                gr.Markdown(NOTHING_JUDGED)
+            if evaluation is None:
+                gr.Markdown(NO_EVALUATION)
             else:
-                gr.Markdown(f"### Each class ({judged.images:,} {judged.split} images)")
-                gr.Markdown(
-                    class_scores_table(class_scores(judged.counts), shown.network.class_names), elem_classes="facts"
-                )
-    if judged is not None:
+                gr.Markdown(f"### Each class ({evaluation.images:,} {evaluation.split} images)")
+                scores = class_scores_table(class_scores(evaluation.counts), loaded.network.class_names)
+                gr.Markdown(scores, elem_classes="metadata")
+    if evaluation is not None:
         gr.Markdown(
-            "### Calibration\nHow often the network is right, against how sure it is (ECE is the mean gap). This page"
-            " shows confidences as in the second diagram."
+            "### Calibration\nAccuracy against confidence; the expected calibration error (ECE) is the mean gap. This"
+            " page shows the confidences of the second diagram."
         )
         with gr.Row():
-            pictures += [_picture(), _picture()]
+            charts += [_chart(), _chart()]
 
     @cache
-    def drawn() -> list[np.ndarray]:
-        from callbacks.rendering.charts import learning_curves  # with matplotlib's figures, half a second to import
+    def draw() -> list[np.ndarray]:
+        from callbacks.rendering.charts import learning_curves  # imports matplotlib's figures, which takes 0.5 s
 
-        curves = [{name: curve for name, curve in facts.history.items() if name.endswith(panel)} for panel in panels]
-        return [*map(learning_curves, curves), *_diagrams(shown)]
+        curves = [{name: curve for name, curve in metadata.history.items() if name.endswith(panel)} for panel in panels]
+        return [*map(learning_curves, curves), *_reliability_diagrams(loaded)]
 
     def files() -> Any:
-        found = [cached_image(picture) for picture in drawn()]
-        return found[0] if len(found) == 1 else found
+        paths = [cached_image(chart) for chart in draw()]
+        return paths[0] if len(paths) == 1 else paths
 
-    if pictures:
-        tab.select(files, None, pictures, api_visibility="private")
+    if charts:
+        tab.select(files, None, charts, api_visibility="private")
 
 
-def _diagrams(shown: LoadedBundle) -> list[np.ndarray]:
-    """Reliability diagrams before and after temperature scaling; none where nothing was judged."""
+def _reliability_diagrams(loaded: LoadedBundle) -> list[np.ndarray]:
+    """Return the diagrams before and after temperature scaling; none without an evaluation."""
     from callbacks.rendering.charts import reliability_diagram
 
-    if shown.judged is None:
+    if loaded.evaluation is None:
         return []
-    titles = ("as trained", f"temperature {shown.network.recipe.temperature:.2f}")
-    errors, parts = shown.judged.calibration_errors(), shown.judged.calibration.numpy()
+    titles = ("as trained", f"temperature {loaded.network.recipe.temperature:.2f}")
+    errors, bins = loaded.evaluation.calibration_errors(), loaded.evaluation.calibration.numpy()
     return [
         reliability_diagram(confidence[None], accuracy[None], share[None], [f"{title}: ECE {error:.2%}"])
-        for title, error, (confidence, accuracy, share) in zip(titles, errors, parts, strict=True)
+        for title, error, (confidence, accuracy, share) in zip(titles, errors, bins, strict=True)
     ]
 
 
-def _picture() -> gr.Image:
+def _chart() -> gr.Image:
     return gr.Image(
         show_label=False, format="png", interactive=False, min_width=300, buttons=["download", "fullscreen"]
     )

@@ -1,13 +1,8 @@
-"""The page as a visitor has it: the exported folder's own server, asked by a program and by a real browser."""
+"""The server of an exported Space, used by a program and by a real browser."""
 
 import csv
 import json
-import os
 import re
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,35 +21,16 @@ from cifar_lit.evaluation.result import EvaluationResult
 from cifar_lit.inference.bundle import read_bundle
 from tests.support.browser import BROWSER, needs_browser
 from tests.support.images import write_noise
+from tests.support.stress.page import Server
 
 
 @pytest.fixture(scope="module")
 def address(space: Path) -> Iterator[str]:
-    """Where the page is served, by ``python app.py`` in the exported folder."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    own = {"GRADIO_SERVER_PORT": str(port), "GRADIO_TEMP_DIR": str(space.parent / "uploads")}
-    with open(space.parent / "app.log", "w") as log:
-        server = subprocess.Popen(
-            [sys.executable, "app.py"], cwd=space, env=os.environ | own, stdout=log, stderr=subprocess.STDOUT
-        )
-        try:
-            for _ in range(120):
-                try:
-                    urlopen(f"http://127.0.0.1:{port}/config", timeout=5).read()
-                    break
-                except OSError:
-                    assert server.poll() is None, (space.parent / "app.log").read_text()
-                    time.sleep(0.5)
-            else:
-                pytest.fail("the page did not open")
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            server.terminate()
-            server.wait(10)
-    log_text = (space.parent / "app.log").read_text()
-    assert "Traceback" not in log_text, log_text
+    """The address of the page, served by ``python app.py`` in the exported folder."""
+    with Server(space, space.parent) as server:
+        yield server.address
+    log = server.log.read_text()
+    assert "Traceback" not in log, log
 
 
 @pytest.fixture
@@ -75,13 +51,13 @@ def _browser_page(address: str) -> Iterator[Page]:
 
 @pytest.fixture
 def page(_browser_page: Page, address: str) -> Page:
-    """The page, freshly opened in a real browser."""
+    """The page, newly opened in a real browser."""
     _browser_page.goto(address)
     _browser_page.wait_for_selector("#examples img")
     return _browser_page
 
 
-# By program
+# Called by a program
 
 
 def logits_of(space: Path, file: Path) -> torch.Tensor:
@@ -89,19 +65,19 @@ def logits_of(space: Path, file: Path) -> torch.Tensor:
     return read_bundle(space / "bundle").logits(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None])[0]
 
 
-def test_the_api_gives_the_networks_logits_and_as_many_classes_as_asked(client: Client, space: Path) -> None:
+def test_the_api_returns_the_logits_and_the_top_k_classes(client: Client, space: Path) -> None:
     example = space / "bundle" / "examples" / "example_4.png"
-    (answer,) = client.predict([handle_file(example)], 3, api_name="/classify")
+    [answer] = client.predict([handle_file(example)], 3, api_name="/classify")
     recipe = read_bundle(space / "bundle").recipe
     logits = logits_of(space, example)
     assert answer["logits"] == pytest.approx(logits.tolist(), abs=1e-5)
-    shares = (logits / recipe.temperature).softmax(0)
-    expected = [recipe.class_names[label] for label in shares.argsort(descending=True)[:3]]
+    probs = (logits / recipe.temperature).softmax(0)
+    expected = [recipe.class_names[label] for label in probs.argsort(descending=True)[:3]]
     assert [entry["class"] for entry in answer["classes"]] == expected
-    assert answer["classes"][0]["confidence"] == pytest.approx(float(shares.max()), abs=1e-5)
+    assert answer["classes"][0]["confidence"] == pytest.approx(float(probs.max()), abs=1e-5)
 
 
-def test_the_api_explains_a_class_from_a_layer_at_an_opacity(client: Client, space: Path) -> None:
+def test_the_api_explains_a_class_by_layer_and_opacity(client: Client, space: Path) -> None:
     example = handle_file(space / "bundle" / "examples" / "example_4.png")
 
     def picture(**options: Any) -> np.ndarray:
@@ -110,48 +86,48 @@ def test_the_api_explains_a_class_from_a_layer_at_an_opacity(client: Client, spa
 
     plain = picture(opacity=0)
     original = np.asarray(Image.open(space / "bundle" / "examples" / "example_4.png").convert("RGB"))
-    assert np.array_equal(plain, original.repeat(7, 0).repeat(7, 1))  # to the bit: no lossy format between
+    assert np.array_equal(plain, original.repeat(7, 0).repeat(7, 1))  # bit for bit, since PNG is lossless
     pictures = [picture(class_name="four"), picture(class_name="nine"), picture(layer="features.0"), picture(opacity=1)]
-    for place, one in enumerate([plain, *pictures]):
-        assert all((one != other).any() for other in pictures[place:]), place
+    for index, one in enumerate([plain, *pictures]):
+        assert all((one != other).any() for other in pictures[index:]), index
 
 
 def test_the_api_lists_mistakes_and_the_confusion_matrix(client: Client, space: Path) -> None:
-    judged = EvaluationResult.load(space / "bundle" / "evaluation.safetensors")
+    evaluation = EvaluationResult.load(space / "bundle" / "evaluation.safetensors")
     names = read_bundle(space / "bundle").recipe.class_names
     matrix = client.predict(api_name="/confusion_matrix")
-    assert matrix == {"classes": names, "counts": judged.counts.tolist()}
-    true, said = divmod(int((judged.counts - judged.counts.diagonal().diag()).argmax()), 10)
+    assert matrix == {"classes": names, "counts": evaluation.counts.tolist()}
+    true, predicted = divmod(int((evaluation.counts - evaluation.counts.diagonal().diag()).argmax()), 10)
     found, pictures = client.predict(
-        count=5, true_class=names[true], predicted_class=names[said], api_name="/misclassified"
+        count=5, true_class=names[true], predicted_class=names[predicted], api_name="/misclassified"
     )
-    assert len(found) == len(pictures) == min(5, int(judged.counts[true, said]))
-    assert {(one["true"], one["predicted"]) for one in found} == {(names[true], names[said])}
-    sure = [one["confidence"] for one in found]
-    assert sure == sorted(sure, reverse=True)
+    assert len(found) == len(pictures) == min(5, int(evaluation.counts[true, predicted]))
+    assert {(one["true"], one["predicted"]) for one in found} == {(names[true], names[predicted])}
+    confidences = [one["confidence"] for one in found]
+    assert confidences == sorted(confidences, reverse=True)
     first, again, other = (
         client.predict(count=20, order="at random", seed=seed, api_name="/misclassified")[0] for seed in (1, 1, 2)
     )
     assert first == again != other
 
 
-WRONG: list[tuple[str, dict[str, Any], str]] = [
+INVALID: list[tuple[str, dict[str, Any], str]] = [
     ("/classify", {"top_k": 0}, r"top_k must be a number from 1 to 10\."),
     ("/classify", {"top_k": 1000}, r"top_k must be a number from 1 to 10\."),
     ("/classify", {"top_k": 2.5}, r"top_k must be a whole number from 1 to 10\."),
-    ("/classify", {"fit": "stretch"}, "fit: choose one of those"),
+    ("/classify", {"fit": "stretch"}, "fit: choose one of the available options"),
     ("/explain", {"opacity": -5}, "opacity must be a number from 0 to 1"),
-    ("/explain", {"layer": "__class__"}, "layer: choose one of those"),
-    ("/explain", {"class_name": "unicorn"}, "class_name: choose one of those"),
-    ("/explain", {"method": "scorecam"}, "method: choose one of those"),
+    ("/explain", {"layer": "__class__"}, "layer: choose one of the available options"),
+    ("/explain", {"class_name": "unicorn"}, "class_name: choose one of the available options"),
+    ("/explain", {"method": "scorecam"}, "method: choose one of the available options"),
     ("/misclassified", {"count": 61}, "must be a number from 1 to 60"),
-    ("/misclassified", {"true_class": "unicorn"}, "The true class: choose one of those"),
+    ("/misclassified", {"true_class": "unicorn"}, "The true class: choose one of the available options"),
     ("/misclassified", {"order": "at random", "seed": -1}, "The seed must be a number"),
 ]
 
 
-@pytest.mark.parametrize(("name", "options", "message"), WRONG, ids=lambda value: str(value)[:40])
-def test_whatever_a_program_sends_is_checked(client: Client, name: str, options: dict[str, Any], message: str) -> None:
+@pytest.mark.parametrize(("name", "options", "message"), INVALID, ids=lambda value: str(value)[:40])
+def test_invalid_arguments_are_rejected(client: Client, name: str, options: dict[str, Any], message: str) -> None:
     (path,) = write_noise("one.png")
     images = [] if name == "/misclassified" else [[handle_file(path)]]
     with pytest.raises(AppError, match=message):
@@ -159,7 +135,7 @@ def test_whatever_a_program_sends_is_checked(client: Client, name: str, options:
     assert len(client.predict([handle_file(path)], 1, api_name="/classify")) == 1
 
 
-def test_the_api_takes_ten_images_at_most(client: Client) -> None:
+def test_the_api_accepts_at_most_ten_images(client: Client) -> None:
     (path,) = write_noise("one.png")
     assert len(client.predict([handle_file(path)] * 10, 1, api_name="/classify")) == 10
     for count in (0, 11):
@@ -168,11 +144,11 @@ def test_the_api_takes_ten_images_at_most(client: Client) -> None:
 
 
 def bad_files() -> dict[str, bytes]:
-    (whole,) = write_noise("whole.png")
-    Image.new("1", (30_000, 30_000)).save("bomb.png")  # 110 KB that would be 2.7 GB
+    (intact,) = write_noise("intact.png")
+    Image.new("1", (30_000, 30_000)).save("bomb.png")  # 110 KB, decoded 2.7 GB
     return {
         "empty.png": b"",
-        "truncated.png": whole.read_bytes()[:500],
+        "truncated.png": intact.read_bytes()[:500],
         "text.png": b"no image at all",
         "bomb.png": Path("bomb.png").read_bytes(),
         "drawing.svg": b'<svg xmlns="http://www.w3.org/2000/svg" onload="alert(1)"/>',
@@ -180,17 +156,17 @@ def bad_files() -> dict[str, bytes]:
     }
 
 
-def test_what_cannot_be_read_costs_itself_only(client: Client) -> None:
+def test_unreadable_files_do_not_affect_the_others(client: Client) -> None:
     good, *_ = write_noise("good.png")
     for name, content in bad_files().items():
         Path(name).write_bytes(content)
         answers = client.predict([handle_file(Path(name).absolute()), handle_file(good)], 1, api_name="/classify")
         assert [answer.get("image") for answer in answers] == [2, None], name
-        assert answers[1]["error"].startswith("Image 1 cannot be read: it must be a whole JPEG"), name
+        assert answers[1]["error"].startswith("Image 1 cannot be read: expected an intact JPEG"), name
         assert "onerror" not in answers[1]["error"]
 
 
-def test_a_file_that_is_too_large_is_refused(client: Client, address: str) -> None:
+def test_a_file_that_is_too_large_is_rejected(client: Client, address: str) -> None:
     Path("huge.png").write_bytes(bytes(100_000_000))
     with pytest.raises(Exception, match=r"(?i)413|size|large"):
         client.predict([handle_file(Path("huge.png").absolute())], 1, api_name="/classify")
@@ -198,9 +174,9 @@ def test_a_file_that_is_too_large_is_refused(client: Client, address: str) -> No
     assert len(client.predict([handle_file(path)], 1, api_name="/classify")) == 1
 
 
-def test_fifty_users_at_once_get_what_each_would_get_alone(address: str, space: Path) -> None:
+def test_fifty_concurrent_users_get_correct_results(address: str, space: Path) -> None:
     paths = write_noise(*(f"{number}.png" for number in range(50)))
-    # A client for each: one that is sent several requests at once may close its stream of answers between two of them.
+    # One client each: with several requests at once, a client may close its event stream between two of them
     clients = [Client(address, verbose=False) for _ in paths]
     jobs = [
         client.submit([handle_file(path)], 1, api_name="/classify") for client, path in zip(clients, paths, strict=True)
@@ -209,13 +185,13 @@ def test_fifty_users_at_once_get_what_each_would_get_alone(address: str, space: 
         assert job.result(120)[0]["logits"] == pytest.approx(logits_of(space, path).tolist(), abs=1e-5)
 
 
-def test_the_page_names_the_apis_that_it_documents(client: Client, space: Path) -> None:
+def test_the_model_card_documents_all_endpoints(client: Client, space: Path) -> None:
     named = client.view_api(return_format="dict", print_info=False)["named_endpoints"]
     assert set(named) == {"/classify", "/explain", "/misclassified", "/confusion_matrix"}
     assert set(re.findall(r'api_name="(/\w+)"', (space / "README.md").read_text())) == set(named)
 
 
-# In a browser
+# Opened in a browser
 
 
 def answers(page: Page) -> Locator:
@@ -241,9 +217,9 @@ def test_uploads_are_classified_explained_and_listed(page: Page) -> None:
     page.get_by_text("3 images classified.").wait_for()
     assert answers(page).count() == 3
     assert page.get_by_text("Image 4 cannot be read").is_visible()
-    seen = labels(answers(page).first)
-    assert seen[:2] == ["Image 1", "Seen at 32x32"]
-    assert re.fullmatch(r"Why \w+\? [\d.]+%", seen[2])
+    found = labels(answers(page).first)
+    assert found[:2] == ["Image 1", "Input 32x32"]
+    assert re.fullmatch(r"Why \w+\? [\d.]+%", found[2])
     assert answers(page).first.locator(".confidence-set").count() == 5
 
     number(page, "Classes to list for each image").fill("2")
@@ -255,19 +231,19 @@ def test_uploads_are_classified_explained_and_listed(page: Page) -> None:
         page.get_by_role("link", name="Download as CSV").click()
     rows = list(csv.DictReader(Path(download.value.path()).read_text().splitlines()))
     assert [row["image"] for row in rows] == ["1", "2", "3"]
-    assert f"Why {rows[0]['class_1']}? {float(rows[0]['probability_1']):.1%}" == seen[2]
+    assert f"Why {rows[0]['class_1']}? {float(rows[0]['probability_1']):.1%}" == found[2]
 
 
 PASTING = """async () => {
   const canvas = document.createElement("canvas")
   canvas.width = canvas.height = 40
   const blob = await new Promise(done => canvas.toBlob(done))
-  await navigator.clipboard.write_noise([new ClipboardItem({"image/png": blob})])
+  await navigator.clipboard.write([new ClipboardItem({"image/png": blob})])
 }"""
 
 
 @needs_browser
-def test_images_come_from_the_camera_and_the_clipboard_too(page: Page) -> None:
+def test_images_from_camera_and_clipboard_are_classified(page: Page) -> None:
     page.get_by_label("Capture from camera").click()
     page.get_by_text("Click to Access Webcam").click()
     page.wait_for_function("document.querySelector('#uploads video')?.videoWidth > 0")
@@ -281,9 +257,9 @@ def test_images_come_from_the_camera_and_the_clipboard_too(page: Page) -> None:
     page.get_by_text("1 image classified.").wait_for()
 
 
-def overlay_of(page: Page, place: int = 0) -> str:
-    """The address of the first heatmap of an answer; it changes with the picture."""
-    return answers(page).nth(place).locator("img").nth(2).get_attribute("src") or ""
+def overlay_of(page: Page) -> str:
+    """Return the address of the first heatmap, which depends on its content."""
+    return answers(page).first.locator("img").nth(2).get_attribute("src") or ""
 
 
 def wait_for_another_overlay(page: Page, before: str) -> str:
@@ -296,7 +272,7 @@ def wait_for_another_overlay(page: Page, before: str) -> str:
 
 
 @needs_browser
-def test_a_click_on_a_class_shows_what_speaks_for_it(page: Page) -> None:
+def test_clicking_a_class_explains_it(page: Page) -> None:
     upload(page, *write_noise("a.png"))
     page.get_by_text("1 image classified.").wait_for()
     answer = answers(page).first
@@ -309,20 +285,20 @@ def test_a_click_on_a_class_shows_what_speaks_for_it(page: Page) -> None:
 
 
 @needs_browser
-def test_every_control_of_the_heatmaps_changes_them(page: Page) -> None:
+def test_every_heatmap_control_changes_the_heatmaps(page: Page) -> None:
     upload(page, *write_noise("a.png", "b.png"))
     page.get_by_text("2 images classified.").wait_for()
     assert [len(labels(answer)) for answer in answers(page).all()] == [4, 4]
-    shown = overlay_of(page)
+    overlay = overlay_of(page)
     number(page, "Opacity of the heatmap").fill("1")
     page.keyboard.press("Tab")
-    shown = wait_for_another_overlay(page, shown)
+    overlay = wait_for_another_overlay(page, overlay)
     page.get_by_label("Layer (name").click()
     page.get_by_role("option").locator("visible=true").last.click()
-    shown = wait_for_another_overlay(page, shown)
+    overlay = wait_for_another_overlay(page, overlay)
     for method in ("LayerCAM", "HiResCAM"):
         page.get_by_role("radio", name=method).locator("visible=true").click()
-        shown = wait_for_another_overlay(page, shown)
+        overlay = wait_for_another_overlay(page, overlay)
     number(page, "For how many images").fill("1")
     page.keyboard.press("Tab")
     page.wait_for_function(
@@ -335,7 +311,7 @@ def test_every_control_of_the_heatmaps_changes_them(page: Page) -> None:
 
 
 @needs_browser
-def test_a_wide_image_is_cut_or_padded_as_chosen(page: Page) -> None:
+def test_a_wide_image_is_cropped_or_padded(page: Page) -> None:
     wide = Image.new("RGB", (90, 30), "red")
     wide.paste(Image.new("RGB", (30, 30), "blue"), (30, 0))
     wide.save("wide.png")
@@ -348,21 +324,21 @@ def test_a_wide_image_is_cut_or_padded_as_chosen(page: Page) -> None:
 
     assert corner()[2] > 240
     before = answers(page).first.locator("img").nth(1).get_attribute("src")
-    page.get_by_role("radio", name="pad with grey").click()
+    page.get_by_role("radio", name="pad with gray").click()
     page.wait_for_function("before => document.querySelectorAll('.answer img')[1].src != before", arg=before)
     assert corner() == (128, 128, 128)
 
 
 @needs_browser
-def test_the_button_classifies_anew_and_heatmaps_are_downloaded(page: Page) -> None:
+def test_the_button_resets_the_selected_class_and_heatmaps_are_downloaded(page: Page) -> None:
     upload(page, *write_noise("a.png"))
     page.get_by_text("1 image classified.").wait_for()
     second = answers(page).first.locator(".confidence-set").nth(1)
-    asked = page.get_by_text(f"Why {second.inner_text().split()[0]}?")
+    selected = page.get_by_text(f"Why {second.inner_text().split()[0]}?")
     second.click()
-    asked.wait_for()
+    selected.wait_for()
     page.get_by_role("button", name="Classify", exact=True).click()
-    asked.wait_for(state="hidden")
+    selected.wait_for(state="hidden")
     assert len(labels(answers(page).first)) == 4
     with page.expect_download() as download:
         answers(page).first.locator('a[data-testid="download-link"]').nth(1).click()
@@ -371,25 +347,25 @@ def test_the_button_classifies_anew_and_heatmaps_are_downloaded(page: Page) -> N
 
 
 @needs_browser
-def test_the_eleventh_image_is_told_of(page: Page) -> None:
+def test_an_eleventh_image_is_reported(page: Page) -> None:
     upload(page, *write_noise(*(f"{number}.png" for number in range(11))))
     page.get_by_text("10 images classified.").wait_for()
-    assert page.get_by_text("Of 11 images the first 10 are classified.").is_visible()
+    assert page.get_by_text("Only the first 10 of 11 images are classified.").is_visible()
 
 
 @needs_browser
-def test_an_example_sets_every_control_and_is_classified(page: Page, space: Path) -> None:
+def test_clicking_an_example_sets_the_controls_and_classifies_it(page: Page, space: Path) -> None:
     examples = json.loads((space / "bundle" / "metadata.json").read_text())["examples"]
     assert len(examples) == 10
-    for place in (4, 7, 7):  # the last one twice, with a control changed between
-        page.locator("#examples button").nth(place).click()
+    for index in (4, 7, 7):  # the last one twice, with a control changed in between
+        page.locator("#examples button").nth(index).click()
         page.wait_for_function(
             "count => document.querySelectorAll('.answer')[0]?.querySelectorAll('.confidence-set').length == count",
-            arg=examples[place]["classes"],
+            arg=examples[index]["classes"],
         )
-        assert float(number(page, "Opacity of the heatmap").input_value()) == examples[place]["opacity"]
-        assert number(page, "Classes to list for each image").input_value() == str(examples[place]["classes"])
-        assert page.get_by_label("Layer (name").input_value().startswith(examples[place]["layer"])
+        assert float(number(page, "Opacity of the heatmap").input_value()) == examples[index]["opacity"]
+        assert number(page, "Classes to list for each image").input_value() == str(examples[index]["classes"])
+        assert page.get_by_label("Layer (name").input_value().startswith(examples[index]["layer"])
         assert answers(page).count() == 1
         number(page, "Classes to list for each image").fill("9")
         page.keyboard.press("Tab")
@@ -421,29 +397,29 @@ def choose(page: Page, dropdown: str, option: str) -> None:
 
 
 @needs_browser
-def test_mistakes_are_chosen_by_every_control_and_sent_to_be_classified(page: Page, space: Path) -> None:
-    judged = EvaluationResult.load(space / "bundle" / "evaluation.safetensors")
+def test_every_control_selects_mistakes_and_a_click_classifies_one(page: Page, space: Path) -> None:
+    evaluation = EvaluationResult.load(space / "bundle" / "evaluation.safetensors")
     recipe = read_bundle(space / "bundle").recipe
     page.get_by_role("tab", name="Misclassified").click()
-    page.get_by_text(f"12 of {judged.errors} mistakes").wait_for()
+    page.get_by_text(f"12 of {evaluation.errors} mistakes").wait_for()
     wait_for_tiles(page, 12)
-    wrong = judged.predictions != judged.labels
-    sure = judged.confidences(recipe.temperature)
-    worst, best = int((sure * wrong).argmax()), int((sure + 2 * ~wrong).argmin())
+    wrong = evaluation.predictions != evaluation.labels
+    confidence = evaluation.confidences(recipe.temperature)
+    worst, best = int((confidence * wrong).argmax()), int((confidence + 2 * ~wrong).argmin())
 
-    def place(image: int) -> str:
-        return f"· #{int(judged.indices[image])}" + " · label may be wrong" * bool(judged.doubtful[image])
+    def position(image: int) -> str:
+        return f"· #{int(evaluation.indices[image])}" + " · label may be wrong" * bool(evaluation.label_issue[image])
 
-    assert tiles(page).first.inner_text().endswith(f"{float(sure[worst]):.1%} {place(worst)}")
+    assert tiles(page).first.inner_text().endswith(f"{float(confidence[worst]):.1%} {position(worst)}")
 
     page.get_by_role("radio", name="least confident first").click()
-    page.get_by_text(re.compile(f"{place(best)}$")).locator("visible=true").first.wait_for()
-    assert tiles(page).first.inner_text().endswith(place(best))
+    page.get_by_text(re.compile(f"{position(best)}$")).locator("visible=true").first.wait_for()
+    assert tiles(page).first.inner_text().endswith(position(best))
 
-    page.get_by_label("Show the training images that the network finds most alike").check()
-    page.get_by_text(" · alike: ").locator("visible=true").first.wait_for()
-    page.get_by_label("Show the training images that the network finds most alike").uncheck()
-    page.get_by_text(re.compile(f"{place(best)}$")).locator("visible=true").first.wait_for()
+    page.get_by_label("Show the most similar training images").check()
+    page.get_by_text(" · similar: ").locator("visible=true").first.wait_for()
+    page.get_by_label("Show the most similar training images").uncheck()
+    page.get_by_text(re.compile(f"{position(best)}$")).locator("visible=true").first.wait_for()
 
     def other_captions(before: list[str]) -> list[str]:
         page.wait_for_function(
@@ -454,7 +430,7 @@ def test_mistakes_are_chosen_by_every_control_and_sent_to_be_classified(page: Pa
         return [text.strip() for text in tiles(page).all_inner_texts()]
 
     def seed(value: str) -> None:
-        page.get_by_label("Seed of the random choice").fill(value)
+        page.get_by_label("Seed of the random order").fill(value)
         page.keyboard.press("Tab")
 
     before = [text.strip() for text in tiles(page).all_inner_texts()]
@@ -470,15 +446,17 @@ def test_mistakes_are_chosen_by_every_control_and_sent_to_be_classified(page: Pa
     number(page, "How many").fill("3")
     page.keyboard.press("Tab")
     wait_for_tiles(page, 3)
-    true, said = divmod(int((judged.counts - judged.counts.diagonal().diag()).argmax()), 10)
+    true, predicted = divmod(int((evaluation.counts - evaluation.counts.diagonal().diag()).argmax()), 10)
     names = recipe.class_names
     choose(page, "True class", names[true])
-    page.get_by_text(re.compile(f"^3 of {int(judged.counts[true].sum() - judged.counts[true, true])} ")).wait_for()
-    choose(page, "Predicted class", names[said])
-    page.get_by_text(re.compile(f"of {int(judged.counts[true, said])} ")).locator("visible=true").wait_for()
-    assert all(text.startswith(f"{names[true]} → {names[said]}") for text in tiles(page).all_inner_texts())
+    page.get_by_text(
+        re.compile(f"^3 of {int(evaluation.counts[true].sum() - evaluation.counts[true, true])} ")
+    ).wait_for()
+    choose(page, "Predicted class", names[predicted])
+    page.get_by_text(re.compile(f"of {int(evaluation.counts[true, predicted])} ")).locator("visible=true").wait_for()
+    assert all(text.startswith(f"{names[true]} → {names[predicted]}") for text in tiles(page).all_inner_texts())
 
-    page.get_by_label("Show what speaks for the predicted").click()
+    page.get_by_label("Show the evidence for the predicted").click()
     page.wait_for_function("document.querySelectorAll('.tiles .thumbnail-item img')[0].naturalWidth > 600")
     for change in ("layer", "method", "opacity"):
         before = tiles(page).first.locator("img").get_attribute("src")
@@ -494,52 +472,57 @@ def test_mistakes_are_chosen_by_every_control_and_sent_to_be_classified(page: Pa
 
     tiles(page).first.click()
     page.get_by_text("1 image classified.").wait_for()
-    assert labels(answers(page).first)[2].startswith(f"Why {names[said]}?")
+    assert labels(answers(page).first)[2].startswith(f"Why {names[predicted]}?")
     page.get_by_role("tab", name="Misclassified").click()
     page.get_by_label("Show misclassified images").click()
     wait_for_tiles(page, 0)
 
 
 @needs_browser
-def test_a_click_on_a_cell_of_the_matrix_shows_its_images(page: Page, space: Path) -> None:
+def test_clicking_a_cell_of_the_matrix_shows_its_images(page: Page, space: Path) -> None:
     counts = EvaluationResult.load(space / "bundle" / "evaluation.safetensors").counts
     names = read_bundle(space / "bundle").recipe.class_names
     page.get_by_role("tab", name="Confusion matrix").click()
     picture = page.locator("#matrix img")
     picture.wait_for()
-    place = matrix_layout(names)
-    commonest = int(counts.diagonal().argmax())
+    layout = matrix_layout(names)
+    most_frequent = int(counts.diagonal().argmax())
     worst = divmod(int((counts - counts.diagonal().diag()).argmax()), 10)
-    for true, said in ((commonest, commonest), worst):
+    for true, predicted in ((most_frequent, most_frequent), worst):
         box = picture.bounding_box()
         assert box is not None
         scale = box["width"] / picture.evaluate("image => image.naturalWidth")
-        x, y = (place.left + (said + 0.5) * place.cell) * scale, (place.top + (true + 0.5) * place.cell) * scale
+        x, y = (
+            (layout.left + (predicted + 0.5) * layout.cell) * scale,
+            (layout.top + (true + 0.5) * layout.cell) * scale,
+        )
         picture.click(position={"x": x, "y": y})
-        page.get_by_text(re.compile(rf"^{counts[true, said]} images? in this cell")).locator("visible=true").wait_for()
+        page.get_by_text(re.compile(rf"^{counts[true, predicted]} images? in this cell")).locator(
+            "visible=true"
+        ).wait_for()
         assert page.get_by_label("True class (row)").input_value() == names[true]
-        assert page.get_by_label("Predicted class (column)").input_value() == names[said]
+        assert page.get_by_label("Predicted class (column)").input_value() == names[predicted]
         caption = tiles(page).first.inner_text()
-        assert caption.startswith(names[true] if true == said else f"{names[true]} → {names[said]}")
+        assert caption.startswith(names[true] if true == predicted else f"{names[true]} → {names[predicted]}")
 
-    choose(page, "True class (row)", names[commonest])
-    choose(page, "Predicted class (column)", names[commonest])
-    page.get_by_text(re.compile(rf"^{counts[commonest, commonest]} images?")).locator("visible=true").wait_for()
+    choose(page, "True class (row)", names[most_frequent])
+    choose(page, "Predicted class (column)", names[most_frequent])
+    page.get_by_text(re.compile(rf"^{counts[most_frequent, most_frequent]} images?")).locator("visible=true").wait_for()
     before = picture.get_attribute("src")
     page.get_by_role("radio", name="% of the true class").click()
     page.wait_for_function("before => document.querySelector('#matrix img').src != before", arg=before)
     tiles(page).first.click()
     page.get_by_text("1 image classified.").wait_for()
-    assert labels(answers(page).first)[2].startswith(f"Why {names[commonest]}?")
+    assert labels(answers(page).first)[2].startswith(f"Why {names[most_frequent]}?")
 
 
 @needs_browser
 @pytest.mark.parametrize(("theme", "width"), [("light", 1400), ("dark", 1400), ("light", 390)])
 def test_every_tab_opens_without_an_error_and_fits_the_window(page: Page, address: str, theme: str, width: int) -> None:
-    problems, elsewhere = list[str](), list[str]()
+    problems, requests = list[str](), list[str]()
     page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: problems.append(str(error)))
-    page.on("request", lambda request: elsewhere.append(request.url))
+    page.on("request", lambda request: requests.append(request.url))
     page.set_viewport_size({"width": width, "height": 900})
     page.goto(f"{address}/?__theme={theme}")
     page.wait_for_selector("#examples img")
@@ -551,12 +534,12 @@ def test_every_tab_opens_without_an_error_and_fits_the_window(page: Page, addres
         ("Classify", "Examples"),
     ):
         button = page.get_by_role("tab", name=tab).locator("visible=true")
-        if button.count() == 0:  # on a phone, behind three dots
+        if button.count() == 0:  # on a phone, in the overflow menu
             page.locator(".overflow-menu > button").click()
             button = page.locator(".overflow-dropdown button").get_by_text(tab)
         button.first.click()
         page.get_by_text(text).locator("visible=true").first.wait_for()
-        if tab == "Training":  # three curves and two diagrams, drawn when the tab is opened
+        if tab == "Training":  # three charts and two diagrams, drawn on demand
             page.wait_for_function(
                 "[...document.querySelectorAll('.tabitem img')].filter(e => e.offsetParent && e.naturalWidth > 300)"
                 ".length == 5"
@@ -564,4 +547,4 @@ def test_every_tab_opens_without_an_error_and_fits_the_window(page: Page, addres
         assert page.evaluate("document.documentElement.scrollWidth") <= width, tab
     page.set_viewport_size({"width": 1400, "height": 900})
     assert not problems
-    assert not [url for url in elsewhere if not url.startswith((address, "data:", "blob:"))]
+    assert not [url for url in requests if not url.startswith((address, "data:", "blob:"))]
