@@ -1,4 +1,4 @@
-"""``main.py report``: a run as one document."""
+"""The ``report`` command: write a report on a run, or compare runs."""
 
 import time
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from report.training import write_data, write_log, write_model, write_run, write
 from space.export.run_data import RunData
 from space.export.run_images import images_below, other_cifar
 
-_DEFAULTS = ("best", 0, 10, 500, 50, None, 0)  # of the options that --compare does not take
+_DEFAULTS = ("best", 0, 10, 500, 50, None, 0)  # of the options that cannot be combined with --compare
 
 
 def report(
@@ -38,83 +38,83 @@ def report(
     """Write a report on a run, or compare runs.
 
     Args:
-        ckpt_path: The checkpoint: a file, or ``best`` or ``last`` for the newest such file in runs.
-        output: The folder to write; by default ``report`` in the run's folder (for a checkpoint by itself, here).
-        images: Images to judge by, in ``DIR/<class>/`` or ``DIR/test/<class>/``; by default the run's own data.
-        folds: Train so many networks, each on all but a part of the training images, to look for wrong labels among all
-            of them; 0 looks among the images that the network was not trained on.
-        count: How many misclassified images to show.
-        robustness_images: How many images to corrupt; 0 leaves that out.
-        faithfulness_images: How many images' heatmaps to judge; 0 leaves that out.
-        unknown: A folder of images that are none of the classes, to see whether the network notices.
-        seed: Of what is random in the report.
-        compare: Two or more checkpoints or run folders to compare side by side, in place of a report on one run; takes
-            ``output`` and ``images`` alone.
+        ckpt_path: A checkpoint file, or ``best`` or ``last`` for the newest such file in runs.
+        output: The folder to write; by default ``report`` in the run's folder, or in the current folder for a
+            checkpoint outside its run's folder.
+        images: Images to evaluate on, in ``DIR/<class>/`` or ``DIR/test/<class>/``; by default the run's own data.
+        folds: Number of networks to train, each without one fold, to look for wrong labels in all training images; 0
+            looks only in images that the network was not trained on.
+        count: Number of misclassified images to show.
+        robustness_images: Number of images to corrupt; 0 to skip.
+        faithfulness_images: Number of images whose heatmaps are evaluated; 0 to skip.
+        unknown: A folder of images that belong to none of the classes, to test whether the network detects them.
+        seed: Seed of all random choices in the report.
+        compare: Two or more checkpoints or run folders to compare instead; can be combined with ``output`` and
+            ``images`` only.
     """
     if compare:
-        own_options = (ckpt_path, folds, count, robustness_images, faithfulness_images, unknown, seed)
-        if own_options != _DEFAULTS:
-            raise InputError("--compare takes --output and --images alone")
+        if (ckpt_path, folds, count, robustness_images, faithfulness_images, unknown, seed) != _DEFAULTS:
+            raise InputError("--compare can be combined with --output and --images only")
         write_comparison_of_runs(compare, output, images)
         return
-    for name, value, least in (
+    for name, value, minimum in (
         ("count", count, 1),
         ("robustness_images", robustness_images, 0),
         ("faithfulness_images", faithfulness_images, 0),
         ("seed", seed, 0),
     ):
-        if value < least:
-            raise InputError(f"{name} must be at least {least}, got {value}")
+        if value < minimum:
+            raise InputError(f"{name} must be at least {minimum}, got {value}")
     if folds < 0 or folds == 1:
         raise InputError(f"folds must be 0 or at least 2, got {folds}")
     start = time.monotonic()
-    evidence = RunData.gather(ckpt_path, images)
-    if evidence.at_hand.note:
-        print(f"What lacks: {evidence.at_hand.note}")
-    run = evidence.run
-    default = run.folder / "report" if run.in_run_folder else Path(f"{run.file.stem}_report")
-    others = other_cifar(evidence.data)
+    run = RunData.load(ckpt_path, images)
+    if run.run_images.note:
+        print(f"Missing: {run.run_images.note}")
+    checkpoint_run = run.checkpoint_run
+    default = checkpoint_run.folder / "report" if checkpoint_run.in_run_folder else f"{checkpoint_run.file.stem}_report"
+    others = other_cifar(run.data)
     if unknown:
-        others["your images"] = images_below(Path(unknown), evidence.trained.recipe)
+        others["your images"] = images_below(Path(unknown), run.classifier.recipe)
     if folds:
-        check_folds(evidence)
-    document = Document(Path(output) if output else default, evidence.title)
-    examined, how = out_of_sample_predictions(evidence, folds)  # what would fail for other reasons has failed by now
-    judged = evidence.judged(most=1000)
-    write_summary(document, evidence)
-    write_run(document, evidence)
-    write_accuracy(document, evidence, judged, seed)
-    write_mistakes(document, evidence, count)
-    write_calibration(document, evidence, judged)
-    write_log(document, evidence)
-    write_data(document, evidence)
-    write_model(document, evidence)
-    write_label_issues(document, evidence.class_names, examined, how)
-    write_neighbors(document, evidence, count)
-    write_projector(document, evidence)
-    write_robustness(document, evidence, robustness_images, seed)
-    write_ood(document, evidence, others, seed)
-    write_faithfulness(document, evidence, faithfulness_images, seed)
-    write_settings(document, evidence)
-    document.write(front_matter(evidence, judged))
-    print(f"Written in {time.monotonic() - start:.0f} s: {document.folder / 'report.html'}, and report.md beside it")
+        check_folds(run)
+    document = Document(Path(output or default), run.title)
+    predictions, how = out_of_sample_predictions(run, folds)  # slow: only after all checks
+    result = run.evaluate(max_mistakes=0)
+    write_summary(document, run)
+    write_run(document, run)
+    write_accuracy(document, run, result, seed)
+    write_mistakes(document, run, count)
+    write_calibration(document, run, result)
+    write_log(document, run)
+    write_data(document, run)
+    write_model(document, run)
+    write_label_issues(document, run.class_names, predictions, how)
+    write_neighbors(document, run, count)
+    write_projector(document, run)
+    write_robustness(document, run, robustness_images, seed)
+    write_ood(document, run, others, seed)
+    write_faithfulness(document, run, faithfulness_images, seed)
+    write_settings(document, run)
+    document.write(front_matter(run, result))
+    print(f"Written in {time.monotonic() - start:.0f} s: report.html and report.md in {document.folder}")
 
 
 def write_comparison_of_runs(runs: Sequence[str], output: str | None, images: str | None) -> None:
-    """Writes runs side by side.
+    """Write a comparison of runs.
 
     Args:
-        runs: At least two checkpoints, or folders of runs, whose best checkpoint is taken.
+        runs: At least two checkpoints, or run folders, whose best checkpoint is used.
         output: The folder to write; by default ``comparison``.
-        images: Images to judge by; by default those of the runs.
+        images: Images to evaluate on; by default those of the runs.
     """
     if len(runs) < 2:
-        raise InputError("--compare takes at least two runs")
-    found = [RunData.gather(_checkpoint(Path(run)), images) for run in runs]
-    document = Document(Path(output or "comparison"), f"Comparison of {', '.join(names_of(found))}")
-    write_comparison(document, found)
+        raise InputError(f"--compare needs at least two runs, got {len(runs)}")
+    loaded = [RunData.load(_checkpoint(Path(run)), images) for run in runs]
+    document = Document(Path(output or "comparison"), f"Comparison of {', '.join(names_of(loaded))}")
+    write_comparison(document, loaded)
     document.write()
-    print(f"Written: {document.folder / 'report.html'}, and report.md beside it")
+    print(f"Written: report.html and report.md in {document.folder}")
 
 
 def _checkpoint(run: Path) -> str:
@@ -123,4 +123,4 @@ def _checkpoint(run: Path) -> str:
     for name in ("best.ckpt", "last.ckpt"):
         if (run / "checkpoints" / name).is_file():
             return str(run / "checkpoints" / name)
-    raise InputError(f"{run} holds no checkpoints/best.ckpt or last.ckpt")
+    raise InputError(f"{run} contains no checkpoints/best.ckpt or last.ckpt")

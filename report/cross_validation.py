@@ -1,4 +1,4 @@
-"""Networks that are each trained on all but a part of the training images, by the ordinary command."""
+"""Cross-validation: train a network for each fold, to get out-of-sample predictions for all training images."""
 
 import json
 import shutil
@@ -9,96 +9,91 @@ from typing import Any
 
 import torch
 
-from cifar_lit.data.batches import ImageDataset
 from cifar_lit.errors import InputError
 from cifar_lit.import_allowlist import OPTION, own_modules
 from cifar_lit.training.checkpointing.checkpoint_files import read_classifier
 from report.label_issues import OutOfSamplePredictions
-from space.export.evaluate import Images, logits_of
+from space.export.evaluate import EvaluationSplit, compute_logits
 from space.export.run_data import RunData
 from space.export.run_images import data_of_run
 
 _MAIN = Path(__file__).parents[1] / "main.py"
-# What watches a training without changing it, and what would stop it by the images that it must not learn from
-_LEFT_OUT = (
-    "callbacks.",
-    "lightning.pytorch.callbacks.LearningRateMonitor",
-    "lightning.pytorch.callbacks.EarlyStopping",
-)
+# Callbacks that only observe training, and the one that would stop it by the held-out images
+_OMITTED = ("callbacks.", *(f"lightning.pytorch.callbacks.{name}" for name in ("LearningRateMonitor", "EarlyStopping")))
 
 
-def check_folds(evidence: RunData) -> None:
-    """Raises InputError if no folds can be trained."""
-    if not evidence.run.in_run_folder:
-        raise InputError("--folds needs the run's configuration, which lies beside its checkpoints")
-    if evidence.data is None:
-        raise InputError(f"--folds needs the images that the run was trained on: {evidence.at_hand.note}")
-    if not isinstance(evidence.config["trainer"].get("logger"), dict):
-        raise InputError("--folds trains by the run's configuration, whose trainer.logger must be a single one")
+def check_folds(run: RunData) -> None:
+    """Raise InputError if no folds can be trained."""
+    if not run.checkpoint_run.in_run_folder:
+        raise InputError("--folds needs the run's configuration; use a checkpoint in its run's folder")
+    if run.data is None:
+        raise InputError(f"--folds needs the run's training images: {run.run_images.note}")
+    if not isinstance(run.config["trainer"].get("logger"), dict):
+        raise InputError("--folds needs a run whose configuration has a single trainer.logger")
 
 
-def out_of_sample_predictions(evidence: RunData, folds: int) -> tuple[list[OutOfSamplePredictions], str]:
-    """Images with what a network that did not learn from them says of them, and a sentence on which they are.
+def out_of_sample_predictions(run: RunData, folds: int) -> tuple[list[OutOfSamplePredictions], str]:
+    """Return out-of-sample predictions, and a sentence on which images they are for.
 
     Args:
-        evidence: The run.
-        folds: How many networks to train, so that the training images are among them; 0 for none.
+        run: The run.
+        folds: Number of networks to train to include the training images; 0 to leave those out.
     """
-    held_out = [OutOfSamplePredictions(part, evidence.logits[part.split].softmax(1)) for part in evidence.sets]
+    held_out = [OutOfSamplePredictions(split, run.logits[split.name].softmax(1)) for split in run.splits]
     if not folds:
-        names = " and ".join(one.part.split for one in held_out)
-        how = f"Examined: the {names} images alone, since the network learnt from the others (--folds 5 would train"
-        return held_out, f"{how} five networks to examine those as well)."
-    assert evidence.data is not None
-    of_training = evidence.data.train_set.images
-    others = [one for one in held_out if one.part.images is not of_training]  # validation images may be of them
-    how = f"OutOfSamplePredictions: all training images, each by one of {folds} networks that did not learn from it"
-    how += "".join(f", and the {one.part.split} images" for one in others)
-    return [train_folds(evidence, folds), *others], f"{how}."
+        names = " and ".join(split.name for split in run.splits)
+        examined = f"Examined: only the {names} images, since the network was trained on the others"
+        return held_out, f"{examined} (--folds 5 trains five networks to examine those too)."
+    assert run.data is not None
+    # The folds include validation images that were split off the training images
+    training_images = run.data.train_set.images
+    others = [predictions for predictions in held_out if predictions.split.images is not training_images]
+    examined = f"Examined: all training images, each by one of {folds} networks that was not trained on it"
+    examined += "".join(f", and the {predictions.split.name} images" for predictions in others)
+    return [train_folds(run, folds), *others], f"{examined}."
 
 
-def train_folds(evidence: RunData, folds: int) -> OutOfSamplePredictions:
-    """Trains the run's network again on each set of folds but one, and has it judge that one.
+def train_folds(run: RunData, folds: int) -> OutOfSamplePredictions:
+    """Train the run's network on all folds but one, for each fold, and predict the one left out.
 
-    A fold whose training came to its end in an earlier report, on the same images, is not trained again.
+    Folds that an earlier report finished on the same images are reused.
 
     Args:
-        evidence: The run.
-        folds: How many.
+        run: The run.
+        folds: Number of folds.
 
     Raises:
         InputError: if a training fails.
     """
     images, rows, probabilities = None, [], []
     for fold in range(folds):
-        data: dict[str, Any] = dict(evidence.config["data"])
+        data: dict[str, Any] = dict(run.config["data"])
         data["init_args"] = {**data.get("init_args", {}), "folds": folds, "fold": fold}
-        of_fold = data_of_run({"data": data})
-        run = evidence.run.folder / "folds" / f"fold_{fold}_of_{folds}" / "run"
-        done, trained_on = run / "done", f"{of_fold.training_digest} {evidence.run.config.read_text()}"
-        if not done.is_file() or done.read_text() != trained_on:
-            shutil.rmtree(run, ignore_errors=True)
+        fold_data = data_of_run({"data": data})
+        folder = run.checkpoint_run.folder / "folds" / f"fold_{fold}_of_{folds}" / "run"
+        done, key = folder / "done", f"{fold_data.training_digest} {run.checkpoint_run.config.read_text()}"
+        if not done.is_file() or done.read_text() != key:
+            shutil.rmtree(folder, ignore_errors=True)
             print(f"Training network {fold + 1} of {folds}", flush=True)
-            _train(evidence, run, folds, fold)
-            done.write_text(trained_on)
-        held_out: ImageDataset | None = of_fold.val_set
-        assert held_out is not None
-        images = images or held_out.images  # the same in all
-        rows.append(held_out.rows)
-        trained = read_classifier(run / "checkpoints" / "last.ckpt")
-        trained.network.to(evidence.trained.device)
-        probabilities.append(logits_of(trained, Images("train", images, held_out.rows)).softmax(1))
+            _train(run, folder, folds, fold)
+            done.write_text(key)
+        assert fold_data.val_set is not None
+        images = images or fold_data.val_set.images  # the same in all folds
+        rows.append(fold_data.val_set.rows)
+        classifier = read_classifier(folder / "checkpoints" / "last.ckpt")
+        classifier.network.to(run.classifier.device)
+        probabilities.append(compute_logits(classifier, EvaluationSplit("train", images, rows[-1])).softmax(1))
     assert images is not None
-    return OutOfSamplePredictions(Images("train", images, torch.cat(rows)), torch.cat(probabilities))
+    return OutOfSamplePredictions(EvaluationSplit("train", images, torch.cat(rows)), torch.cat(probabilities))
 
 
-def _train(evidence: RunData, run: Path, folds: int, fold: int) -> None:
-    callbacks = evidence.config["trainer"].get("callbacks") or []
-    kept = [one for one in callbacks if not one["class_path"].startswith(_LEFT_OUT)]
-    options = ["--config", str(evidence.run.config), "--data.folds", str(folds), "--data.fold", str(fold)]
-    options += ["--trainer.logger", "lightning.pytorch.loggers.CSVLogger"]  # no further curves in TensorBoard
-    options += ["--trainer.logger.save_dir", str(run.parents[1]), "--trainer.logger.name", run.parent.name]
-    options += ["--trainer.logger.version", run.name, "--trainer.callbacks", json.dumps(kept)]
-    options += [part for name in own_modules() for part in (OPTION, name)]
+def _train(run: RunData, folder: Path, folds: int, fold: int) -> None:
+    callbacks = run.config["trainer"].get("callbacks") or []
+    kept = [callback for callback in callbacks if not callback["class_path"].startswith(_OMITTED)]
+    options = ["--config", str(run.checkpoint_run.config), "--data.folds", str(folds), "--data.fold", str(fold)]
+    options += ["--trainer.logger", "lightning.pytorch.loggers.CSVLogger"]  # no additional curves in TensorBoard
+    options += ["--trainer.logger.save_dir", str(folder.parents[1]), "--trainer.logger.name", folder.parent.name]
+    options += ["--trainer.logger.version", folder.name, "--trainer.callbacks", json.dumps(kept)]
+    options += [word for name in own_modules() for word in (OPTION, name)]
     if subprocess.run([sys.executable, str(_MAIN), "fit", *options], check=False).returncode:
-        raise InputError(f"training without fold {fold + 1} failed, as told above")
+        raise InputError(f"training without fold {fold + 1} failed; see the error above")

@@ -1,4 +1,4 @@
-"""A report on its way to paper: Markdown with its pictures beside it, and the same as one page of HTML."""
+"""A report as Markdown with its pictures in a folder, and as one self-contained HTML page."""
 
 import base64
 import html
@@ -17,17 +17,18 @@ from PIL import Image
 from callbacks.rendering.markdown import escape, table
 from cifar_lit.errors import InputError
 
-_FILES = "report_files"  # beside the Markdown
+_FILES = "report_files"  # in the report's folder
 _PICTURE = re.compile(rf'<img src="({_FILES}/[^"/]+)"')
 _LINK = re.compile(rf'<a href="({_FILES}/([^"/]+))"')
+_MEDIA_TYPES = {".png": "image/png", ".csv": "text/csv", ".yaml": "text/plain"}
 
 
 class Document:
-    """Collects what a report says, and writes it.
+    """Collects the content of a report, and writes it.
 
     Args:
-        folder: Where to write ``report.md``, ``report.html`` and a folder of pictures and tables.
-        title: Of the report.
+        folder: Folder for ``report.md``, ``report.html`` and a folder of pictures and tables.
+        title: Title of the report.
 
     Raises:
         InputError: if the folder cannot be written.
@@ -35,111 +36,103 @@ class Document:
 
     def __init__(self, folder: Path, title: str) -> None:
         self.folder, self.title = folder, title
-        self._parts = [f"# {escape(title)}"]
-        self._unfinished = folder / f".{_FILES}"  # an earlier report's stay until this one is whole
+        self._blocks = [f"# {escape(title)}"]
+        self._unfinished = folder / f".{_FILES}"  # replaces an earlier report's files when this report is complete
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(folder / ".lock")  # until this process ends
+            self._lock = FileLock(folder / ".lock")  # held until the report is written or the process ends
             self._lock.acquire(timeout=0)
             shutil.rmtree(self._unfinished, ignore_errors=True)
             self._unfinished.mkdir()
         except Timeout as error:
             raise InputError(
-                f"another report is being written to {folder}: wait for it, or choose another --output"
+                f"another report is being written to {folder}; wait for it, or choose another --output"
             ) from error
         except OSError as error:
             raise InputError(f"--output: {folder} cannot be written ({error.strerror or error})") from error
 
     def heading(self, text: str) -> None:
-        """A heading of a part."""
-        self._parts.append(f"## {escape(text)}")
+        """Add the heading of a section."""
+        self._blocks.append(f"## {escape(text)}")
 
     def text(self, markdown: str) -> None:
-        """A paragraph, or several, in Markdown."""
-        self._parts.append(markdown)
+        """Add one or more paragraphs of Markdown."""
+        self._blocks.append(markdown)
 
     def missing(self, what: str, why: str) -> None:
-        """A line about a part that cannot be written."""
-        self._parts.append(f"*{escape(what)}: {escape(why)}.*")
+        """Add a note that some content is missing."""
+        self._blocks.append(f"*{escape(what)}: {escape(why)}.*")
 
     def table(self, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        """A table; its cells are shown letter by letter."""
-        self._parts.append(table([escape(cell) for cell in header], rows))
+        """Add a table; its cells are escaped."""
+        self._blocks.append(table([escape(cell) for cell in header], rows))
 
     def code(self, text: str, language: str = "") -> None:
-        """Text as it is typed."""
+        """Add a code block."""
         fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
-        self._parts.append(f"{fence}{language}\n{text.strip()}\n{fence}")
+        self._blocks.append(f"{fence}{language}\n{text.strip()}\n{fence}")
 
     def picture(self, name: str, pixels: np.ndarray, description: str) -> None:
-        """A picture.
+        """Add a picture.
 
         Args:
-            name: Of its file, without the suffix.
+            name: Name of its file, without the suffix.
             pixels: uint8 (H, W, 3).
-            description: For those who do not see it.
+            description: Alternative text.
         """
-        with _told():
+        with _writing():
             Image.fromarray(pixels).save(self._unfinished / f"{name}.png", "PNG")
-        self._parts.append(f"![{escape(description)}]({_FILES}/{name}.png)")
+        self._blocks.append(f"![{escape(description)}]({_FILES}/{name}.png)")
 
     def file(self, name: str, content: str, link: str) -> str:
-        """Puts a file beside the report.
+        """Write a file next to the report, and return a link to it, in Markdown.
 
         Args:
-            name: Of the file.
-            content: Its text; names of files in it may be such as are no text.
-            link: What the link says that leads to it.
-
-        Returns:
-            The link, in Markdown.
+            name: Name of the file.
+            content: Its text; surrogate escapes, as in names of files, are written as the original bytes.
+            link: Text of the link.
         """
-        with _told():
+        with _writing():
             (self._unfinished / name).write_text(content, encoding="utf-8", errors="surrogateescape", newline="")
         return f"[{escape(link)}]({_FILES}/{name})"
 
-    @property
-    def markdown(self) -> str:
-        """All of it."""
-        return "\n\n".join(self._parts) + "\n"
-
     def write(self, front_matter: str = "") -> None:
-        """Writes both files.
+        """Write both files.
 
         Args:
-            front_matter: What stands before the Markdown, for the Hub.
+            front_matter: Put before the Markdown, for the Hub.
 
         Raises:
             InputError: if they cannot be written.
         """
-        page = self._html()
-        with _told():
+        markdown = "\n\n".join(self._blocks) + "\n"
+        page = self._html(markdown)
+        with _writing():
             shutil.rmtree(self.folder / _FILES, ignore_errors=True)
             self._unfinished.rename(self.folder / _FILES)
-            (self.folder / "report.md").write_text(front_matter + self.markdown, encoding="utf-8", errors="replace")
+            (self.folder / "report.md").write_text(front_matter + markdown, encoding="utf-8", errors="replace")
             (self.folder / "report.html").write_text(page, encoding="utf-8", errors="replace")
         self._lock.release()
 
-    def _html(self) -> str:
-        body = MarkdownIt("commonmark", {"html": False}).enable("table").render(self.markdown)
+    def _html(self, markdown: str) -> str:
+        body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
         body = body.replace("<table>", '<div class="table"><table>').replace("</table>", "</table></div>")
-        body = _PICTURE.sub(lambda found: f'<img src="{self._embedded(found[1])}"', body)
-        body = _LINK.sub(lambda found: f'<a download="{found[2]}" href="{self._embedded(found[1])}"', body)
+        body = _PICTURE.sub(lambda match: f'<img src="{self._data_url(match[1])}"', body)
+        body = _LINK.sub(lambda match: f'<a download="{match[2]}" href="{self._data_url(match[1])}"', body)
         return Template(_PAGE).substitute(title=html.escape(self.title), body=body)
 
-    def _embedded(self, source: str) -> str:
+    def _data_url(self, source: str) -> str:
         file = self._unfinished / Path(source).name
-        kind = {".png": "image/png", ".csv": "text/csv", ".yaml": "text/plain"}[file.suffix]
-        return f"data:{kind};base64,{base64.b64encode(file.read_bytes()).decode()}"
+        return f"data:{_MEDIA_TYPES[file.suffix]};base64,{base64.b64encode(file.read_bytes()).decode()}"
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """What cannot be written is told to the user."""
+def _writing() -> Iterator[None]:
+    """Raise InputError if a file cannot be written."""
     try:
         yield
     except OSError as error:
-        raise InputError(f"the report is not complete: {error.filename}: {error.strerror or error}") from error
+        raise InputError(f"the report is incomplete: {error.filename}: {error.strerror or error}") from error
 
 
 _PAGE = """<!doctype html>

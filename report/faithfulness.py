@@ -1,4 +1,4 @@
-"""Whether heatmaps show what a network uses: deletion and insertion."""
+"""Report section: faithfulness of heatmaps by deletion and insertion."""
 
 from collections.abc import Mapping
 
@@ -16,71 +16,70 @@ from space.export.progress import with_progress
 from space.export.run_data import RunData
 
 FAST: tuple[Method, ...] = ("gradcam", "gradcam++", "hirescam", "layercam")
-_CHANCE = ("random order", "")
 
 
 def by_method_and_layer(
     net: nn.Module, inputs: Tensor, classes: Tensor, layers: list[str], seed: int = 0
 ) -> dict[tuple[str, str], Faithfulness]:
-    """The areas of each of the fast methods at each layer, and those of a random order, under ("random order", "").
+    """Return the areas for each fast method and layer, and for a random order under ("random order", "").
 
     Args:
         net: The network, in evaluation mode.
-        inputs: float (N, C, H, W), with 0 as the mean colour.
+        inputs: float (N, C, H, W), with 0 as the mean color.
         classes: int64 (N, 1).
         layers: Names of layers with feature maps.
-        seed: Of the random order, and of that of pixels that are equally hot.
+        seed: Seed of the random order, and of the order of equally hot pixels.
     """
-    chance = torch.rand(len(inputs), *inputs.shape[-2:], generator=torch.Generator().manual_seed(seed))
-    found = {_CHANCE: areas(net, inputs, classes, chance.to(inputs.device), seed=seed)}
-    for method in with_progress(FAST, "Judging heatmaps", len(FAST)):
+    random = torch.rand(len(inputs), *inputs.shape[-2:], generator=torch.Generator().manual_seed(seed))
+    results = {("random order", ""): areas(net, inputs, classes, random.to(inputs.device), seed=seed)}
+    for method in with_progress(FAST, "Evaluating heatmaps", len(FAST)):
         for layer, maps in zip(layers, heatmaps(net, layers, inputs, classes, method), strict=True):
-            found[method, layer] = areas(net, inputs, classes, maps[:, 0], seed=seed)
-    return found
+            results[method, layer] = areas(net, inputs, classes, maps[:, 0], seed=seed)
+    return results
 
 
 def last_of_each_size(maps: Mapping[str, tuple[int, int, int]]) -> list[str]:
-    """The last layer of each size of feature map, the last layer first.
+    """Return the last layer of each feature map size, the last layer first.
 
     >>> last_of_each_size({"a": (2, 8, 8), "b": (4, 8, 8), "c": (4, 4, 4)})
     ['c', 'b']
     """
     last = {size[1:]: name for name, size in maps.items()}
-    order = list(maps)
-    return sorted(last.values(), key=order.index, reverse=True)
+    return sorted(last.values(), key=list(maps).index, reverse=True)
 
 
-def write_faithfulness(document: Document, evidence: RunData, most: int, seed: int) -> None:
-    """Whether the heatmaps of so many images show what the network uses, by method and layer."""
+def write_faithfulness(document: Document, run: RunData, max_images: int, seed: int) -> None:
+    """Write the faithfulness of heatmaps by method and layer."""
     document.heading("Faithfulness of the heatmaps")
-    net = evidence.trained.network.net
-    if not evidence.sets or most == 0:
-        document.missing("Faithfulness", "there are no images at hand" if most else "--faithfulness_images is 0")
+    network = run.classifier.network
+    if not run.splits or max_images == 0:
+        why = "there are no images to evaluate on" if max_images else "--faithfulness_images is 0"
+        document.missing("Faithfulness", why)
         return
-    places = evenly(torch.arange(len(evidence.last.rows)), most)
-    inputs = evidence.trained.network.preprocess(pixels_of(evidence, places).to(evidence.trained.device))
-    layers = last_of_each_size(feature_maps(net, inputs))
+    chosen = evenly(torch.arange(len(run.eval_split.rows)), max_images)
+    inputs = network.preprocess(pixels_of(run, chosen).to(run.classifier.device))
+    layers = last_of_each_size(feature_maps(network.net, inputs))
     if not layers:
         document.missing("Faithfulness", "the network has no feature maps")
         return
-    classes = evidence.logits[evidence.last.split][places].argmax(1)[:, None].to(inputs.device)
+    classes = run.eval_logits[chosen].argmax(1)[:, None].to(inputs.device)
     try:
-        measured = by_method_and_layer(net, inputs, classes, layers, seed)
-    except ValueError as error:  # a network that switches gradients off
+        results = by_method_and_layer(network.net, inputs, classes, layers, seed)
+    except ValueError as error:  # a network that disables gradients
         document.missing("Faithfulness", str(error))
         return
-    found = sorted(measured.items(), key=lambda pair: -pair[1].insertion.mean())
+    ranked = sorted(results.items(), key=lambda item: -item[1].insertion.mean())
     document.text(
-        f"On {len(places)} {evidence.last.split} images: the predicted class's probability as the hottest pixels are"
-        " put onto the mean colour (insertion: higher is better) or taken away (deletion: lower is better), the"
-        " area under the curve with its standard error ([Petsiuk et al. 2018](https://arxiv.org/abs/1806.07421), where"
-        " insertion begins with the blurred image)."
+        f"On {len(chosen)} {run.eval_split.name} images: area under the curve of the predicted class's probability,"
+        " with its standard error, as the hottest pixels are added to the mean color (insertion: higher is better) or"
+        " removed (deletion: lower is better). [Petsiuk et al. 2018](https://arxiv.org/abs/1806.07421) start insertion"
+        " from a blurred image instead."
     )
-    (method, layer), best = found[0]
-    close = sum(one.inserts_as_well_as(best) for _, one in found[1:])
+    (method, layer), best = ranked[0]
+    close = sum(faithfulness.inserts_as_well_as(best) for _, faithfulness in ranked[1:])
     where = f" at **{escape(layer)}**" if layer else ""
     document.text(
-        f"Most faithful by insertion here: **{method}**{where}. Within two standard errors of the difference, image by"
-        f" image: {close} of the {len(found) - 1} others."
+        f"Most faithful by insertion: **{method}**{where}. {close} of the {len(ranked) - 1} others are within two"
+        " standard errors of the paired difference."
     )
-    document.table(["method", "layer", "insertion", "deletion"], [[*name, *one.row()] for name, one in found])
+    document.table(["method", "layer", "insertion", "deletion"], [[*name, *result.row()] for name, result in ranked])

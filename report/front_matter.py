@@ -1,4 +1,4 @@
-"""What the Hub reads of a model card."""
+"""Model card metadata of a report, for the Hugging Face Hub."""
 
 import yaml
 from huggingface_hub import EvalResult, ModelCardData
@@ -8,32 +8,30 @@ from space.export.run_data import RunData
 from space.export.run_metadata import digest_of
 
 
-def front_matter(evidence: RunData, judged: EvaluationResult | None) -> str:
-    """YAML between two lines of dashes, as huggingface_hub's ModelCard takes it.
+def front_matter(run: RunData, result: EvaluationResult | None) -> str:
+    """Return YAML front matter, as huggingface_hub's ModelCard reads it.
 
     Source: https://huggingface.co/docs/hub/model-cards
     """
-    title = evidence.title
-    kind = evidence.judged_on
-    values = {} if judged is None else {"accuracy": judged.accuracy, "loss": judged.loss}
-    results = [
+    metrics = {} if result is None else {"accuracy": result.accuracy, "loss": result.loss}
+    eval_results = [
         EvalResult(
             task_type="image-classification",
-            dataset_type=kind.lower(),
-            dataset_name=kind,
-            dataset_split=evidence.last.split,
+            dataset_type=run.evaluated_on.lower(),
+            dataset_name=run.evaluated_on,
+            dataset_split=run.eval_split.name,
             metric_type=name,
             metric_value=round(value, 6),
         )
-        for name, value in values.items()
+        for name, value in metrics.items()
     ]
     data = ModelCardData(
         library_name="pytorch",
         pipeline_tag="image-classification",
         tags=["image-classification", "interpretability", "grad-cam"],
         metrics=["accuracy"],
-        checkpoint=digest_of(evidence.run.file),
-        model_name=title if results else None,
-        eval_results=results or None,
+        checkpoint=digest_of(run.checkpoint_run.file),
+        model_name=run.title if eval_results else None,
+        eval_results=eval_results or None,
     )
     return f"---\n{yaml.safe_dump(data.to_dict(), sort_keys=False, allow_unicode=True)}---\n\n"

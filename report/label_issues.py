@@ -1,4 +1,4 @@
-"""Images whose label may be wrong, found by confident learning."""
+"""Report section: labels that may be wrong, by confident learning."""
 
 import csv
 import io
@@ -12,98 +12,91 @@ from callbacks.rendering.grid import image_grid
 from callbacks.rendering.text import FAINT_INK, RIGHT_INK, WRONG_INK
 from cifar_lit.evaluation.label_issues import find_label_issues
 from report.document import Document
-from space.export.evaluate import Images
+from report.results import TILE
+from space.export.evaluate import EvaluationSplit
 
-_SHOWN = 15  # suspects that are pictured; all are in the CSV
-_TILE = 160  # pixels of an image in a picture, wide enough for its caption
+_MAX_SHOWN = 15  # in the picture; the CSV has all
 
 
 @dataclass(frozen=True)
 class OutOfSamplePredictions:
-    """Images with what a network that did not learn from them says of them.
+    """Images with the predictions of a network that was not trained on them.
 
-    part: The images.
-    probabilities: float (n, C), of the classes, as the network has them (at temperature 1).
+    split: The images.
+    probabilities: float (n, C), not calibrated.
     """
 
-    part: Images
+    split: EvaluationSplit
     probabilities: Tensor
 
 
 @dataclass(frozen=True)
-class Suspect:
+class LabelIssue:
     """An image whose label may be wrong.
 
-    part: What it is one of.
-    row: Its place in the data set.
-    label: That it has.
-    suggested: The label that the network would give.
-    score: The probability that the network gives to the label that it has.
+    split: The name of its split.
+    row: Its row of the data set.
+    pixels: uint8 (3, H, W).
+    file: Relative to its split's folder; empty if the images are not files.
+    label, suggested: Its label, and the network's prediction.
+    score: The predicted probability of its label.
     """
 
-    part: Images
+    split: str
     row: int
-    label: int
-    suggested: int
+    pixels: Tensor
+    file: str
+    label: str
+    suggested: str
     score: float
 
-    @property
-    def file(self) -> str:
-        """That it is from, relative to its split's folder; empty where there is none."""
-        return self.part.images.files[self.row] if self.part.images.files else ""
 
-
-def all_suspects(examined: Sequence[OutOfSamplePredictions]) -> list[Suspect]:
-    """The images whose label may be wrong, the likeliest first; each part is judged by itself."""
-    found = []
-    for one in examined:
-        labels = one.part.labels.cpu()
-        issues = find_label_issues(one.probabilities, labels)
-        for place, suggested, score in zip(*map(Tensor.tolist, issues), strict=True):
-            row, label = int(one.part.rows[place]), int(labels[place])
-            found.append(Suspect(one.part, row, label, suggested, score))
-    return sorted(found, key=lambda suspect: suspect.score)
+def rank_label_issues(names: Sequence[str], predictions: Sequence[OutOfSamplePredictions]) -> list[LabelIssue]:
+    """Return the images whose label may be wrong, the most suspicious first; splits are examined separately."""
+    issues = []
+    for item in predictions:
+        split, labels, images = item.split, item.split.labels.cpu(), item.split.images
+        found = find_label_issues(item.probabilities, labels)
+        for index, suggested, score in zip(*map(Tensor.tolist, found), strict=True):
+            row, label = int(split.rows[index]), names[int(labels[index])]
+            file = images.files[row] if images.files else ""
+            issues.append(LabelIssue(split.name, row, images.pixels[row].cpu(), file, label, names[suggested], score))
+    return sorted(issues, key=lambda issue: issue.score)
 
 
 def write_label_issues(
-    document: Document, names: Sequence[str], examined: Sequence[OutOfSamplePredictions], how: str
+    document: Document, names: Sequence[str], predictions: Sequence[OutOfSamplePredictions], how: str
 ) -> None:
-    """Images whose label may be wrong, the likeliest first.
+    """Write the images whose label may be wrong, the most suspicious first.
 
     Args:
         document: The report.
         names: The classes.
-        examined: Images that their network did not learn from.
-        how: A sentence on what was examined.
+        predictions: Images with out-of-sample predictions.
+        how: A sentence on which images were examined.
     """
     document.heading("Labels that may be wrong")
-    if not examined:
-        document.missing("Label errors", "there are no images at hand that the network was not trained on")
+    if not predictions:
+        document.missing("Label issues", "there are no images that the network was not trained on")
         return
-    found = all_suspects(examined)
-    link = _write_csv(document, names, found)
-    count = sum(len(one.part.rows) for one in examined)
-    document.text(
-        f"{how} Of {count:,} images, {len(found):,} have a label that may be wrong, by confident learning"
-        " ([Northcutt et al. 2021](https://arxiv.org/abs/1911.00068))" + (f": {link}." if found else ".")
-    )
-    if shown := found[:_SHOWN]:
-        captions = [f"{names[one.label]}\n{names[one.suggested]}?\n{one.part.split}\n#{one.row}" for one in shown]
-        pixels = torch.stack([one.part.images.pixels[one.row].cpu() for one in shown])
-        colors = (WRONG_INK, RIGHT_INK, FAINT_INK, FAINT_INK)
-        grid = image_grid(pixels.permute(0, 2, 3, 1).numpy(), captions, 5, _TILE, line_colors=colors)
-        document.text("The likeliest: the label that each has, the one that the network suggests, and its place.")
-        document.picture("label_errors", grid, "Images whose label may be wrong")
-        files = [[f"{one.part.split} #{one.row}", one.file, names[one.label], names[one.suggested]] for one in shown]
-        if any(one.file for one in shown):
-            document.table(["image", "file", "label", "suggested"], files)
-
-
-def _write_csv(document: Document, names: Sequence[str], found: Sequence[Suspect]) -> str:
+    issues = rank_label_issues(names, predictions)
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(["images", "index", "file", "label", "suggested", "probability of the label"])
-    for one in found:
-        score = f"{one.score:.6f}"
-        writer.writerow([one.part.split, one.row, one.file, names[one.label], names[one.suggested], score])
-    return document.file("label_errors.csv", text.getvalue(), "all of them")
+    writer.writerows([one.split, one.row, one.file, one.label, one.suggested, f"{one.score:.6f}"] for one in issues)
+    link = document.file("label_errors.csv", text.getvalue(), "all of them")
+    count = sum(len(item.split.rows) for item in predictions)
+    document.text(
+        f"{how} Of {count:,} images, {len(issues):,} have a label that may be wrong, by confident learning"
+        " ([Northcutt et al. 2021](https://arxiv.org/abs/1911.00068))" + (f": {link}." if issues else ".")
+    )
+    if shown := issues[:_MAX_SHOWN]:
+        captions = [f"{one.label}\n{one.suggested}?\n{one.split}\n#{one.row}" for one in shown]
+        pixels = torch.stack([one.pixels for one in shown]).permute(0, 2, 3, 1).numpy()
+        colors = (WRONG_INK, RIGHT_INK, FAINT_INK, FAINT_INK)
+        document.text("The most suspicious, each with its label, the network's suggestion, and the image's index.")
+        grid = image_grid(pixels, captions, 5, TILE, line_colors=colors)
+        document.picture("label_errors", grid, "Images whose label may be wrong")
+        if any(one.file for one in shown):
+            rows = [[f"{one.split} #{one.row}", one.file, one.label, one.suggested] for one in shown]
+            document.table(["image", "file", "label", "suggested"], rows)

@@ -1,4 +1,4 @@
-"""How well a network notices images that are none of its classes."""
+"""Report section: detection of out-of-distribution images."""
 
 from collections.abc import Mapping
 
@@ -11,38 +11,33 @@ from space.export.ood_samples import ood_samples
 from space.export.run_data import RunData
 
 
-def write_ood(document: Document, evidence: RunData, others: Mapping[str, Tensor], seed: int) -> None:
-    """How well the network notices images that are none of its classes.
+def write_ood(document: Document, run: RunData, others: Mapping[str, Tensor], seed: int) -> None:
+    """Write how well the network detects images that belong to none of its classes.
 
     Args:
         document: The report.
-        evidence: What it is written from.
-        others: Further images that are none of the classes, by kind, uint8 (N, 3, H, W).
-        seed: Of the images that are made.
+        run: The run.
+        others: Further out-of-distribution images uint8 (N, 3, H, W) by kind.
+        seed: Seed of the synthetic images.
     """
-    document.heading("Images of something else")
-    if not evidence.sets:
-        document.missing("Unknown images", "there are no images at hand to compare them with")
+    document.heading("Out-of-distribution images")
+    if not run.splits:
+        document.missing("Out-of-distribution images", "there are no images to compare them with")
         return
-    recipe = evidence.trained.recipe
+    recipe = run.classifier.recipe
     kinds = ood_samples(256, recipe.image_size, recipe.class_names, seed) | dict(others)
-    found, logits = evidence.unknown(kinds)
-    known = evidence.logits[evidence.last.split]
-    areas = {kind: auroc(known, of_kind) for kind, of_kind in logits.items()}
-    by_choice = " (5 % by choice: they are the images that the threshold was chosen on)"
+    threshold, logits = run.fit_ood_threshold(kinds)
+    areas = {kind: auroc(run.eval_logits, logits[kind]) for kind in kinds}
+    same_images = " (5 % by construction: the threshold was fitted on them)" if len(run.splits) < 2 else ""
     document.text(
-        "The energy of the logits ([Liu et al. 2020](https://arxiv.org/abs/2010.03759)) is to tell images of the"
-        " classes from others; the page shows the same. AUROC: how often an image of the classes has"
-        f" more of it than one of the others. Below {found.threshold:.2f} an image is called unknown:"
-        f" {found.false_alarms:.1%} of the {found.judged_on} images are, wrongly"
-        f"{by_choice if len(evidence.sets) < 2 else ''}."
+        "The energy score ([Liu et al. 2020](https://arxiv.org/abs/2010.03759)) should be higher for images of the"
+        " classes than for others; the web page uses it too. AUROC: the probability that it is higher for an image of"
+        f" the classes. Images with a score below {threshold.threshold:.2f} are flagged as unknown, including"
+        f" {threshold.false_alarms:.1%} of the {threshold.judged_on} images{same_images}."
     )
-    rows = [[kind, len(kinds[kind]), f"{areas[kind]:.4f}", f"{found.found[kind]:.1%}"] for kind in kinds]
-    document.table(["images of something else", "number", "AUROC", "called unknown"], rows)
-    if misjudged := [kind for kind, area in areas.items() if area <= 0.5]:
-        document.text(
-            f"An AUROC of 0.5 is chance: in {', '.join(map(escape, misjudged))} this network sees as much as in images"
-            " of its classes, so its energy tells nothing of them."
-        )
-    if not found.useful:
-        document.text("All in all it tells too little: the page of this network calls no image unknown.")
+    rows = [[kind, len(kinds[kind]), f"{areas[kind]:.4f}", f"{threshold.found[kind]:.1%}"] for kind in kinds]
+    document.table(["kind", "images", "AUROC", "flagged as unknown"], rows)
+    if undetected := [kind for kind, area in areas.items() if area <= 0.5]:
+        document.text(f"The score does not detect {', '.join(map(escape, undetected))}: an AUROC of 0.5 is chance.")
+    if not threshold.useful:
+        document.text("Overall the score is not reliable enough: the web page flags no image as unknown.")

@@ -1,4 +1,4 @@
-"""How good a network is, where it fails, and how sure one can be of that."""
+"""Report sections on accuracy, misclassified images and calibration."""
 
 import torch
 import torch.nn.functional as F
@@ -15,153 +15,153 @@ from callbacks.rendering.text import FAINT_INK, RIGHT_INK, WRONG_INK
 from cifar_lit.evaluation.confusion import class_scores, most_confused_pairs
 from cifar_lit.evaluation.result import EvaluationResult
 from cifar_lit.evaluation.significance import bootstrap_mean, wilson
+from cifar_lit.evaluation.top_mistakes import rank_mistakes
 from report.document import Document
 from space.export.run_data import RunData
 
-CHOSEN_BY_VAL = " The epoch was chosen by the val images, so that their accuracy is a little too good."
-_BATCH = 64  # images that heatmaps are made of at once
+CHOSEN_BY_VAL = " The epoch was chosen on the val images, so their accuracy is slightly optimistic."
+TILE = 160  # pixels of an image in a grid, wide enough for its caption
+_BATCH = 64  # images per batch of heatmaps
 
 
-def write_summary(document: Document, evidence: RunData) -> None:
-    """The result in a sentence."""
-    height, width = evidence.trained.recipe.image_size
-    classes = f"{len(evidence.class_names)} classes of images of {width}x{height} pixels"
-    if not evidence.sets:
-        document.text(f"A network for {classes}; there were no images at hand to judge it by.")
+def write_summary(document: Document, run: RunData) -> None:
+    """Write the result in one sentence."""
+    height, width = run.classifier.recipe.image_size
+    network = f"A network for {len(run.class_names)} classes of images of {width}x{height} pixels"
+    if not run.splits:
+        document.text(f"{network}; there are no images to evaluate it on.")
         return
-    right, images = int(evidence.right.sum()), len(evidence.right)
-    low, high = wilson(right, images)
+    correct, images = int(run.correct.sum()), len(run.correct)
+    low, high = wilson(correct, images)
     document.text(
-        f"A network for {classes}: **{right / images:.2%}** of {images:,} {evidence.last.split} images are right (95 %"
-        f" interval {low:.2%} to {high:.2%}); {images - right:,} are not."
+        f"{network}: **{correct / images:.2%}** of {images:,} {run.eval_split.name} images are classified correctly"
+        f" (95 % interval {low:.2%} to {high:.2%}); {images - correct:,} are not."
     )
 
 
-def write_accuracy(document: Document, evidence: RunData, judged: EvaluationResult | None, seed: int) -> None:
-    """Accuracy and loss with their intervals, scores of each class, and the confusion matrix."""
+def write_accuracy(document: Document, run: RunData, result: EvaluationResult | None, seed: int) -> None:
+    """Write accuracy and loss with their intervals, the scores of each class, and the confusion matrix."""
     document.heading("Results")
-    if judged is None:
-        document.missing(
-            "Everything about accuracy", "there are no images at hand to judge by; --images DIR names some"
-        )
+    if result is None:
+        document.missing("Accuracy", "there are no images to evaluate on; add some with --images DIR")
         return
     rows = []
-    for part in evidence.sets:
-        logits = evidence.logits[part.split]
-        right = int((logits.argmax(1) == part.labels).sum())
-        losses = F.cross_entropy(logits, part.labels, reduction="none").double().numpy()
-        low, high = wilson(right, len(losses))
-        low_loss, high_loss = bootstrap_mean(losses, seed=seed)
-        accuracy = f"{right / len(losses):.2%} ({low:.2%} to {high:.2%})"
-        rows.append(
-            [part.split, f"{len(losses):,}", accuracy, f"{losses.mean():.4f} ({low_loss:.4f} to {high_loss:.4f})"]
-        )
+    for split in run.splits:
+        logits = run.logits[split.name]
+        correct = int((logits.argmax(1) == split.labels).sum())
+        losses = F.cross_entropy(logits, split.labels, reduction="none").double().numpy()
+        low, high = wilson(correct, len(losses))
+        accuracy = f"{correct / len(losses):.2%} ({low:.2%} to {high:.2%})"
+        low, high = bootstrap_mean(losses, seed=seed)
+        rows.append([split.name, f"{len(losses):,}", accuracy, f"{losses.mean():.4f} ({low:.4f} to {high:.4f})"])
     document.table(["images", "number", "accuracy (95 % interval)", "loss (95 % interval)"], rows)
-    chosen = evidence.run.file.stem == "best" and "val" in evidence.logits
+    chosen_by_val = run.checkpoint_run.file.stem == "best" and "val" in run.logits
     document.text(
-        "Accuracy with Wilson's score interval; mean cross-entropy with a bootstrap interval. They tell where this"
-        " network's figures on all images of the kind may lie, and nothing of other seeds."
-        + (CHOSEN_BY_VAL if chosen else "")
+        "Accuracy with Wilson's score interval; mean cross-entropy with a bootstrap interval. They account for the"
+        " sample of images, not for the variation between seeds." + (CHOSEN_BY_VAL if chosen_by_val else "")
     )
-    last = evidence.last
-    document.text(class_scores_table(class_scores(judged.counts), evidence.class_names))
-    title = f"Confusion matrix: number of images\n{last.split} · {judged.accuracy:.2%} right"
-    counts = judged.counts.numpy()
-    document.picture("confusion", confusion_picture(counts, evidence.class_names, "counts", title), "Confusion matrix")
-    if pairs := most_confused_pairs(judged.counts):
-        document.text("The classes that are confused most often:")
-        document.text(confused_pairs_table(pairs, evidence.class_names))
+    document.text(class_scores_table(class_scores(result.counts), run.class_names))
+    title = f"Confusion matrix: number of images\n{run.eval_split.name} · {result.accuracy:.2%} correct"
+    picture = confusion_picture(result.counts.numpy(), run.class_names, "counts", title)
+    document.picture("confusion", picture, "Confusion matrix")
+    if pairs := most_confused_pairs(result.counts):
+        document.text("The most confused classes:")
+        document.text(confused_pairs_table(pairs, run.class_names))
 
 
-def worth_showing(evidence: RunData, count: int) -> Tensor:
-    """int64 (up to count,), the places of the most confident mistakes among the images to judge by; where there are no
-    mistakes, of the right images that the network is least sure of."""
-    logits = evidence.logits[evidence.last.split] / evidence.trained.recipe.temperature
-    sure, wrong = logits.softmax(1).amax(1), ~evidence.right
-    if not wrong.any():
-        return sure.argsort(stable=True)[:count]
-    order = sure.masked_fill(evidence.right, -1).argsort(descending=True, stable=True)
-    return order[: min(count, int(wrong.sum()))]
+def images_to_show(run: RunData, count: int) -> Tensor:
+    """Return int64 (K,), positions in ``eval_split``, K up to ``count``, of the most confident mistakes.
+
+    If there are none, those of the least confident correct images.
+    """
+    confidences = (run.eval_logits / run.classifier.recipe.temperature).softmax(1).amax(1)
+    mistakes = int((~run.correct).sum())
+    return rank_mistakes(confidences, ~run.correct)[: min(count, mistakes or count)]
 
 
-def pixels_of(evidence: RunData, places: Tensor) -> Tensor:
-    """uint8 (K, 3, H, W) of the images at these places."""
-    last = evidence.last
-    return last.images.pixels[last.rows[places]]
+def pixels_of(run: RunData, positions: Tensor) -> Tensor:
+    """Return the pixels of images in ``eval_split``, uint8 (K, 3, H, W)."""
+    return run.eval_split.images.pixels[run.eval_split.rows[positions]]
 
 
-def write_mistakes(document: Document, evidence: RunData, count: int) -> None:
-    """Misclassified images, and what speaks for their predicted and their true class; where there are none, the least
-    certain images, and what speaks for their two likeliest classes."""
+def write_mistakes(document: Document, run: RunData, count: int) -> None:
+    """Write misclassified images with heatmaps of their predicted and their true class.
+
+    If there are none, the least confident images, with heatmaps of their two most likely classes.
+    """
     document.heading("Misclassified images")
-    if not evidence.sets:
-        document.missing("Misclassified images", "there are no images at hand to judge by")
+    if not run.splits:
+        document.missing("Misclassified images", "there are no images to evaluate on")
         return
-    last, names = evidence.last, evidence.class_names
-    mistakes, places = int((~evidence.right).sum()), worth_showing(evidence, count)
-    probabilities = (evidence.logits[last.split][places] / evidence.trained.recipe.temperature).softmax(1)
-    said, second = probabilities.topk(2).indices.unbind(1)
-    other, what = (last.labels[places].cpu(), "true") if mistakes else (second, "second")
-    classes, rows = torch.stack([said, other], 1), last.rows[places].tolist()
+    split, names = run.eval_split, run.class_names
+    mistakes, shown = int((~run.correct).sum()), images_to_show(run, count)
+    probs = (run.eval_logits[shown] / run.classifier.recipe.temperature).softmax(1)
+    predicted, second = probs.topk(2).indices.unbind(1)
+    true, rows = split.labels[shown].cpu(), split.rows[shown].tolist()
+    other, role = (true, "true") if mistakes else (second, "second")
+    classes = torch.stack([predicted, other], 1)
     captions = [
-        "\n".join([*(f"{names[one]} {of_image[one]:.0%}" for one in pair), f"#{row}"])
-        for pair, of_image, row in zip(classes.tolist(), probabilities.tolist(), rows, strict=True)
+        "\n".join([*(f"{names[label]} {image_probs[label]:.0%}" for label in pair), f"#{row}"])
+        for pair, image_probs, row in zip(classes.tolist(), probs.tolist(), rows, strict=True)
     ]
-    told = "the predicted class and its confidence, the true class and its, and the image's place in the data set."
+    legend = "and its confidence, and the image's index in the data set."
     if mistakes:
-        all_images = f"{len(evidence.right):,} {last.split} images"
-        document.text(f"Of {mistakes:,} mistakes among {all_images}, the most confident ones: {told}")
+        document.text(
+            f"The most confident of {mistakes:,} mistakes on {len(run.correct):,} {split.name} images, each with the"
+            f" predicted class and its confidence, the true class {legend}"
+        )
     else:
-        document.text(f"None. The images that it is least sure of: {told.replace('true class', 'second likeliest')}")
-    pixels = pixels_of(evidence, places)
+        document.text(
+            "None. The least confident images, each with the predicted class and its confidence, the second most likely"
+            f" class {legend}"
+        )
+    pixels = pixels_of(run, shown)
     colors = (WRONG_INK, RIGHT_INK, FAINT_INK) if mistakes else (RIGHT_INK, WRONG_INK, FAINT_INK)
-    grid = image_grid(pixels.permute(0, 2, 3, 1).numpy(), captions, 5, 160, line_colors=colors)
-    document.picture("misclassified", grid, f"Images with predicted and {what} class")
-    if last.images.files:
-        true = last.labels[places].tolist()
+    grid = image_grid(pixels.permute(0, 2, 3, 1).numpy(), captions, 5, TILE, line_colors=colors)
+    document.picture("misclassified", grid, f"Images with predicted and {role} class")
+    if split.images.files:
         cells = [
-            [f"#{row}", last.images.files[row], names[label], names[one]]
-            for row, label, one in zip(rows, true, said.tolist(), strict=True)
+            [f"#{row}", split.images.files[row], names[label], names[guess]]
+            for row, label, guess in zip(rows, true.tolist(), predicted.tolist(), strict=True)
         ]
         document.table(["image", "file", "true class", "predicted class"], cells)
-    _write_heatmaps(document, evidence, pixels, classes, what)
+    _write_heatmaps(document, run, pixels, classes, role)
 
 
-def _write_heatmaps(document: Document, evidence: RunData, pixels: Tensor, classes: Tensor, what: str) -> None:
-    """What speaks for the two classes (N, 2), the predicted one and another, of each of these images (N, 3, H, W)."""
-    net = evidence.trained.network.net
-    inputs = evidence.trained.network.preprocess(pixels.to(evidence.trained.device))
-    layers = list(feature_maps(net, inputs))
+def _write_heatmaps(document: Document, run: RunData, pixels: Tensor, classes: Tensor, role: str) -> None:
+    """Write heatmaps of images (N, 3, H, W) for two classes each (N, 2), the predicted and another one."""
+    network = run.classifier.network
+    inputs = network.preprocess(pixels.to(run.classifier.device))
+    layers = list(feature_maps(network.net, inputs))
     if not layers:
         document.missing("Heatmaps", "the network has no feature maps")
         return
-    parts = zip(inputs.split(_BATCH), classes.to(inputs.device).split(_BATCH), strict=True)
+    batches = zip(inputs.split(_BATCH), classes.to(inputs.device).split(_BATCH), strict=True)
     try:
-        maps = torch.cat([heatmaps(net, layers[-1:], *part)[0].cpu() for part in parts]).numpy()
-    except ValueError as error:  # a network that switches gradients off
+        maps = torch.cat([heatmaps(network.net, layers[-1:], *batch)[0].cpu() for batch in batches]).numpy()
+    except ValueError as error:  # a network that disables gradients
         document.missing("Heatmaps", str(error))
         return
-    texts = [[evidence.class_names[one] for one in pair] for pair in classes.tolist()]
-    columns = [f"predicted · {layers[-1]}", f"{what} · {layers[-1]}"]
-    shown = explanation_grid(pixels.permute(0, 2, 3, 1).numpy(), maps, [""] * len(texts), texts, columns)
-    document.text(f"What speaks for the predicted and for the {what} class of each (Grad-CAM):")
-    document.picture("gradcam", shown, f"Grad-CAM of predicted and {what} class")
+    texts = [[run.class_names[label] for label in pair] for pair in classes.tolist()]
+    columns = [f"predicted · {layers[-1]}", f"{role} · {layers[-1]}"]
+    grid = explanation_grid(pixels.permute(0, 2, 3, 1).numpy(), maps, [""] * len(texts), texts, columns)
+    document.text(f"The evidence for the predicted and the {role} class of each (Grad-CAM):")
+    document.picture("gradcam", grid, f"Grad-CAM of predicted and {role} class")
 
 
-def write_calibration(document: Document, evidence: RunData, judged: EvaluationResult | None) -> None:
-    """How far the confidence can be trusted."""
+def write_calibration(document: Document, run: RunData, result: EvaluationResult | None) -> None:
+    """Write the calibration error and the reliability diagram."""
     document.heading("Calibration")
-    if judged is None:
-        document.missing("Calibration", "there are no images at hand to judge by")
+    if result is None:
+        document.missing("Calibration", "there are no images to evaluate on")
         return
-    before, after = judged.calibration_errors()
-    temperature = evidence.trained.recipe.temperature
-    confidence, accuracy, share = judged.calibration.numpy().transpose(1, 0, 2)
+    before, after = result.calibration_errors()
+    temperature = run.classifier.recipe.temperature
+    confidence, accuracy, share = result.calibration.numpy().transpose(1, 0, 2)
     titles = [f"as trained: error {before:.2%}", f"temperature {temperature:.2f}: error {after:.2%}"]
-    document.picture(
-        "calibration", reliability_diagram(confidence, accuracy, share, titles), "Accuracy against confidence"
-    )
+    picture = reliability_diagram(confidence, accuracy, share, titles)
+    document.picture("calibration", picture, "Accuracy by confidence")
     document.text(
-        f"Expected calibration error {before:.2%} as trained, {after:.2%} when the logits are divided by"
-        f" {temperature:.2f}, the temperature that training chose on the validation images."
+        f"Expected calibration error {before:.2%} as trained, {after:.2%} with the logits divided by the temperature"
+        f" {temperature:.2f}, which training chose on the validation images."
     )

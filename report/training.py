@@ -1,4 +1,4 @@
-"""What was trained, on what, how, and how to do it again."""
+"""Report sections on the run: its settings, network, curves and data."""
 
 import io
 import shlex
@@ -15,149 +15,154 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from callbacks.rendering.charts import class_count_chart, learning_curves
 from cifar_lit.import_allowlist import OPTION, own_modules
-from cifar_lit.inference.model import views
+from cifar_lit.inference.model import tta_views
 from report.document import Document
 from space.export.run_data import RunData
 from space.export.run_metadata import config_to_share, recipe_text, run_metadata
 
-_SPEED_SECONDS, _SPEED_ROUNDS = 2.0, 5  # that the speed is measured for, whichever ends first
+_SPEED_SECONDS, _SPEED_ROUNDS = 2.0, 5  # of the speed measurement, whichever ends first
 
 
-def write_run(document: Document, evidence: RunData) -> None:
-    """BundleMetadata, and the command that repeats the run."""
+def write_run(document: Document, run: RunData) -> None:
+    """Write the run's metadata, and the command that reruns it."""
     document.heading("The run")
-    document.table(["", ""], run_metadata(evidence).items())
-    if evidence.at_hand.note:
-        document.missing("Not all of its images are at hand", evidence.at_hand.note)
-    if not evidence.run.in_run_folder:
-        document.missing("The command that repeats it", "the checkpoint does not lie in its run's folder")
+    document.table(["", ""], run_metadata(run).items())
+    if run.run_images.note:
+        document.missing("Some images are not available", run.run_images.note)
+    if not run.checkpoint_run.in_run_folder:
+        document.missing("Command to rerun it", "the checkpoint is not in its run's folder")
         return
-    head = next(line for line in evidence.run.config.read_text().splitlines() if line)
-    config = yaml.safe_dump(config_to_share(evidence.config), sort_keys=False, allow_unicode=True)
+    head = next(line for line in run.checkpoint_run.config.read_text().splitlines() if line)
+    config = yaml.safe_dump(config_to_share(run.config), sort_keys=False, allow_unicode=True)
     content = f"{head}\n{config}" if head.startswith("#") else config
     link = document.file("config.yaml", content, "config.yaml")
-    document.text(f"The same again, with {link} beside the program's main.py:")
-    document.code(repeating(evidence, "config.yaml"), "sh")
+    document.text(f"To rerun it, put {link} in the folder of main.py and run:")
+    document.code(rerun_command(run, "config.yaml"), "sh")
 
 
-def write_settings(document: Document, evidence: RunData) -> None:
-    """The settings that differ from run to run."""
+def write_settings(document: Document, run: RunData) -> None:
+    """Write the most important settings."""
     document.heading("Settings")
-    document.code(recipe_text(evidence), "yaml")
+    document.code(recipe_text(run), "yaml")
 
 
-def repeating(evidence: RunData, config: str) -> str:
-    """The command that repeats the run with this configuration of it."""
+def rerun_command(run: RunData, config: str) -> str:
+    """Return the command that reruns a run with a copy of its configuration."""
     words = ["uv", "run", "main.py", "fit", "--config", config]
-    if "root" in evidence.config.get("data", {}).get("init_args", {}):
+    if "root" in run.config.get("data", {}).get("init_args", {}):
         words += ["--data.root", "DIR"]
     for name in own_modules():
         words += [OPTION, name]
     return shlex.join(words)
 
 
-def write_model(document: Document, evidence: RunData) -> None:
-    """The network's parts, their parameters and multiply-adds, and its speed here."""
+def write_model(document: Document, run: RunData) -> None:
+    """Write the network's modules with their parameters and multiply-adds, and its speed on this machine."""
     document.heading("The network")
-    net = evidence.trained.network.net
-    device = evidence.trained.device
-    size = evidence.trained.recipe.image_size
-    pixels = torch.zeros(1, 3, *size, dtype=torch.uint8, device=device)
-    of_parts, total = multiply_adds(net, evidence.trained.network.preprocess(pixels))
-    rows = []
-    for name, part in parts_of(net).items():
-        parameters = sum(parameter.numel() for parameter in part.parameters())
-        rows.append([name, type(part).__name__, f"{parameters:,}", f"{of_parts[name]:,}"])
-    parameters = sum(parameter.numel() for parameter in net.parameters())
-    rows.append(["all", type(net).__name__, f"{parameters:,}", f"{total:,}"])
-    document.table(["part", "type", "parameters", "multiply-adds an image"], rows)
-    document.text("Multiply-adds: of one view, in convolutions, linear layers and attention; nothing else is counted.")
-    recipe = evidence.trained.recipe
-    seen = sum(1 for _ in views(pixels, recipe.flip_tta, recipe.translate_tta))
-    told = f", each seen in {seen} views" if seen > 1 else ""
-    document.text(f"Classifies {images_per_second(evidence):,.0f} images/s here ({device}, float32{told}).")
+    classifier, recipe = run.classifier, run.classifier.recipe
+    net, device = classifier.network.net, classifier.device
+    pixels = torch.zeros(1, 3, *recipe.image_size, dtype=torch.uint8, device=device)
+    counts, total = multiply_adds(net, classifier.network.preprocess(pixels))
+    modules = [(name, module, counts[name]) for name, module in modules_of(net).items()] + [("all", net, total)]
+    rows = [
+        [name, type(module).__name__, f"{sum(weight.numel() for weight in module.parameters()):,}", f"{count:,}"]
+        for name, module, count in modules
+    ]
+    document.table(["module", "type", "parameters", "multiply-adds per image"], rows)
+    document.text("Multiply-adds of one view, in convolutions, linear layers and attention only.")
+    views = sum(1 for _ in tta_views(pixels, recipe.flip_tta, recipe.translate_tta))
+    augmented = f", test-time augmentation with {views} views" if views > 1 else ""
+    document.text(f"Speed on this machine: {images_per_second(run):,.0f} images/s ({device}, float32{augmented}).")
 
 
-def parts_of(net: nn.Module) -> dict[str, nn.Module]:
-    """The network's direct parts by name, each followed by those of its own direct parts that have parameters.
+def modules_of(net: nn.Module) -> dict[str, nn.Module]:
+    """Return the network's children by name, each followed by its own children with parameters.
 
-    >>> list(parts_of(nn.Sequential(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), nn.Flatten())))
+    >>> list(modules_of(nn.Sequential(nn.Sequential(nn.Linear(2, 2), nn.ReLU()), nn.Flatten())))
     ['0', '0.0', '1']
     """
-    found = {}
-    for name, part in net.named_children():
-        found[name] = part
-        for own, below in part.named_children():
-            if any(True for _ in below.parameters()):
-                found[f"{name}.{own}"] = below
-    return found
+    modules = {}
+    for name, child in net.named_children():
+        modules[name] = child
+        for inner_name, inner in child.named_children():
+            if any(True for _ in inner.parameters()):
+                modules[f"{name}.{inner_name}"] = inner
+    return modules
 
 
 def multiply_adds(net: nn.Module, inputs: torch.Tensor) -> tuple[dict[str, int], int]:
-    """Multiply-adds of one forward pass: of each of ``parts_of(net)`` by name, and in all.
+    """Return the multiply-adds of a forward pass, of each of ``modules_of(net)`` by name, and in all.
 
-    Of convolutions, matrix products and attention, as torch.utils.flop_counter has them; of nothing else.
+    Counts convolutions, matrix products and attention, as torch.utils.flop_counter does.
 
     Args:
         net: The network, in evaluation mode.
         inputs: float (1, C, H, W).
     """
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)  # attention in one piece is not counted
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # fused attention is not counted
     try:
         with FlopCounterMode(display=False) as counter, torch.inference_mode(False), torch.no_grad():
             net(inputs.clone())
     finally:
-        torch.backends.mha.set_fastpath_enabled(fast)
+        torch.backends.mha.set_fastpath_enabled(fast_path)
     root = type(net).__name__
-    counts = {name: sum(of_kind.values()) // 2 for name, of_kind in counter.get_flop_counts().items()}
-    parts = {name: counts.get(f"{root}.{name}", 0) for name in parts_of(net)}
-    return parts, counter.get_total_flops() // 2
+    flops = {name: sum(by_operator.values()) for name, by_operator in counter.get_flop_counts().items()}
+    counts = {name: flops.get(f"{root}.{name}", 0) // 2 for name in modules_of(net)}
+    return counts, counter.get_total_flops() // 2
 
 
-def images_per_second(evidence: RunData) -> float:
-    """How many images the network classifies in a second, in batches; the median of a few."""
-    trained = evidence.trained
-    shape = (trained.batch_size, 3, *trained.recipe.image_size)
-    pixels = torch.zeros(shape, dtype=torch.uint8, device=trained.device)
-    trained.logits(pixels[:8])  # which makes ready what the first images wait for
-    taken: list[float] = []
-    while not taken or (len(taken) < _SPEED_ROUNDS and sum(taken) < _SPEED_SECONDS):
+def images_per_second(run: RunData) -> float:
+    """Return the median speed of classification over a few batches, in images per second."""
+    classifier = run.classifier
+    shape = (classifier.batch_size, 3, *classifier.recipe.image_size)
+    pixels = torch.zeros(shape, dtype=torch.uint8, device=classifier.device)
+    classifier.logits(pixels[:8])  # warm-up
+    seconds: list[float] = []
+    while not seconds or (len(seconds) < _SPEED_ROUNDS and sum(seconds) < _SPEED_SECONDS):
         start = time.perf_counter()
-        trained.logits(pixels).sum().item()  # which waits for the device
-        taken.append(time.perf_counter() - start)
-    return len(pixels) / statistics.median(taken)
+        classifier.logits(pixels).sum().item()  # waits for the device
+        seconds.append(time.perf_counter() - start)
+    return len(pixels) / statistics.median(seconds)
 
 
-def write_log(document: Document, evidence: RunData) -> None:
-    """The log of each epoch, and the curves."""
+def write_log(document: Document, run: RunData) -> None:
+    """Write the metrics of each epoch, and the curves."""
     document.heading("Training")
-    if not evidence.history:
-        document.missing("The log and the curves", "there are no TensorBoard files in the run's folder")
+    if not run.history:
+        document.missing("Metrics and curves", "there are no TensorBoard files in the run's folder")
         return
-    names = [name for name in ("train/loss", "train/accuracy", "val/loss", "val/accuracy") if name in evidence.history]
+    names = [name for name in ("train/loss", "train/accuracy", "val/loss", "val/accuracy") if name in run.history]
     header = ["epoch", "step", *(name.replace("/", " ") for name in names)]
-    if "lr" in evidence.history:
-        header.append("learning rate, last noted")
-    known = (evidence.checkpoint["global_step"], evidence.checkpoint["epoch"] + 1)
-    document.table(header, epoch_rows(evidence.history, names, known))
-    document.picture("curves", learning_curves(evidence.history), "Loss, accuracy and learning rate against the step")
-    found = evidence.event_pictures.get("your run/learning-rate finder")
-    if found is not None:
-        document.text("The search for a learning rate:")
-        document.picture("lr_find", np.asarray(Image.open(io.BytesIO(found)).convert("RGB")), "Loss against rate")
+    if "lr" in run.history:
+        header.append("last learning rate")
+    known = (run.checkpoint["global_step"], run.checkpoint["epoch"] + 1)
+    document.table(header, epoch_rows(run.history, names, known))
+    document.picture("curves", learning_curves(run.history), "Loss, accuracy and learning rate by step")
+    _write_event_picture(document, run, "learning-rate finder", "lr_find", "The learning rate search", None)
+
+
+def _write_event_picture(
+    document: Document, run: RunData, tag: str, name: str, title: str, missing: str | None
+) -> None:
+    """Write a picture of the run's TensorBoard files; if there is none, write why, unless that is None."""
+    png = run.event_pictures.get(f"your run/{tag}")
+    if png is not None:
+        document.text(f"{title}:")
+        document.picture(name, np.asarray(Image.open(io.BytesIO(png)).convert("RGB")), title)
+    elif missing is not None:
+        document.missing(title, missing)
 
 
 def epoch_rows(
     history: dict[str, list[tuple[float, float]]], names: Sequence[str], known: tuple[float, int]
 ) -> list[list[str]]:
-    """A row for each step that was judged: the epoch, if it ended there; the step, the metrics, and the
-    learning rate that was noted last since the row before, if one was.
+    """Return a row for each step with metrics: epoch if it ended there, step, metrics, last learning rate if logged.
 
     Args:
-        history: Pairs of step and value by the name of the curve.
+        history: Pairs of step and value, by the name of the curve.
         names: The metrics.
-        known: A step, and the epoch that ended there, from 1, by which the epochs are counted.
+        known: A step and the epoch that ended there, counted from 1, from which the others are derived.
 
     >>> history = {"train/loss": [(10, 2.0), (20, 1.0)], "val/loss": [(5, 3.0), (10, 2.5)]}
     >>> history["lr"] = [(9, 0.1), (19, 0.05)]
@@ -170,35 +175,29 @@ def epoch_rows(
     curves = {name: dict(history[name]) for name in names}
     steps = sorted({step for curve in curves.values() for step in curve})
     ends = sorted(curves.get("train/loss", {})) or steps
-    first = known[1] - ends.index(known[0]) if known[0] in ends else 1  # more, where a run goes on with another's
+    first = known[1] - ends.index(known[0]) if known[0] in ends else 1  # above 1 if another run was resumed
     rates = history.get("lr", [])
-    rows, before = [], 0.0
+    rows, previous = [], 0.0
     for step in steps:
         row = [str(first + ends.index(step)) if step in ends else "", f"{step:.0f}"]
         row += [f"{curve[step]:.4f}" if step in curve else "" for curve in curves.values()]
-        since = [rate for at, rate in rates if before < at <= step]
+        recent = [rate for rate_step, rate in rates if previous < rate_step <= step]
         if rates:
-            row.append(f"{since[-1]:.3g}" if since else "")
+            row.append(f"{recent[-1]:.3g}" if recent else "")
         rows.append(row)
-        before = step
+        previous = step
     return rows
 
 
-def write_data(document: Document, evidence: RunData) -> None:
-    """How many images each class has, and what the network sees of them in training."""
+def write_data(document: Document, run: RunData) -> None:
+    """Write the number of images of each class, and augmented training images."""
     document.heading("The images")
-    if evidence.data is None:
-        document.missing("The class counts", evidence.at_hand.note or "the run's data are not at hand")
+    if run.data is None:
+        document.missing("Class counts", run.run_images.note or "the run's data are not available")
     else:
-        sets = {"train": evidence.data.train_set.labels} | {part.split: part.labels for part in evidence.sets}
-        classes = len(evidence.class_names)
-        counts = {name: torch.bincount(labels.cpu(), minlength=classes).tolist() for name, labels in sets.items()}
-        document.picture("classes", class_count_chart(evidence.class_names, counts), "Images of each class")
-    found = evidence.event_pictures.get("your run/training samples")
-    if found is None:
-        document.missing(
-            "Training images as the network sees them", "the run's TensorBoard files hold no picture of them"
-        )
-    else:
-        document.text("Training images as the network sees them, augmented:")
-        document.picture("augmented", np.asarray(Image.open(io.BytesIO(found)).convert("RGB")), "Augmented images")
+        labels = {"train": run.data.train_set.labels} | {split.name: split.labels for split in run.splits}
+        classes = len(run.class_names)
+        counts = {name: torch.bincount(values.cpu(), minlength=classes).tolist() for name, values in labels.items()}
+        document.picture("classes", class_count_chart(run.class_names, counts), "Images of each class")
+    why = "the run's TensorBoard files contain no picture of them"
+    _write_event_picture(document, run, "training samples", "augmented", "Augmented training images", why)

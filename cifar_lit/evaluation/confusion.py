@@ -1,4 +1,4 @@
-"""What a confusion matrix says: scores of each class, and the pairs that are confused most often."""
+"""Statistics of a confusion matrix: scores of each class, and the most confused pairs."""
 
 from typing import NamedTuple
 
@@ -46,11 +46,11 @@ def class_scores(counts: Tensor) -> list[ClassScores]:
 
 
 def most_confused_pairs(counts: Tensor, max_pairs: int = 10) -> list[ConfusedPair]:
-    """Return the pairs of classes with the most mistakes, the most frequent first.
+    """Return the pairs of classes with the most mistakes, in descending order.
 
     Args:
         counts: int64 (C, C), number of images by true class (row) and predicted class (column).
-        max_pairs: Number of pairs to return, at most.
+        max_pairs: Maximum number of pairs to return.
 
     >>> import torch
     >>> most_confused_pairs(torch.tensor([[5, 5], [3, 4]]), max_pairs=1)

@@ -1,8 +1,8 @@
 """Common corruptions of small images, at five severities.
 
-The kinds and their severities are those of CIFAR-10-C, which are made for images of 32 pixels; lengths grow with the
-image's side. Of its nineteen kinds, snow, frost, glass, elastic and spatter, which take pictures or minutes, are left
-out. The libraries that have them are for images of 224 pixels, or no longer kept.
+The kinds and severities are those of CIFAR-10-C, which is made for images of 32 pixels; lengths scale with the image.
+Snow, frost, glass blur, elastic and spatter are omitted: they need extra images or minutes. Existing libraries are for
+images of 224 pixels or unmaintained.
 
 Source: Hendrycks & Dietterich 2019, arXiv:1903.12261, section 3 and appendix B.
 """
@@ -15,20 +15,17 @@ from PIL import Image
 from scipy import ndimage
 
 SEVERITIES = 5
-_Corrupt = Callable[[np.ndarray, int, np.random.Generator, float], np.ndarray]
+_Corruption = Callable[[np.ndarray, int, np.random.Generator, float], np.ndarray]
 
 
-def corrupted(pixels: np.ndarray, kind: str, severity: int, seed: int = 0) -> np.ndarray:
-    """Images with a corruption.
+def corrupt(pixels: np.ndarray, kind: str, severity: int, seed: int = 0) -> np.ndarray:
+    """Return corrupted images, uint8 (N, H, W, 3).
 
     Args:
         pixels: uint8 (N, H, W, 3).
         kind: One of ``KINDS``.
         severity: From 1 to 5.
-        seed: Of what is random in it.
-
-    Returns:
-        uint8 (N, H, W, 3).
+        seed: Seed of the random corruptions.
 
     Raises:
         ValueError: if there is no such kind or severity.
@@ -37,12 +34,12 @@ def corrupted(pixels: np.ndarray, kind: str, severity: int, seed: int = 0) -> np
         raise ValueError(f"kind must be one of {', '.join(KINDS)}, severity from 1 to 5, got {kind!r} and {severity}")
     random = np.random.default_rng([seed, *kind.encode(), severity])
     scale = min(pixels.shape[1:3]) / 32
-    changed = _CORRUPTIONS[kind](pixels.astype(np.float32) / 255, severity - 1, random, scale)
-    return (changed.clip(0, 1) * 255).round().astype(np.uint8)
+    images = _CORRUPTIONS[kind](pixels.astype(np.float32) / 255, severity - 1, random, scale)
+    return (images.clip(0, 1) * 255).round().astype(np.uint8)
 
 
-# Each gets images float32 (N, H, W, 3) in [0, 1], the severity from 0 to 4, random numbers, and the image's side as a
-# multiple of 32 pixels
+# Each takes images float32 (N, H, W, 3) in [0, 1], the severity from 0 to 4, a random generator, and the image's side
+# in units of 32 pixels
 
 
 def _gaussian_noise(images: np.ndarray, severity: int, random: np.random.Generator, scale: float) -> np.ndarray:
@@ -56,8 +53,8 @@ def _shot_noise(images: np.ndarray, severity: int, random: np.random.Generator, 
 
 def _impulse_noise(images: np.ndarray, severity: int, random: np.random.Generator, scale: float) -> np.ndarray:
     share = (0.01, 0.02, 0.03, 0.05, 0.07)[severity]
-    lot = random.random(images.shape)
-    return np.where(lot < share / 2, 0, np.where(lot < share, 1, images))
+    draws = random.random(images.shape)
+    return np.where(draws < share / 2, 0, np.where(draws < share, 1, images))
 
 
 def _speckle_noise(images: np.ndarray, severity: int, random: np.random.Generator, scale: float) -> np.ndarray:
@@ -81,17 +78,15 @@ def _defocus_blur(images: np.ndarray, severity: int, random: np.random.Generator
 def _motion_blur(images: np.ndarray, severity: int, random: np.random.Generator, scale: float) -> np.ndarray:
     radius, width = ((6, 1.0), (6, 1.5), (6, 2.0), (8, 2.0), (9, 2.5))[severity]
     reach = round(scale * radius)
-    along = np.exp(-(np.arange(reach + 1) ** 2) / (2 * (scale * width) ** 2))
-    found = np.empty_like(images)
-    height, across = images.shape[1:3]
-    for place, angle in enumerate(random.uniform(-np.pi / 4, np.pi / 4, len(images))):
-        padded = np.pad(images[place], ((reach, reach), (reach, reach), (0, 0)), mode="edge")
-        total = np.zeros_like(images[place])
-        for step, weight in enumerate(along / along.sum()):
-            down, right = reach - round(step * np.sin(angle)), reach - round(step * np.cos(angle))
-            total += weight * padded[down : down + height, right : right + across]
-        found[place] = total
-    return found
+    weights = np.exp(-(np.arange(reach + 1) ** 2) / (2 * (scale * width) ** 2))
+    blurred = np.zeros_like(images)
+    rows, columns = images.shape[1:3]
+    for image, total, angle in zip(images, blurred, random.uniform(-np.pi / 4, np.pi / 4, len(images)), strict=True):
+        padded = np.pad(image, ((reach, reach), (reach, reach), (0, 0)), mode="edge")
+        for step, weight in enumerate(weights / weights.sum()):
+            y, x = reach - round(step * np.sin(angle)), reach - round(step * np.cos(angle))
+            total += weight * padded[y : y + rows, x : x + columns]
+    return blurred
 
 
 def _zoom_blur(images: np.ndarray, severity: int, random: np.random.Generator, scale: float) -> np.ndarray:
@@ -103,15 +98,15 @@ def _zoom_blur(images: np.ndarray, severity: int, random: np.random.Generator, s
 
 
 def _zoomed(images: np.ndarray, factor: float) -> np.ndarray:
-    """The middle of the images, enlarged to their size."""
+    """Return the center of the images, enlarged to their size."""
     height, width = images.shape[1:3]
     y, x = ((np.arange(side) - (side - 1) / 2) / factor + (side - 1) / 2 for side in (height, width))
     low_y, low_x = np.floor(y).astype(int), np.floor(x).astype(int)
     high_y, high_x = np.minimum(low_y + 1, height - 1), np.minimum(low_x + 1, width - 1)
-    part_y = (y - low_y).astype(np.float32)[None, :, None, None]
-    part_x = (x - low_x).astype(np.float32)[None, None, :, None]
-    rows = images[:, low_y] * (1 - part_y) + images[:, high_y] * part_y
-    zoomed: np.ndarray = rows[:, :, low_x] * (1 - part_x) + rows[:, :, high_x] * part_x
+    weight_y = (y - low_y).astype(np.float32)[None, :, None, None]
+    weight_x = (x - low_x).astype(np.float32)[None, None, :, None]
+    rows = images[:, low_y] * (1 - weight_y) + images[:, high_y] * weight_y
+    zoomed: np.ndarray = rows[:, :, low_x] * (1 - weight_x) + rows[:, :, high_x] * weight_x
     return zoomed
 
 
@@ -124,28 +119,28 @@ def _fog(images: np.ndarray, severity: int, random: np.random.Generator, scale: 
 
 
 def _plasma(side: int, decay: float, random: np.random.Generator) -> np.ndarray:
-    """Clouds in [0, 1], float (S, S), S the next power of two: midpoints of squares and diamonds, moved at random."""
+    """Return clouds float (S, S) in [0, 1], S the next power of two, by the diamond-square algorithm."""
     size = 1 << (side - 1).bit_length()
     clouds, step, wobble = np.zeros((size, size)), size, 1.0
 
-    def between(total: np.ndarray) -> np.ndarray:
+    def midpoint(total: np.ndarray) -> np.ndarray:
         return total / 4 + wobble * random.uniform(-wobble, wobble, total.shape)
 
     while step > 1:
         half = step // 2
         corners = clouds[::step, ::step]
         down = corners + np.roll(corners, -1, 0)
-        clouds[half::step, half::step] = between(down + np.roll(down, -1, 1))
+        clouds[half::step, half::step] = midpoint(down + np.roll(down, -1, 1))
         middles = clouds[half::step, half::step]
-        clouds[::step, half::step] = between(middles + np.roll(middles, 1, 0) + corners + np.roll(corners, -1, 1))
-        clouds[half::step, ::step] = between(middles + np.roll(middles, 1, 1) + corners + np.roll(corners, -1, 0))
+        clouds[::step, half::step] = midpoint(middles + np.roll(middles, 1, 0) + corners + np.roll(corners, -1, 1))
+        clouds[half::step, ::step] = midpoint(middles + np.roll(middles, 1, 1) + corners + np.roll(corners, -1, 0))
         step, wobble = half, wobble / decay
     clouds -= clouds.min()
     return clouds / clouds.max()
 
 
 def _brightness(images: np.ndarray, severity: int, random: np.random.Generator, scale: float) -> np.ndarray:
-    # The value of HSV is the largest channel: to raise it is to scale all three
+    # The value of HSV is the largest channel: raising it scales all three
     value = images.max(-1, keepdims=True)
     raised = (value + (0.05, 0.1, 0.15, 0.2, 0.3)[severity]).clip(0, 1)
     return np.where(value > 0, images * raised / np.maximum(value, 1e-6), raised)
@@ -156,7 +151,7 @@ def _saturation(images: np.ndarray, severity: int, random: np.random.Generator, 
     value = images.max(-1, keepdims=True)
     saturation = 1 - images.min(-1, keepdims=True) / np.maximum(value, 1e-6)
     wanted = (saturation * factor + more).clip(0, 1)
-    reddened = np.concatenate([value, value * (1 - wanted), value * (1 - wanted)], -1)  # as grey, whose hue is 0, is
+    reddened = np.concatenate([value, value * (1 - wanted), value * (1 - wanted)], -1)  # gray has hue 0: red
     return np.where(saturation > 0, value - (value - images) * wanted / np.maximum(saturation, 1e-6), reddened)
 
 
@@ -166,39 +161,29 @@ def _contrast(images: np.ndarray, severity: int, random: np.random.Generator, sc
 
 
 def _jpeg(images: np.ndarray, severity: int, random: np.random.Generator, scale: float) -> np.ndarray:
-    found = []
+    result = []
     for image in (images * 255).round().astype(np.uint8):
         file = io.BytesIO()
         Image.fromarray(image).save(file, "JPEG", quality=(80, 65, 58, 50, 40)[severity])
-        found.append(np.asarray(Image.open(file)))
-    return np.stack(found) / 255
+        result.append(np.asarray(Image.open(file)))
+    return np.stack(result) / 255
 
 
 def _pixelation(images: np.ndarray, severity: int, random: np.random.Generator, scale: float) -> np.ndarray:
     height, width = images.shape[1:3]
     share = (0.95, 0.9, 0.85, 0.75, 0.65)[severity] / scale
-    found = []
+    result = []
     for image in (images * 255).round().astype(np.uint8):
         small = Image.fromarray(image).resize((int(width * share), int(height * share)), Image.Resampling.BOX)
-        found.append(np.asarray(small.resize((width, height), Image.Resampling.BOX)))
-    return np.stack(found) / 255
+        result.append(np.asarray(small.resize((width, height), Image.Resampling.BOX)))
+    return np.stack(result) / 255
 
 
-_CORRUPTIONS: dict[str, _Corrupt] = {
-    "gaussian noise": _gaussian_noise,
-    "shot noise": _shot_noise,
-    "impulse noise": _impulse_noise,
-    "speckle noise": _speckle_noise,
-    "gaussian blur": _gaussian_blur,
-    "defocus blur": _defocus_blur,
-    "motion blur": _motion_blur,
-    "zoom blur": _zoom_blur,
-    "fog": _fog,
-    "brightness": _brightness,
-    "saturation": _saturation,
-    "contrast": _contrast,
-    "jpeg": _jpeg,
-    "pixelation": _pixelation,
-}
+_FUNCTIONS: tuple[_Corruption, ...] = (
+    *(_gaussian_noise, _shot_noise, _impulse_noise, _speckle_noise),
+    *(_gaussian_blur, _defocus_blur, _motion_blur, _zoom_blur),
+    *(_fog, _brightness, _saturation, _contrast, _jpeg, _pixelation),
+)
+_CORRUPTIONS = {function.__name__[1:].replace("_", " "): function for function in _FUNCTIONS}
 KINDS = tuple(_CORRUPTIONS)
-EXTRA = ("speckle noise", "gaussian blur", "saturation")  # which CIFAR-10-C has beside the fifteen of its mean
+EXTRA = ("speckle noise", "gaussian blur", "saturation")  # not among the fifteen of CIFAR-10-C's mean

@@ -1,4 +1,4 @@
-"""Which labels may be wrong, told from sums alone, while the batches go by."""
+"""Confident learning: labels that may be wrong, from running sums instead of all probabilities."""
 
 from typing import NamedTuple
 
@@ -6,17 +6,17 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-_LEAST, _ROUNDING = 2e-6, 1e-6  # as cleanlab has them: CONFIDENT_THRESHOLDS_LOWER_BOUND, FLOATING_POINT_COMPARISON
+# CONFIDENT_THRESHOLDS_LOWER_BOUND and FLOATING_POINT_COMPARISON of cleanlab
+_MIN_THRESHOLD, _TOLERANCE = 2e-6, 1e-6
 
 
 class ConfidentThresholds(Metric):
-    """How sure a network is, on average, of the images that are labelled with each class.
+    """The mean probability that a network gives to each class, over the images labeled with it.
 
-    An image that is taken for another class than its label's, as surely as that class's own images are on average, has
-    a label that may be wrong: those off the diagonal of confident learning's joint, which the cleanlab library calls
-    ``filter_by="confident_learning"``, without keeping the probabilities of all images.
+    Source: Northcutt, Jiang & Chuang 2021, arXiv:1911.00068, eq. 2.
 
-    Source: Northcutt, Jiang & Chuang 2021, arXiv:1911.00068, eq. 1 and 2.
+    Args:
+        classes: Number of classes.
     """
 
     full_state_update = False
@@ -29,40 +29,37 @@ class ConfidentThresholds(Metric):
             self.add_state(name, torch.zeros(classes, dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, probabilities: Tensor, labels: Tensor) -> None:
-        """Adds a batch.
-
-        Args:
-            probabilities: float (N, C), probabilities.
-            labels: int64 (N,).
-        """
-        own = probabilities.gather(1, labels[:, None])[:, 0].double()
-        self.sums.index_add_(0, labels, own)
-        self.counts.index_add_(0, labels, torch.ones_like(own))
+        """Add a batch: probabilities float (N, C), labels int64 (N,)."""
+        label_probs = probabilities.gather(1, labels[:, None])[:, 0].double()
+        self.sums.index_add_(0, labels, label_probs)
+        self.counts.index_add_(0, labels, torch.ones_like(label_probs))
 
     def compute(self) -> Tensor:
-        """float64 (C,); infinite for a class that no image is labelled with."""
-        found = (self.sums / self.counts.clamp(min=1)).clamp(min=_LEAST)
-        return torch.where(self.counts > 0, found, torch.inf)
+        """Return the thresholds float64 (C,); infinite for a class without images."""
+        thresholds = (self.sums / self.counts.clamp(min=1)).clamp(min=_MIN_THRESHOLD)
+        return torch.where(self.counts > 0, thresholds, torch.inf)
 
 
 def is_label_issue(probabilities: Tensor, labels: Tensor, thresholds: Tensor) -> Tensor:
-    """bool (N,), whether the label of an image may be wrong.
+    """Return bool (N,), whether each label may be wrong: off the diagonal of the confident joint.
 
     Args:
-        probabilities: float (N, C), probabilities.
+        probabilities: float (N, C).
         labels: int64 (N,).
         thresholds: float (C,), of ``ConfidentThresholds``.
+
+    Source: Northcutt, Jiang & Chuang 2021, arXiv:1911.00068, eq. 1; cleanlab's ``filter_by="confident_learning"``.
     """
-    sure = probabilities >= thresholds - _ROUNDING
-    own = sure.gather(1, labels[:, None])[:, 0]
-    elsewhere = (sure.sum(1) > 1) | (sure.any(1) & ~own)  # of several classes, the likeliest of all is taken
-    return elsewhere & (probabilities.argmax(1) != labels)
+    confident = probabilities >= thresholds - _TOLERANCE
+    in_label = confident.gather(1, labels[:, None])[:, 0]
+    in_other = (confident.sum(1) > 1) | (confident.any(1) & ~in_label)  # if several, the most probable class counts
+    return in_other & (probabilities.argmax(1) != labels)
 
 
 class LabelIssues(NamedTuple):
-    """Images whose label may be wrong, the likeliest first.
+    """Images whose label may be wrong, the most suspicious first.
 
-    indices: int64 (K,), positions among the images examined.
+    indices: int64 (K,), positions among the examined images.
     suggested: int64 (K,), the predicted classes.
     scores: float (K,), self-confidence: the probability of the given label.
     """
@@ -73,7 +70,7 @@ class LabelIssues(NamedTuple):
 
 
 def find_label_issues(probabilities: Tensor, labels: Tensor) -> LabelIssues:
-    """Find the images whose label may be wrong by confident learning, ranked by self-confidence.
+    """Find labels that may be wrong by confident learning, ranked by self-confidence.
 
     Args:
         probabilities: float (N, C), out-of-sample probabilities.

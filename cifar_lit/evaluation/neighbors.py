@@ -1,4 +1,4 @@
-"""The training images that a network finds most alike, by what it makes of them before it decides."""
+"""Nearest training images of an image, by penultimate features."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -24,94 +24,96 @@ class Model(Protocol):
 
 
 @contextmanager
-def _noting_features(net: nn.Module) -> Iterator[list[Tensor]]:
-    """A list that holds, when the network has run, what the layer that ran last took and gave, float (N, F) and (N, C):
-    of the linear layers, and of the convolutions whose map was a single pixel."""
-    kept: list[Tensor] = []
+def _capture_head(net: nn.Module) -> Iterator[list[Tensor]]:
+    """Yield a list that a forward pass fills with the input (N, F) and output (N, C) of the layer that ran last.
 
-    def note(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+    Only linear layers, and convolutions with an output of one pixel, are captured.
+    """
+    captured: list[Tensor] = []
+
+    def capture(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if inputs and (isinstance(module, nn.Linear) or (output.dim() == 4 and output.shape[2:] == (1, 1))):
-            kept[:] = [inputs[0].flatten(1).float(), output.flatten(1).float()]
+            captured[:] = [inputs[0].flatten(1).float(), output.flatten(1).float()]
 
-    heads = [module for module in net.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
-    hooks = [module.register_forward_hook(note) for module in heads]
+    layers = [module for module in net.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
+    hooks = [module.register_forward_hook(capture) for module in layers]
     try:
-        yield kept
+        yield captured
     finally:
         for hook in hooks:
             hook.remove()
 
 
-def _alike(given: Tensor, logits: Tensor) -> bool:
-    return given.shape == logits.shape and bool((F.cosine_similarity(given, logits, dim=1) > 0.999).all())
-
-
 @torch.inference_mode()
 def features(model: Model, batches: Iterable[Tensor]) -> Tensor:
-    """Penultimate features, which the layer takes that gives the logits: of length 1, float32 (N, F), on the CPU.
+    """Return the inputs of the layer that computes the logits, normalized to length 1: float32 (N, F), on the CPU.
 
     Args:
         model: The network, in evaluation mode.
-        batches: Pixels uint8 (n, 3, H, W), of N images in all.
+        batches: Pixels uint8 (n, 3, H, W), N images in all.
 
     Raises:
-        ValueError: if no layer gives the logits, but for their scale.
+        ValueError: if no layer's output equals the logits up to their scale.
     """
-    device, found = next(model.net.parameters()).device, []
-    with _noting_features(model.net) as kept:
+    device, result = next(model.net.parameters()).device, []
+    with _capture_head(model.net) as captured:
         for pixels in batches:
             logits = model.net(model.preprocess(pixels.to(device))).float()
-            if not kept or not _alike(kept[1], logits):
-                raise ValueError("no layer of the network gives its logits, before which its features could be read")
-            found.append(F.normalize(kept[0], dim=1).cpu())
-            kept.clear()
-    return torch.cat(found)
+            if (
+                not captured
+                or captured[1].shape != logits.shape
+                or not (F.cosine_similarity(captured[1], logits, dim=1) > 0.999).all()
+            ):
+                raise ValueError("no layer of the network outputs its logits, so it has no penultimate features")
+            result.append(F.normalize(captured[0], dim=1).cpu())
+            captured.clear()
+    return torch.cat(result)
 
 
-def nearest(asked: Tensor, among: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """For each image the most alike.
+def nearest(queries: Tensor, candidates: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """Return the most similar candidates of each query.
 
     Args:
-        asked: float (N, F), features of length 1.
-        among: float (M, F), of length 1.
-        count: How many, at most M.
+        queries: float (N, F), features of length 1.
+        candidates: float (M, F), features of length 1.
+        count: Number of candidates per query; at most M are returned.
 
     Returns:
-        int64 (N, count), places among the M, the most alike first; float (N, count), their cosine similarities.
+        int64 (N, count), rows of the candidates, the most similar first; float (N, count), their cosine similarities.
     """
-    similarities, places = (asked @ among.T).topk(min(count, len(among)))
-    return places, similarities
+    similarities, indices = (queries @ candidates.T).topk(min(count, len(candidates)))
+    return indices, similarities
 
 
-def evenly(rows: Tensor, most: int) -> Tensor:
-    """At most so many of these, taken evenly.
+def evenly(rows: Tensor, max_count: int) -> Tensor:
+    """Return at most ``max_count`` of the rows, evenly spaced.
 
     >>> evenly(torch.arange(7), 3).tolist()
     [0, 3, 6]
     """
-    return rows[torch.linspace(0, len(rows) - 1, min(most, len(rows))).long()]
+    return rows[torch.linspace(0, len(rows) - 1, min(max_count, len(rows))).long()]
 
 
 def nearest_training_images(
-    model: Model, asked: Tensor, pixels: Tensor, rows: Tensor, max_images: int, count: int
+    model: Model, queries: Tensor, pixels: Tensor, rows: Tensor, max_images: int, count: int
 ) -> tuple[Tensor, Tensor]:
-    """Return, for each image, the training images whose features are most similar.
+    """Return, for each query image, the training images with the most similar features.
 
     Args:
         model: The network, in evaluation mode.
-        asked: uint8 (N, 3, H, W).
+        queries: uint8 (N, 3, H, W).
         pixels: uint8 (M, 3, H, W), all images of the data set.
-        rows: int64 (n,), those among them that the network was trained on.
-        max_images: Number of training images to search, taken evenly from ``rows``.
+        rows: int64 (n,), the training images among them.
+        max_images: Maximum number of training images to search, evenly spaced in ``rows``.
         count: Number of neighbors per image.
 
     Returns:
         int64 (N, count), rows of ``pixels``, the most similar first; float (N, count), their cosine similarities.
 
     Raises:
-        ValueError: if no layer gives the logits.
+        ValueError: if the network has no penultimate features.
     """
     rows = evenly(rows.cpu(), max_images)
-    known = features(model, (pixels[part] for part in rows.split(_BATCH)))
-    indices, similarities = nearest(features(model, asked.split(_BATCH)), known, count)
+    candidates = features(model, (pixels[chunk] for chunk in rows.split(_BATCH)))
+    indices, similarities = nearest(features(model, queries.split(_BATCH)), candidates, count)
     return rows[indices], similarities

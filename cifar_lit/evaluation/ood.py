@@ -1,4 +1,4 @@
-"""Out-of-distribution detection: whether an image is probably none of the classes."""
+"""Out-of-distribution (OOD) detection by the energy score."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,12 +9,12 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class OODThreshold:
-    """The energy below which an image is probably none of the classes, and how often that is wrong.
+    """A threshold on the energy score, below which an image is flagged as out-of-distribution, and its error rates.
 
-    threshold: Of ``energy``.
-    fitted_on: The split that the threshold was fitted on.
-    false_alarms: Share of ``judged_on``'s images that are called unknown, though they are of the classes.
-    found: For each kind of images that are none of the classes, the share that is called unknown.
+    threshold: Energy score.
+    fitted_on, judged_on: The splits on which the threshold was fitted and its false alarms were measured.
+    false_alarms: Share of in-distribution images that are flagged.
+    found: Share of out-of-distribution images that are flagged, by kind of image.
     """
 
     threshold: float
@@ -25,18 +25,18 @@ class OODThreshold:
 
     @property
     def useful(self) -> bool:
-        """Whether an image that is none of the classes is called unknown at least twice as often as one that is."""
+        """Whether out-of-distribution images are flagged at least twice as often as images of the classes."""
         return sum(self.found.values()) >= 2 * self.false_alarms * len(self.found)
 
     def flags(self, logits: Tensor) -> Tensor:
-        """bool (N,), of logits (N, C): whether an image is probably none of the classes."""
+        """Return bool (N,), whether each image is flagged, for logits (N, C)."""
         return energy(logits) < self.threshold
 
 
 def energy(logits: Tensor) -> Tensor:
-    """How much the network sees of any of its classes: float (N,), of logits (N, C).
+    """Return the energy score float (N,) of logits (N, C); lower means more likely out-of-distribution.
 
-    Source: Liu et al. 2020, arXiv:2010.03759, eq. 4, with the sign changed and temperature 1.
+    Source: the negative energy of Liu et al. 2020, arXiv:2010.03759, eq. 4, at temperature 1.
 
     >>> energy(torch.tensor([[0.0, 0.0], [5.0, 0.0]])) > 1
     tensor([False,  True])
@@ -47,41 +47,37 @@ def energy(logits: Tensor) -> Tensor:
 def fit_ood_threshold(
     known: Mapping[str, Tensor], unknown: Mapping[str, Tensor], false_alarms: float = 0.05
 ) -> OODThreshold:
-    """The threshold that calls a share of known images unknown, and its rates.
+    """Return the threshold that flags a given share of in-distribution images, with its error rates.
 
     Args:
-        known: Logits (N, C) by split; the first one fits the threshold, the last one judges it.
-        unknown: Logits (N, C) of images that are none of the classes, by kind.
-        false_alarms: The share of the first split that may be called unknown.
+        known: Logits (N, C) of in-distribution images by split; the threshold is fitted on the first split and
+            evaluated on the last.
+        unknown: Logits (N, C) of out-of-distribution images by kind.
+        false_alarms: Share of the first split that is flagged.
     """
-    fitted_on, judged_on = next(iter(known)), list(known)[-1]
+    fitted_on, evaluated_on = next(iter(known)), list(known)[-1]
     threshold = float(energy(known[fitted_on]).quantile(false_alarms))
 
-    def share(logits: Tensor) -> float:
+    def flagged(logits: Tensor) -> float:
         return float((energy(logits) < threshold).float().mean())
 
-    return OODThreshold(
-        threshold,
-        fitted_on,
-        judged_on,
-        share(known[judged_on]),
-        {kind: share(logits) for kind, logits in unknown.items()},
-    )
+    found = {kind: flagged(logits) for kind, logits in unknown.items()}
+    return OODThreshold(threshold, fitted_on, evaluated_on, flagged(known[evaluated_on]), found)
 
 
 def auroc(known: Tensor, unknown: Tensor) -> float:
-    """Return the probability that an image of the classes has a higher energy score than one of something else.
+    """Return the probability that an in-distribution image has a higher energy score than an out-of-distribution one.
 
     Args:
-        known: float (N, C), logits of images of the classes.
-        unknown: float (M, C), logits of images of something else.
+        known: float (N, C), logits of in-distribution images.
+        unknown: float (M, C), logits of out-of-distribution images.
 
     Source: area under the receiver operating characteristic, by torchmetrics; Liu et al. 2020, arXiv:2010.03759.
     """
-    from torchmetrics.functional.classification import binary_auroc  # slow to import, and not needed to classify
+    from torchmetrics.functional.classification import binary_auroc  # slow to import, unused by a Space
 
     is_known = torch.cat([torch.ones(len(known)), torch.zeros(len(unknown))]).long()
-    ranks = energy(torch.cat([known, unknown]).cpu()).double()
+    scores = energy(torch.cat([known, unknown]).cpu()).double()
     # torchmetrics applies a sigmoid to scores outside [0, 1], which would merge high ones: rescale first
-    ranks = (ranks - ranks.min()) / (ranks.max() - ranks.min()).clamp(min=1e-12)
-    return float(binary_auroc(ranks, is_known))
+    scores = (scores - scores.min()) / (scores.max() - scores.min()).clamp(min=1e-12)
+    return float(binary_auroc(scores, is_known))

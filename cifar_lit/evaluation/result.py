@@ -1,7 +1,8 @@
-"""How a trained classifier does on images that it never saw: what a bundle keeps of its evaluation."""
+"""Evaluation results of a trained classifier, as a bundle stores them."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -9,28 +10,44 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from cifar_lit.errors import InputError
+from cifar_lit.evaluation.top_mistakes import rank_mistakes
 
-OF_EACH_IMAGE = ("pixels", "labels", "logits", "indices", "doubtful", "neighbors", "similarities")
-_PARTS = (*OF_EACH_IMAGE, "counts", "calibration", "training_pixels", "training_labels")
+PER_IMAGE = ("pixels", "labels", "logits", "indices", "label_issue", "neighbors", "similarities")
+_TENSORS = (*PER_IMAGE, "counts", "calibration", "training_pixels", "training_labels")
+
+
+class Calibration(NamedTuple):
+    """Confidence against accuracy, in B bins of confidence.
+
+    confidence, accuracy: float (B,), means over the images in each bin.
+    share: float (B,), each bin's share of all images.
+    """
+
+    confidence: Tensor
+    accuracy: Tensor
+    share: Tensor
+
+    @property
+    def error(self) -> float:
+        """The expected calibration error (ECE), Guo et al. 2017, arXiv:1706.04599, eq. 3."""
+        return float((self.share * (self.accuracy - self.confidence).abs()).sum())
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """An evaluation: the counts of all images, and those images of it that are worth a look.
+    """Statistics over all evaluated images, and a selection of K images to look at.
 
     split: ``test`` or ``val``.
     loss: Mean cross-entropy over all images.
-    counts: int64 (C, C), images of the row's class that were taken for the column's.
-    calibration: float32 (2, 3, B), before and after temperature scaling, the confidence, the accuracy and the share of
-        all images in each of B bins of confidence.
-    pixels: uint8 (K, 3, H, W), of the kept images.
-    labels, indices: int64 (K,), their true class, and their row of the data set.
+    counts: int64 (C, C), number of images by true class (row) and predicted class (column).
+    calibration: float32 (2, 3, B), a ``Calibration`` before and one after temperature scaling.
+    pixels: uint8 (K, 3, H, W).
+    labels, indices: int64 (K,), the true classes, and rows of the data set.
     logits: float32 (K, C).
-    doubtful: bool (K,), whether the label may be wrong.
-    neighbors: int64 (K, n), for each the training images that the network finds most alike, as places in
-        ``training_pixels``; -1 where none were sought.
+    label_issue: bool (K,), whether the label may be wrong.
+    neighbors: int64 (K, n), the most similar training images, as rows of ``training_pixels``; -1 where not searched.
     similarities: float32 (K, n), their cosine similarities.
-    training_pixels: uint8 (M, 3, H, W), those of the neighbors.
+    training_pixels: uint8 (M, 3, H, W), the neighbors' pixels.
     training_labels: int64 (M,).
     """
 
@@ -42,7 +59,7 @@ class EvaluationResult:
     labels: Tensor
     logits: Tensor
     indices: Tensor
-    doubtful: Tensor
+    label_issue: Tensor
     neighbors: Tensor
     similarities: Tensor
     training_pixels: Tensor
@@ -50,77 +67,72 @@ class EvaluationResult:
 
     @property
     def images(self) -> int:
-        """How many images were judged."""
+        """Number of evaluated images."""
         return int(self.counts.sum())
 
     @property
     def errors(self) -> int:
-        """How many of them were misclassified."""
+        """Number of misclassified images."""
         return self.images - int(self.counts.trace())
 
     @property
     def accuracy(self) -> float:
-        """The share of them that was classified rightly."""
+        """Share of correctly classified images."""
         return 1 - self.errors / self.images
 
     def confidences(self, temperature: float) -> Tensor:
-        """float32 (K,), the probability of the predicted class of the kept images, at a temperature."""
+        """Return float32 (K,), the probabilities of the predicted classes at a temperature."""
         return (self.logits / temperature).softmax(1).amax(1)
 
     @property
     def predictions(self) -> Tensor:
-        """int64 (K,), the predicted class of the kept images."""
+        """int64 (K,), the predicted classes."""
         return self.logits.argmax(1)
 
     def calibration_errors(self) -> tuple[float, float]:
-        """The expected calibration error before and after temperature scaling. Guo et al. 2017, eq. 3."""
-        before, after = (float((share * (right - sure).abs()).sum()) for sure, right, share in self.calibration)
+        """Return the expected calibration error before and after temperature scaling."""
+        before, after = (Calibration(*bins).error for bins in self.calibration)
         return before, after
 
     def save(self, file: Path) -> None:
-        """Writes it as safetensors."""
-        tensors = {name: getattr(self, name).contiguous() for name in _PARTS}
+        """Write the result as safetensors."""
+        tensors = {name: getattr(self, name).contiguous() for name in _TENSORS}
         save_file(tensors, file, metadata={"split": self.split, "loss": repr(self.loss)})
 
     @classmethod
     def load(cls, file: Path) -> "EvaluationResult":
-        """Reads it.
+        """Read a saved result.
 
         Raises:
-            InputError: if the file is not one that ``save`` wrote.
+            InputError: if the file was not written by ``save``.
         """
         try:
             with safe_open(file, "pt") as opened:
                 metadata = opened.metadata()
-                tensors = {name: opened.get_tensor(name) for name in _PARTS}
+                tensors = {name: opened.get_tensor(name) for name in _TENSORS}
             return cls(metadata["split"], float(metadata["loss"]), **tensors)
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{file} holds no evaluation ({error}); export it again") from error
+            raise InputError(f"{file} holds no evaluation result ({error}); export it again") from error
 
 
-def select_images_to_keep(logits: Tensor, labels: Tensor, most: int, of_each_cell: int = 8) -> Tensor:
-    """Which images of an evaluation to keep.
+def select_images_to_keep(logits: Tensor, labels: Tensor, max_mistakes: int, per_cell: int = 8) -> Tensor:
+    """Return the rows of the images to keep of an evaluation, int64, sorted.
 
     Args:
-        logits: float (N, C), of calibrated confidence.
+        logits: float (N, C), divided by the temperature.
         labels: int64 (N,).
-        most: How many mistakes to keep, at most: first some of each cell of the confusion matrix, then the others, the
-            most confident ones first.
-        of_each_cell: How many mistakes of each cell come first, and how many right images of each class are kept
-            besides, the least confident ones.
-
-    Returns:
-        int64, their rows, sorted.
+        max_mistakes: Number of mistakes to keep, at most: ``per_cell`` of each cell of the confusion matrix first, then
+            the others, the most confident first.
+        per_cell: Also the number of correct images of each class to keep, the least confident first.
     """
-    confidence, predictions = logits.softmax(1).max(1)
-    wrong = predictions != labels
-    order = torch.where(wrong, confidence, -confidence).argsort(descending=True, stable=True)
-    cells = (labels * logits.shape[1] + predictions)[order]
+    confidence, predicted = logits.softmax(1).max(1)
+    wrong = predicted != labels
+    order = rank_mistakes(confidence, wrong)
+    cells = (labels * logits.shape[1] + predicted)[order]
     by_cell = cells.argsort(stable=True)
     counts = torch.bincount(cells)
-    rank = torch.empty_like(by_cell)  # of each image within its cell
-    rank[by_cell] = torch.arange(len(cells)) - (counts.cumsum(0) - counts)[cells[by_cell]]
-    ahead = rank < of_each_cell
-    mistakes = order[wrong[order] & ahead].tolist() + order[wrong[order] & ~ahead].tolist()
-    right = order[~wrong[order] & ahead].tolist()
-    return torch.tensor(sorted(mistakes[:most] + right), dtype=torch.int64)
+    rank_in_cell = torch.empty_like(by_cell)
+    rank_in_cell[by_cell] = torch.arange(len(cells)) - (counts.cumsum(0) - counts)[cells[by_cell]]
+    early, wrong = rank_in_cell < per_cell, wrong[order]
+    mistakes = torch.cat([order[wrong & early], order[wrong & ~early]])[:max_mistakes]
+    return torch.cat([mistakes, order[~wrong & early]]).sort().values

@@ -1,4 +1,4 @@
-"""The mistakes of an evaluation that are worth a look, kept while the batches go by."""
+"""Rank misclassified images, and keep the top ones batch by batch."""
 
 from typing import Any, Literal, NamedTuple
 
@@ -8,15 +8,33 @@ from torch import Tensor
 Order = Literal["confidence", "random", "loss"]
 
 
+def rank_mistakes(scores: Tensor, wrong: Tensor, indices: Tensor | None = None) -> Tensor:
+    """Return the order in which to show images, int64 (N,): mistakes first, the highest score first.
+
+    Correct images follow, the lowest score first. Images with equal scores are in the order of their index.
+
+    Args:
+        scores: float (N,), such as confidences.
+        wrong: bool (N,), whether each image is misclassified.
+        indices: int64 (N,), of the images in the data set; by default their positions.
+
+    >>> rank_mistakes(torch.tensor([0.9, 0.5, 0.8, 0.6]), torch.tensor([False, True, True, False])).tolist()
+    [2, 1, 3, 0]
+    """
+    order = torch.arange(len(scores), device=scores.device) if indices is None else indices.argsort()
+    order = order[torch.where(wrong, scores, -scores)[order].argsort(descending=True, stable=True)]
+    return order[(~wrong[order]).byte().argsort(stable=True)]
+
+
 class Mistakes(NamedTuple):
-    """Misclassified images, the first to be shown first.
+    """Misclassified images, in the order in which to show them.
 
     pixels: uint8 (K, 3, H, W).
     labels, predictions: int64 (K,), the true and the predicted class.
     logits: float32 (K, C).
     confidences, losses: float32 (K,), the predicted class's probability, and the cross-entropy.
     indices: int64 (K,), rows of the data set.
-    errors, images: How many images were misclassified, and judged, in all; after filtering.
+    errors, images: Number of misclassified and of evaluated images in all, after filtering.
     """
 
     pixels: Tensor
@@ -31,15 +49,15 @@ class Mistakes(NamedTuple):
 
 
 class TopKMistakes:
-    """Keeps the first ``count`` mistakes in the chosen order, however many images go by.
+    """Keep the first ``count`` mistakes in an order, in memory that does not grow with the number of images.
 
     Args:
-        count: How many to keep.
-        order: ``confidence``: the most confidently wrong first; ``random``: at random, but the same ones of the same
-            mistakes with the same seed; ``loss``: the least loss first, that is, the near misses.
-        seed: For the random order.
-        true_class: Keep only mistakes with images of that class.
-        predicted_class: Keep only images that were taken for that class.
+        count: Number of mistakes to keep.
+        order: ``confidence``: the most confident first; ``random``: a random choice that depends on the seed and the
+            images only; ``loss``: the lowest loss first, that is, near misses.
+        seed: Seed of the random order.
+        true_class: Keep only mistakes on images of this class.
+        predicted_class: Keep only mistakes with this predicted class.
     """
 
     def __init__(
@@ -55,7 +73,7 @@ class TopKMistakes:
         self._kept: dict[str, Tensor] = {}
 
     def update(self, pixels: Tensor, logits: Tensor, labels: Tensor, indices: Tensor) -> None:
-        """Adds a batch, without waiting for the device.
+        """Add a batch, without synchronizing with the device.
 
         Args:
             pixels: uint8 (N, 3, H, W).
@@ -63,57 +81,56 @@ class TopKMistakes:
             labels: int64 (N,).
             indices: int64 (N,), unique in the data set.
         """
-        log_shares = logits.float().log_softmax(1)
-        best, predictions = log_shares.max(1)
-        losses = -log_shares.gather(1, labels[:, None])[:, 0]
+        log_probs = logits.float().log_softmax(1)
+        log_confidences, predictions = log_probs.max(1)
+        losses = -log_probs.gather(1, labels[:, None])[:, 0]
         counted = torch.ones_like(labels, dtype=torch.bool)
         if self.true_class is not None:
             counted &= labels == self.true_class
         wrong = counted & (predictions != labels)
         if self.predicted_class is not None:
             wrong &= predictions == self.predicted_class
-        score = (
-            self.random_scores(indices) if self.order == "random" else {"confidence": best, "loss": -losses}[self.order]
+        scores = (
+            self.random_scores(indices)
+            if self.order == "random"
+            else {"confidence": log_confidences, "loss": -losses}[self.order]
         )
         batch = {
-            "scores": torch.where(wrong, score.nan_to_num(nan=torch.inf), -torch.inf),
+            "scores": torch.where(wrong, scores.nan_to_num(nan=torch.inf), -torch.inf),
             "indices": indices,
             "pixels": pixels,
             "labels": labels,
             "predictions": predictions,
             "logits": logits.float(),
-            "confidences": best.exp(),
+            "confidences": log_confidences.exp(),
             "losses": losses,
         }
         if not self._kept:
-            self._kept = {name: self._empty(values) for name, values in batch.items()}
+            self._kept = {name: values.new_zeros(self.count, *values.shape[1:]) for name, values in batch.items()}
             self._kept["scores"].fill_(-torch.inf)
             self._kept["totals"] = torch.zeros(2, dtype=torch.int64, device=labels.device)
-        chosen = _firsts(batch, self.count)  # first, since to copy the pixels of a whole batch would take longer
-        joined = {name: torch.cat([self._kept[name], values]) for name, values in chosen.items()}
+        top = _top(batch, self.count)  # before joining: copying the pixels of the full batch would take longer
+        joined = {name: torch.cat([self._kept[name], values]) for name, values in top.items()}
         totals = self._kept["totals"] + torch.stack([wrong.sum(), counted.sum()])
-        self._kept = _firsts(joined, self.count) | {"totals": totals}
+        self._kept = _top(joined, self.count) | {"totals": totals}
 
     def gathered(self, all_gather: Any) -> Mistakes:
-        """The mistakes of all processes, each of which must call this.
+        """Return the mistakes of all processes, each of which must call this.
 
         Args:
-            all_gather: Lightning's, which gives tensors one more dimension where there are several processes.
+            all_gather: Lightning's, which adds a dimension to tensors if there are several processes.
         """
-        whole = {name: all_gather(values) for name, values in self._kept.items()}
-        if whole["totals"].ndim == 2:
-            whole = {name: values.flatten(0, 1) for name, values in whole.items()}
-        errors, images = whole.pop("totals").view(-1, 2).sum(0).tolist()
-        whole = _firsts(whole, self.count)
-        found = int((whole.pop("scores") > -torch.inf).sum())
-        fields = {name: values[:found].cpu() for name, values in whole.items()}
+        kept = {name: all_gather(values) for name, values in self._kept.items()}
+        if kept["totals"].ndim == 2:
+            kept = {name: values.flatten(0, 1) for name, values in kept.items()}
+        errors, images = kept.pop("totals").view(-1, 2).sum(0).tolist()
+        kept = _top(kept, self.count)
+        found = int((kept.pop("scores") > -torch.inf).sum())
+        fields = {name: values[:found].cpu() for name, values in kept.items()}
         return Mistakes(**fields, errors=errors, images=images)
 
-    def _empty(self, values: Tensor) -> Tensor:
-        return values.new_zeros(self.count, *values.shape[1:])
-
     def random_scores(self, indices: Tensor) -> Tensor:
-        """Random numbers float32 (N,) in [0, 1) that depend on (seed, index) alone, not on batch or process.
+        """Return random numbers float32 (N,) in [0, 1) that depend on the seed and the indices only.
 
         Source: the finalizer of SplitMix64, Steele et al. 2014, doi:10.1145/2660193.2660195.
         """
@@ -123,12 +140,8 @@ class TopKMistakes:
         return (bits >> 40 & (1 << 24) - 1).float() / (1 << 24)
 
 
-def _first(scores: Tensor, indices: Tensor, count: int) -> Tensor:
-    """The places of the highest scores, the highest first; of equal ones, the lower index first."""
-    by_index = indices.argsort()
-    return by_index[scores[by_index].argsort(descending=True, stable=True)][:count]
-
-
-def _firsts(values: dict[str, Tensor], count: int) -> dict[str, Tensor]:
-    places = _first(values["scores"], values["indices"], count)
-    return {name: part[places] for name, part in values.items()}
+def _top(values: dict[str, Tensor], count: int) -> dict[str, Tensor]:
+    """Return the values of the first ``count`` images; the scores of correct images are -inf."""
+    scores = values["scores"]
+    first = rank_mistakes(scores, scores > -torch.inf, values["indices"])[:count]
+    return {name: tensor[first] for name, tensor in values.items()}

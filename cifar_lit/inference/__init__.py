@@ -1,1 +1,1 @@
-"""TODO."""
+"""Inference without training code: model, bundle, image reading and prediction."""

@@ -13,11 +13,11 @@ from cifar_lit.inference.images import read_image
 
 
 class Prediction(NamedTuple):
-    """The likeliest classes of an image file.
+    """The most likely classes of an image file.
 
     file: The image.
-    labels: Indices of the classes, the likeliest first.
-    probabilities: Their probabilities, calibrated.
+    labels: Indices of the classes, the most likely first.
+    probabilities: Their calibrated probabilities.
     """
 
     file: Path
@@ -32,17 +32,17 @@ def predict_files(
     batch_size: int,
     on_unreadable: Callable[[InputError], None],
 ) -> Iterator[list[Prediction]]:
-    """Classify image files, a batch at a time.
+    """Classify image files batch by batch.
 
     Args:
         classifier: The trained classifier.
         files: The images.
         top_k: Number of classes per image.
         batch_size: Number of files per batch.
-        on_unreadable: Called with the error for each file that cannot be read; that file is left out if it returns.
+        on_unreadable: Called with the error for each unreadable file, which is skipped.
 
     Yields:
-        The predictions of each batch, in the order of its files.
+        The predictions of each batch, in the order of the files.
     """
     size = classifier.recipe.image_size
 

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Commands that turn a checkpoint into a Space."""

@@ -1,4 +1,4 @@
-"""From a checkpoint to a folder that is a complete Hugging Face Space, and runs by itself anywhere else."""
+"""The ``demo`` and ``export`` commands: write a checkpoint as a self-contained Hugging Face Space."""
 
 import json
 import os
@@ -22,8 +22,8 @@ from cifar_lit.inference.bundle import TrainedClassifier, write_bundle
 from cifar_lit.training.checkpointing.checkpoint_files import CheckpointRun, find_checkpoint
 from space.app.bundle_metadata import REPORT_MARKER, BundleMetadata
 from space.app.loaded_bundle import EVALUATION, EXAMPLES, METADATA
-from space.app.network import METHODS
-from space.export.evaluate import Images, with_neighbours
+from space.app.service import METHODS
+from space.export.evaluate import EvaluationSplit, with_neighbors
 from space.export.external_code import ExternalCode, find_external_code
 from space.export.hub import check_push
 from space.export.hub import push as push_to_hub
@@ -33,7 +33,7 @@ from space.export.run_data import RunData
 from space.export.run_metadata import digest_of, recipe_text, run_metadata
 
 ROOT = Path(__file__).parents[2]
-# The code that a Space gets: folders, and the files of the packages above them
+# The code that a Space contains: folders, and the modules of their parent packages
 SHIPPED = (
     "callbacks/__init__.py",
     "callbacks/rendering",
@@ -45,29 +45,19 @@ SHIPPED = (
     "space/__init__.py",
     "space/app",
 )
-# What that code needs; torch and torchvision in whatever version the Space's hardware comes with
-PINNED = (
-    "gradio",
-    "matplotlib",
-    "numpy",
-    "pandas",
-    "pillow",
-    "safetensors",
-    "scipy",
-    "starlette",
-    "torchmetrics",
-)
-_APP = '''"""Opens the page of a trained image classifier."""
+# Requirements of that code; torch and torchvision are not pinned, since the Space's hardware determines them
+PINNED = ("gradio", "matplotlib", "numpy", "pandas", "pillow", "safetensors", "scipy", "starlette", "torchmetrics")
+_APP = '''"""Open the web page of a trained image classifier."""
 
 import gc
 
-gc.disable()  # until the page is built: a start is a second faster so
+gc.disable()  # until the page is built: starts a second faster
 
 from pathlib import Path
 
 from space.app.page import serve
 
-NETWORKS = {networks}  # from outside this project, that the recipe may name
+NETWORKS = {networks}  # external networks that the recipe may name
 
 if __name__ == "__main__":
     serve(Path(__file__).parent, NETWORKS)
@@ -75,20 +65,20 @@ if __name__ == "__main__":
 
 
 def demo(ckpt_path: str = "best", output: str | None = None, images: str | None = None) -> None:
-    """Writes a Space and opens it.
+    """Write a Space and open it.
 
     Args:
-        ckpt_path: The checkpoint: a file, or ``best`` or ``last`` for the newest such file in runs.
-        output: The folder to write; by default ``space`` in the run's folder (for a checkpoint by itself, here).
-        images: Images to judge by, in ``DIR/<class>/`` or ``DIR/test/<class>/``; by default the run's own data.
+        ckpt_path: A checkpoint file, or ``best`` or ``last`` for the newest such file in runs.
+        output: The folder to write; by default ``space`` in the run's folder, or in the current folder for a
+            checkpoint outside its run's folder.
+        images: Images to evaluate on, in ``DIR/<class>/`` or ``DIR/test/<class>/``; by default the run's own data.
     """
     run = find_checkpoint(ckpt_path, "runs/*/*")
     folder = Path(output) if output else run.folder / "space" if run.in_run_folder else Path(f"{run.file.stem}_space")
     export(str(run.file), str(folder), images)
-    with suppress(KeyboardInterrupt):  # which ends the page, and is no error
-        ended = subprocess.run([sys.executable, "app.py"], cwd=folder, check=False)
-        if ended.returncode:
-            raise InputError(f"the page in {folder} ended with an error, told above")
+    with suppress(KeyboardInterrupt):  # the usual way to close the page
+        if subprocess.run([sys.executable, "app.py"], cwd=folder, check=False).returncode:
+            raise InputError(f"the page in {folder} failed; see the error above")
 
 
 def export(
@@ -101,18 +91,17 @@ def export(
     push: str | None = None,
     dry_run: bool = True,
 ) -> None:
-    """Writes a page that shows a trained classifier: a folder that runs by itself, and is a Hugging Face Space.
+    """Write a web page that shows a trained classifier: a folder that runs anywhere, and is a Hugging Face Space.
 
     Args:
-        ckpt_path: The checkpoint: a file, or ``best`` or ``last`` for the newest such file in runs.
-        output: The folder to write. One that an earlier export wrote is renewed.
-        images: Images to judge by, in ``DIR/<class>/`` or ``DIR/test/<class>/``; by default the run's own data.
-        title: Of the page; by default the names of network and data.
-        mistakes: How many misclassified images to put in, at most; the most confident ones.
-        neighbors: Among how many training images to seek those that the network finds most like its mistakes; 0 shows
-            none.
-        push: Upload it to this Space, ``user/name``.
-        dry_run: With ``push``, write the folder and only list what would be sent.
+        ckpt_path: A checkpoint file, or ``best`` or ``last`` for the newest such file in runs.
+        output: The folder to write. An earlier export in it is replaced.
+        images: Images to evaluate on, in ``DIR/<class>/`` or ``DIR/test/<class>/``; by default the run's own data.
+        title: Title of the page; by default the names of network and data.
+        mistakes: Maximum number of misclassified images to include, the most confident first.
+        neighbors: Number of training images to search for those most similar to the mistakes; 0 to show none.
+        push: Upload the folder to this Space, ``user/name``.
+        dry_run: With ``push``, write the folder and only list what would be uploaded.
     """
     if mistakes < 0 or neighbors < 0:
         raise InputError(f"mistakes and neighbors must be at least 0, got {mistakes} and {neighbors}")
@@ -120,63 +109,60 @@ def export(
         check_push(push, dry_run)
     folder = Path(output)
     _check_folder(folder)
-    evidence = RunData.gather(ckpt_path, images)
-    run, sets = evidence.run, evidence.sets
-    outside = find_external_code(evidence.trained.recipe.net)
-    _tell_what_lacks(evidence)
-    trained, judged, unknown = evidence.trained, evidence.judged(mistakes), None
-    if judged is not None:
-        unknown, _ = evidence.unknown(ood_samples(256, trained.recipe.image_size, trained.recipe.class_names))
-        if evidence.data is not None and neighbors:
-            judged = with_neighbours(trained, judged, evidence.data.train_set, neighbors)
-    with _appearing_whole(folder) as unfinished:
-        _write_code(unfinished, outside)
+    run = RunData.load(ckpt_path, images)
+    external = find_external_code(run.classifier.recipe.net)
+    note = run.run_images.note
+    if not run.splits:
+        print(f"Without examples, mistakes, confusion matrix and thresholds: {note}. Add images with --images DIR.")
+    elif note:
+        print(f"Without validation images to choose the thresholds on: {note}.")
+    classifier, result, unknown = run.classifier, run.evaluate(mistakes), None
+    if result is not None:
+        samples = ood_samples(256, classifier.recipe.image_size, classifier.recipe.class_names)
+        unknown, _ = run.fit_ood_threshold(samples)
+        if run.data is not None and neighbors:
+            result = with_neighbors(classifier, result, run.data.train_set, neighbors)
+    with _replacing(folder) as unfinished:
+        _write_code(unfinished, external)
         bundle = unfinished / "bundle"
-        write_bundle(bundle, trained.recipe, trained.network.state_dict())
-        facts = BundleMetadata(
-            title=title or evidence.title,
-            run=run_metadata(evidence),
-            history=evidence.history,
+        write_bundle(bundle, classifier.recipe, classifier.network.state_dict())
+        metadata = BundleMetadata(
+            title=title or run.title,
+            run=run_metadata(run),
+            history=run.history,
             unknown=unknown,
-            examples=_write_examples(bundle / EXAMPLES, trained, sets[-1]) if sets else [],
+            examples=_write_examples(bundle / EXAMPLES, classifier, run.eval_split) if run.splits else [],
         )
-        (bundle / METADATA).write_text(json.dumps(facts.to_json(), indent=1, ensure_ascii=False), encoding="utf-8")
-        if judged is not None:
-            judged.save(bundle / EVALUATION)
-        card = front_matter(facts.title) + model_card(trained, facts, judged, recipe_text(evidence))
-        (unfinished / "README.md").write_text(card + _copied_report(unfinished, run), encoding="utf-8")
+        (bundle / METADATA).write_text(json.dumps(metadata.to_json(), indent=1, ensure_ascii=False), encoding="utf-8")
+        if result is not None:
+            result.save(bundle / EVALUATION)
+        card = front_matter(metadata.title) + model_card(classifier, metadata, result, recipe_text(run))
+        (unfinished / "README.md").write_text(card + _copy_report(unfinished, run.checkpoint_run), encoding="utf-8")
         files = sorted(str(path.relative_to(unfinished)) for path in unfinished.rglob("*") if path.is_file())
-    if judged is not None and len(judged.training_pixels):
-        print(
-            f"With {len(judged.training_pixels)} training images, to be shown beside the mistakes that are like them"
-            " (--neighbors 0: with none)"
-        )
+    if result is not None and len(result.training_pixels):
+        count = len(result.training_pixels)
+        print(f"Includes {count} training images, those most similar to mistakes (--neighbors 0 leaves them out)")
     size = sum((folder / file).stat().st_size for file in files) / 1e6
+    python = "uv run python" if "UV" in os.environ else "python"  # `uv run` sets UV
     print(
-        f"Written to {folder}: {len(files)} files, {size:.1f} MB. Open it: {_python()} {folder / 'app.py'} (then"
-        " http://127.0.0.1:7860 in a browser)"
+        f"Written to {folder}: {len(files)} files, {size:.1f} MB. Open it with `{python} {folder / 'app.py'}`, at"
+        " http://127.0.0.1:7860 in a browser"
     )
     if push is not None:
         print(push_to_hub(folder, files, push, dry_run))
 
 
-def _tell_what_lacks(evidence: RunData) -> None:
-    note = evidence.at_hand.note
-    if not evidence.sets:
-        print(f"Without examples, mistakes, confusion matrix and thresholds: {note}. --images DIR names images.")
-    elif note:
-        print(f"Without validation images, by which the thresholds would be chosen: {note}.")
+def _copy_report(folder: Path, run: CheckpointRun) -> str:
+    """Copy the pictures of the run's report to a folder, and return its text for the README.
 
-
-def _copied_report(folder: Path, run: CheckpointRun) -> str:
-    """What ``report`` wrote of the run, for the end of the README, its pictures copied to the folder; empty if it was
-    not asked for one, or if that is of another checkpoint."""
+    Empty if there is no report, or it is about another checkpoint.
+    """
     source = run.folder / "report"
     if not run.in_run_folder or not (source / "report.md").is_file():
         return ""
     text = (source / "report.md").read_text(encoding="utf-8")
     if digest_of(run.file) not in text.partition("\n---\n")[0]:
-        print(f"{source} tells of another checkpoint, and is left out: `report --ckpt_path {run.file}` renews it")
+        print(f"{source} is about another checkpoint and left out; `report --ckpt_path {run.file}` writes a new one")
         return ""
     pictures = folder / "report_files"
     pictures.mkdir()
@@ -187,14 +173,9 @@ def _copied_report(folder: Path, run: CheckpointRun) -> str:
     return f"\n{REPORT_MARKER}\n\n{body}"
 
 
-def _python() -> str:
-    """What the user types to start Python; `uv run` sets UV."""
-    return "uv run python" if "UV" in os.environ else "python"
-
-
 @contextmanager
-def _appearing_whole(folder: Path) -> Iterator[Path]:
-    """A folder to write to, whose content then takes the place of an earlier export's; after an error nothing does."""
+def _replacing(folder: Path) -> Iterator[Path]:
+    """Yield a temporary folder whose content replaces an earlier export's; after an error nothing changes."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         unfinished = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
@@ -203,10 +184,10 @@ def _appearing_whole(folder: Path) -> Iterator[Path]:
     try:
         yield unfinished
         folder.mkdir(exist_ok=True)
-        for part in unfinished.iterdir():
-            if (folder / part.name).is_dir():
-                shutil.rmtree(folder / part.name)
-            part.replace(folder / part.name)
+        for path in unfinished.iterdir():
+            if (folder / path.name).is_dir():
+                shutil.rmtree(folder / path.name)
+            path.replace(folder / path.name)
     except OSError as error:
         raise InputError(f"--output {folder} could not be written ({error})") from error
     finally:
@@ -216,44 +197,42 @@ def _appearing_whole(folder: Path) -> Iterator[Path]:
 def _check_folder(folder: Path) -> None:
     if folder.is_file():
         raise InputError(f"--output {folder} is a file; name a folder")
-    holds = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if (
-        holds - ({".gitattributes", "README.md"} if ".git" in holds else set()) - {".git"}
-        and not (folder / "bundle" / METADATA).is_file()
-    ):
-        raise InputError(f"--output {folder} is not empty, and no exported Space; choose a new folder")
+    names = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if ".git" in names:  # a clone of a new Space
+        names -= {".git", ".gitattributes", "README.md"}
+    if names and not (folder / "bundle" / METADATA).is_file():
+        raise InputError(f"--output {folder} is not empty and not an exported Space; choose a new folder")
 
 
-def _write_code(folder: Path, outside: ExternalCode) -> None:
+def _write_code(folder: Path, external: ExternalCode) -> None:
     for path in map(Path, SHIPPED):
         if (ROOT / path).is_dir():
             shutil.copytree(ROOT / path, folder / path, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / path, folder / path)
-    for file in outside.files:
+    for file in external.files:
         shutil.copyfile(file, folder / file.name)
-    (folder / "app.py").write_text(_APP.format(networks=tuple(outside.networks)), encoding="utf-8")
+    (folder / "app.py").write_text(_APP.format(networks=tuple(external.networks)), encoding="utf-8")
     pins = [f"{name}=={version(name)}" for name in PINNED]
-    lines = ["torch>=2.8,<3  # the version that the Space's hardware comes with", *pins, *outside.requirements]
+    lines = ["torch>=2.8,<3  # the Space's hardware determines the version", *pins, *external.requirements]
     (folder / "requirements.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _write_examples(folder: Path, trained: TrainedClassifier, judged_on: Images) -> list[dict[str, Any]]:
-    """Writes an image of each class in turn, ten in all; gives their files and controls."""
+def _write_examples(folder: Path, classifier: TrainedClassifier, split: EvaluationSplit) -> list[dict[str, Any]]:
+    """Write ten images, of different classes as far as possible, and return their files and control settings."""
     folder.mkdir()
-    pixels = torch.zeros(1, 3, *trained.recipe.image_size, dtype=torch.uint8)
-    layers = list(feature_maps(trained.network.net, trained.network.preprocess(pixels)))[:-4:-1] or [""]
-    methods, most = list(METHODS.values()), min(10, len(trained.recipe.class_names))
+    pixels = torch.zeros(1, 3, *classifier.recipe.image_size, dtype=torch.uint8)
+    layers = list(feature_maps(classifier.network.net, classifier.network.preprocess(pixels)))[:-4:-1] or [""]
+    methods, max_classes = list(METHODS.values()), min(10, len(classifier.recipe.class_names))
     examples = []
-    for number, place in enumerate(first_of_each_class(judged_on.labels, 10).tolist()):
-        image = judged_on.images.pixels[judged_on.rows[place]].permute(1, 2, 0).numpy()
+    for number, index in enumerate(first_of_each_class(split.labels, 10).tolist()):
         file = f"example_{number}.png"
-        Image.fromarray(image).save(folder / file)
+        Image.fromarray(split.images.pixels[split.rows[index]].permute(1, 2, 0).numpy()).save(folder / file)
         examples.append(
             {
                 "file": file,
-                "classes": min(most, 3 + number % 3),
+                "classes": min(max_classes, 3 + number % 3),
                 "fit": "crop",
                 "layer": layers[number % len(layers)],
                 "method": methods[number % len(methods)],

@@ -1,4 +1,4 @@
-"""Judging a trained classifier: its temperature, its mistakes, and the training images that explain them."""
+"""Evaluate a trained classifier on images, and find the training images most similar to its mistakes."""
 
 import math
 from collections.abc import Iterator
@@ -13,22 +13,23 @@ from cifar_lit.evaluation.calibration import TemperatureSweep
 from cifar_lit.evaluation.label_issues import ConfidentThresholds, is_label_issue
 from cifar_lit.evaluation.neighbors import nearest_training_images
 from cifar_lit.evaluation.result import EvaluationResult, select_images_to_keep
+from cifar_lit.evaluation.top_mistakes import rank_mistakes
 from cifar_lit.inference.bundle import TrainedClassifier
 from space.export.progress import with_progress
 
-_EXPLAINED, _NEIGHBOURS = 300, 3  # mistakes that get neighbors, and how many
+_MAX_QUERIES, _NEIGHBORS = 300, 3  # mistakes with neighbors, and neighbors per mistake
 
 
 @dataclass(frozen=True)
-class Images:
-    """Images to judge by.
+class EvaluationSplit:
+    """Images to evaluate on.
 
-    split: ``val`` or ``test``.
-    images: All images of the data set that they are of.
-    rows: int64 (n,), which of them.
+    name: ``val`` or ``test``.
+    images: All images of the data set that contains them.
+    rows: int64 (n,), the rows of ``images`` to evaluate on.
     """
 
-    split: str
+    name: str
     images: ImageTensors
     rows: Tensor
 
@@ -38,80 +39,81 @@ class Images:
         return self.images.labels[self.rows]
 
     def batches(self, size: int) -> Iterator[Tensor]:
-        """Pixels uint8 (N, 3, H, W), ``size`` images at a time."""
+        """Yield pixels uint8 (N, 3, H, W), ``size`` images at a time."""
         for rows in self.rows.split(size):
             yield self.images.pixels[rows]
 
 
-def logits_of(trained: TrainedClassifier, part: Images) -> Tensor:
-    """What a classifier says of images: float32 (n, C)."""
-    size = trained.batch_size
-    batches = with_progress(part.batches(size), f"Judging {part.split} images", math.ceil(len(part.rows) / size))
-    return torch.cat([trained.logits(pixels).cpu() for pixels in batches])
+def compute_logits(classifier: TrainedClassifier, split: EvaluationSplit) -> Tensor:
+    """Return the logits of a split, float32 (n, C), on the CPU."""
+    size = classifier.batch_size
+    batches = with_progress(split.batches(size), f"Evaluating {split.name} images", math.ceil(len(split.rows) / size))
+    return torch.cat([classifier.logits(pixels).cpu() for pixels in batches])
 
 
-def _sweep(logits: Tensor, labels: Tensor) -> TemperatureSweep:
-    metric = TemperatureSweep()
-    for part, of_part in zip(logits.split(4096), labels.split(4096), strict=True):
-        metric.update(part, of_part)
-    return metric
+def evaluate_images(split: EvaluationSplit, logits: Tensor, temperature: float, max_mistakes: int) -> EvaluationResult:
+    """Return the evaluation result of a split, without neighbors.
 
-
-def judged_by(part: Images, logits: Tensor, temperature: float, most: int) -> EvaluationResult:
-    """The evaluation of logits (n, C) of these images, at a temperature; keeps at most so many mistakes."""
-    labels, classes = part.labels, logits.shape[1]
-    sweep = _sweep(logits, labels)
-    pair = [sweep.calibration_at(value) for value in (1.0, temperature)]
-    kept = select_images_to_keep(logits / temperature, labels, most)
-    probabilities, thresholds = logits.softmax(1), ConfidentThresholds(classes)
+    Args:
+        split: The images.
+        logits: float32 (n, C), not divided by the temperature.
+        temperature: For calibrated confidences.
+        max_mistakes: Maximum number of mistakes to keep.
+    """
+    labels, classes = split.labels, logits.shape[1]
+    sweep, thresholds, probabilities = TemperatureSweep(), ConfidentThresholds(classes), logits.softmax(1)
+    sweep.update(logits, labels)
     thresholds.update(probabilities, labels)
+    calibrations = [torch.stack(sweep.calibration_at(value)) for value in (1.0, temperature)]
+    kept = select_images_to_keep(logits / temperature, labels, max_mistakes)
     return EvaluationResult(
-        split=part.split,
+        split=split.name,
         loss=float(F.cross_entropy(logits, labels)),
         counts=torch.bincount(labels * classes + logits.argmax(1), minlength=classes**2).view(classes, classes),
-        calibration=torch.stack([torch.stack(tuple(one)) for one in pair]).float(),
-        pixels=part.images.pixels[part.rows[kept]],
+        calibration=torch.stack(calibrations).float(),
+        pixels=split.images.pixels[split.rows[kept]],
         labels=labels[kept],
         logits=logits[kept],
-        indices=part.rows[kept],
-        doubtful=is_label_issue(probabilities[kept], labels[kept], thresholds.compute()),
+        indices=split.rows[kept],
+        label_issue=is_label_issue(probabilities[kept], labels[kept], thresholds.compute()),
         neighbors=torch.zeros(len(kept), 0, dtype=torch.int64),
         similarities=torch.zeros(len(kept), 0),
-        training_pixels=part.images.pixels[:0],
+        training_pixels=split.images.pixels[:0],
         training_labels=labels[:0],
     )
 
 
-def with_neighbours(
-    trained: TrainedClassifier, judged: EvaluationResult, train: ImageDataset, most: int
+def with_neighbors(
+    classifier: TrainedClassifier, result: EvaluationResult, train_set: ImageDataset, max_images: int
 ) -> EvaluationResult:
-    """The evaluation with, for the most confident mistakes, the training images that the network finds most alike.
+    """Return the result with the nearest training images of the most confident mistakes.
 
     Args:
-        trained: The classifier.
-        judged: The evaluation.
-        train: The training images, of which ``most``, taken evenly, are searched.
-        most: How many.
+        classifier: The classifier.
+        result: Its evaluation result.
+        train_set: The training images.
+        max_images: Maximum number of training images to search, evenly spaced.
     """
-    wrong = (judged.predictions != judged.labels).nonzero()[:, 0]
-    order = judged.confidences(trained.recipe.temperature)[wrong].argsort(descending=True, stable=True)
-    asked = wrong[order][:_EXPLAINED]
-    if not len(train) or not len(asked):
-        return judged
+    wrong = result.predictions != result.labels
+    ranked = rank_mistakes(result.confidences(classifier.recipe.temperature), wrong)
+    queries = ranked[: min(_MAX_QUERIES, int(wrong.sum()))]
+    if not len(train_set) or not len(queries):
+        return result
+    images = train_set.images
     try:
-        rows, alike = nearest_training_images(
-            trained.network, judged.pixels[asked], train.images.pixels, train.rows, most, _NEIGHBOURS
+        rows, cosines = nearest_training_images(
+            classifier.network, result.pixels[queries], images.pixels, train_set.rows, max_images, _NEIGHBORS
         )
-    except ValueError:  # a network none of whose layers gives the logits
-        return judged
+    except ValueError:  # the network has no penultimate features
+        return result
     used, inverse = rows.unique(return_inverse=True)
-    neighbors = torch.full((len(judged.labels), rows.shape[1]), -1)
+    neighbors = torch.full((len(result.labels), rows.shape[1]), -1)
     similarities = torch.zeros(neighbors.shape)
-    neighbors[asked], similarities[asked] = inverse, alike
+    neighbors[queries], similarities[queries] = inverse, cosines
     return replace(
-        judged,
+        result,
         neighbors=neighbors,
         similarities=similarities,
-        training_pixels=train.images.pixels[used],
-        training_labels=train.images.labels[used],
+        training_pixels=images.pixels[used],
+        training_labels=images.labels[used],
     )

@@ -1,4 +1,4 @@
-"""Networks from outside this project: what a Space needs to build them without it."""
+"""External networks: the packages and files that a Space needs to build them."""
 
 import ast
 import importlib
@@ -18,11 +18,11 @@ _UNPINNED = {"torch": None, "torchvision": "torchvision"}  # torchvision's versi
 
 @dataclass(frozen=True)
 class ExternalCode:
-    """What is not this project's own in a network's recipe.
+    """External code that a network's recipe needs.
 
-    networks: The import paths that the recipe names.
-    requirements: Packages that they need, as in requirements.txt.
-    files: The user's own files that they need.
+    networks: The import paths in the recipe.
+    requirements: Required packages, as in requirements.txt.
+    files: Required files of the user.
     """
 
     networks: list[str]
@@ -31,10 +31,10 @@ class ExternalCode:
 
 
 def find_external_code(recipe: Any) -> ExternalCode:
-    """What a recipe needs besides this project's networks.
+    """Find the external code that a recipe needs.
 
     Raises:
-        InputError: if something of it can neither be installed nor copied.
+        InputError: if some of it can neither be installed nor copied.
     """
     networks = sorted(set(class_paths(recipe)) - own_networks())
     requirements: set[str] = set()
@@ -45,29 +45,29 @@ def find_external_code(recipe: Any) -> ExternalCode:
 
 
 def _add(name: str, requirements: set[str], files: dict[str, Path]) -> None:
-    """Adds the package that a module is from, or its file with those that it imports."""
+    """Add a module's package, or its file and what that imports."""
     top = name.partition(".")[0]
     if top in sys.stdlib_module_names or name in files:
         return
     if top in ("cifar_lit", "callbacks", "space"):
         if not name.startswith(("cifar_lit.models", "callbacks.rendering")):
-            raise InputError(f"the network needs {name}, which is no part of a Space: only cifar_lit.models is")
+            raise InputError(
+                f"the network imports {name}, which a Space does not contain; import only cifar_lit.models"
+            )
         return
     distributions = packages_distributions().get(top)
     if distributions:
-        for found in distributions:
-            needed = _UNPINNED.get(found, f"{found}=={version(found)}")
-            if needed is not None:
-                requirements.add(needed)
+        pins = (_UNPINNED.get(found, f"{found}=={version(found)}") for found in distributions)
+        requirements.update(pin for pin in pins if pin is not None)
         return
     file = _file_of(name)
     if "." in name or file is None:
         raise InputError(
-            f"the module {name} is neither from an installed package nor a single file that can be copied into the"
-            " Space; put the network into one file, or install its package"
+            f"the module {name} is neither part of an installed package nor a single file that can be copied into the"
+            " Space; move the network to one file, or install its package"
         )
-    if (Path(file.name)).stem in ("app", "space", "main"):
-        raise InputError(f"the network's file {file.name} has a name that the Space needs itself; rename it")
+    if file.stem in ("app", "space", "main"):
+        raise InputError(f"the network's file {file.name} has the name of a module of the Space; rename it")
     files[name] = file
     for imported in _imports(file):
         _add(imported, requirements, files)
@@ -77,19 +77,21 @@ def _file_of(name: str) -> Path | None:
     try:
         module: ModuleType = importlib.import_module(name)
     except (ImportError, ValueError) as error:
-        raise InputError(f"the module {name or 'of the network'}, which the network needs, is not there") from error
+        raise InputError(f"the network needs the module {name!r}, which cannot be imported ({error})") from error
     source = inspect.getsourcefile(module)
-    return None if source is None or hasattr(module, "__path__") else Path(source)
+    return None if source is None or Path(source).name == "__init__.py" else Path(source)
 
 
 def _imports(file: Path) -> list[str]:
-    """The modules that a file imports anywhere, from outside itself."""
-    found = []
+    """Return the modules that a file imports anywhere."""
+    modules = []
     for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
+            modules += [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
             if node.level:
-                raise InputError(f"{file.name} imports from its own package, which cannot be copied; make it one file")
-            found.append(node.module or "")
-    return found
+                raise InputError(
+                    f"{file.name} imports from its own package, which cannot be copied; merge it into one file"
+                )
+            modules.append(node.module or "")
+    return modules

@@ -1,4 +1,4 @@
-"""Uploading an exported Space to Hugging Face."""
+"""Upload an exported Space to Hugging Face."""
 
 import re
 from collections.abc import Sequence
@@ -8,40 +8,38 @@ from cifar_lit.errors import InputError
 
 
 def check_push(repo: str, dry_run: bool) -> None:
-    """Raises InputError if ``push`` could not work: before an export, which takes its time."""
+    """Raise InputError if ``push`` could not work, before an export spends time."""
     from huggingface_hub import get_token
 
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
         raise InputError(f"--push must be user/name, got {repo}")
     if not dry_run and get_token() is None:
-        raise InputError("there is no login to Hugging Face: run `uv run hf auth login` first (or set HF_TOKEN)")
+        raise InputError("not logged in to Hugging Face; run `uv run hf auth login` first, or set HF_TOKEN")
 
 
 def push(folder: Path, files: Sequence[str], repo: str, dry_run: bool) -> str:
-    """Uploads the files of a folder as a Space, with the token of huggingface_hub's own login.
-
-    Files of an earlier upload that are no longer among them are deleted there.
+    """Upload files of a folder as a Space, logged in as huggingface_hub is, and delete stale files of earlier uploads.
 
     Args:
-        folder: The Space's.
-        files: Those to upload, relative to the folder.
+        folder: The Space's folder.
+        files: The files to upload, relative to the folder.
         repo: ``user/name``.
-        dry_run: Only tell what would be sent.
+        dry_run: Only list what would be uploaded.
 
     Returns:
-        What was done, for people.
+        A message about what was done.
 
     Raises:
-        InputError: if Hugging Face refuses or cannot be reached.
+        InputError: if Hugging Face rejects the upload or cannot be reached.
     """
-    from httpx2 import HTTPError  # which huggingface_hub raises where there is no network
+    from httpx2 import HTTPError  # raised by huggingface_hub without a network
     from huggingface_hub import HfApi
 
     sizes = {file: (folder / file).stat().st_size for file in files}
     total = f"{len(files)} files, {sum(sizes.values()) / 1e6:.1f} MB, to https://huggingface.co/spaces/{repo}"
     if dry_run:
-        listed = "\n".join(f"{size:>12,}  {file}" for file, size in sizes.items())
-        return f"{listed}\nThis would upload {total}; add --dry_run false to do it."
+        listing = "\n".join(f"{size:>12,}  {file}" for file, size in sizes.items())
+        return f"{listing}\nThis would upload {total}; add --dry_run false to do it."
     api = HfApi()
     try:
         api.create_repo(repo, repo_type="space", space_sdk="gradio", exist_ok=True)
@@ -54,6 +52,5 @@ def push(folder: Path, files: Sequence[str], repo: str, dry_run: bool) -> str:
             commit_message="Export of a trained classifier",
         )
     except (HTTPError, OSError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"Hugging Face did not take it ({reason})") from error
+        raise InputError(f"upload to Hugging Face failed ({' '.join(str(error).split())})") from error
     return f"Uploaded {total} ({commit.oid})"

@@ -1,4 +1,4 @@
-"""Images that are none of the classes, made on the spot, to measure whether a network notices."""
+"""Synthetic out-of-distribution images, to measure whether a network notices them."""
 
 from collections.abc import Sequence
 
@@ -11,16 +11,13 @@ from callbacks.rendering.text import font
 
 
 def ood_samples(count: int, size: tuple[int, int], class_names: Sequence[str], seed: int = 0) -> dict[str, Tensor]:
-    """Noise and textures; letters and digits, unless the classes may be of them.
+    """Return noise, textures, letters and digits, uint8 (count, 3, H, W) by kind.
 
     Args:
-        count: Of each kind.
+        count: Number of images of each kind.
         size: Height and width.
-        class_names: What the images must not be of.
-        seed: The same seed makes the same images.
-
-    Returns:
-        uint8 (count, 3, H, W) by kind.
+        class_names: The classes; letters and digits are left out if classes have such names.
+        seed: Seed of the random images.
     """
     random = np.random.default_rng(seed)
     kinds = {
@@ -28,9 +25,9 @@ def ood_samples(count: int, size: tuple[int, int], class_names: Sequence[str], s
         "textures": _textures(random, count, size),
     }
     if not any(len(name) == 1 and name.isalpha() for name in class_names):
-        kinds["letters"] = _written("ABCDEFGHJKLMNPQRSTUVWXYZ", random, count, size)
+        kinds["letters"] = _characters("ABCDEFGHJKLMNPQRSTUVWXYZ", random, count, size)
     if not _DIGITS & {name.lower() for name in class_names}:
-        kinds["digits"] = _written("0123456789", random, count, size)
+        kinds["digits"] = _characters("0123456789", random, count, size)
     return {kind: torch.from_numpy(images).permute(0, 3, 1, 2).contiguous() for kind, images in kinds.items()}
 
 
@@ -38,18 +35,18 @@ _DIGITS = {*"0123456789", "zero", "one", "two", "three", "four", "five", "six", 
 
 
 def _textures(random: np.random.Generator, count: int, size: tuple[int, int]) -> np.ndarray:
-    """Waves of random direction, length and colours."""
+    """Return waves of random direction, length and colors."""
     y, x = np.mgrid[: size[0], : size[1]] / max(size)
     angle, waves = random.uniform(0, np.pi, (count, 1, 1)), random.uniform(2, 8, (count, 1, 1))
     phase = 2 * np.pi * (waves * (x * np.cos(angle) + y * np.sin(angle)) + random.uniform(0, 1, (count, 1, 1)))
-    share = (0.5 + 0.5 * np.sin(phase))[..., None]
+    weight = (0.5 + 0.5 * np.sin(phase))[..., None]
     first, second = random.uniform(0, 255, (2, count, 1, 1, 3))
-    images: np.ndarray = (share * first + (1 - share) * second).round().astype(np.uint8)
+    images: np.ndarray = (weight * first + (1 - weight) * second).round().astype(np.uint8)
     return images
 
 
-def _written(characters: str, random: np.random.Generator, count: int, size: tuple[int, int]) -> np.ndarray:
-    """A character in a random colour on another one."""
+def _characters(characters: str, random: np.random.Generator, count: int, size: tuple[int, int]) -> np.ndarray:
+    """Return a character of random color on another color."""
     images = []
     for _ in range(count):
         ground, ink = (tuple(random.integers(0, 256, 3).tolist()) for _ in range(2))

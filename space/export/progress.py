@@ -1,4 +1,4 @@
-"""How far a long computation is, told to a person who waits for it."""
+"""A progress bar for long computations."""
 
 import sys
 from collections.abc import Iterable
@@ -6,15 +6,9 @@ from typing import TypeVar
 
 from rich.progress import track
 
-_One = TypeVar("_One")
+T = TypeVar("T")
 
 
-def with_progress(parts: Iterable[_One], what: str, total: int) -> Iterable[_One]:
-    """The parts, one after the other, with a bar in a terminal that says how many are done.
-
-    Args:
-        parts: Of the work.
-        what: Is being done.
-        total: How many parts there are.
-    """
-    return track(parts, what, total, transient=True, disable=not sys.stdout.isatty())
+def with_progress(items: Iterable[T], description: str, total: int) -> Iterable[T]:
+    """Yield the items, with a progress bar if the output is a terminal."""
+    return track(items, description, total, transient=True, disable=not sys.stdout.isatty())

@@ -1,4 +1,4 @@
-"""What a page and a report are made of: a checkpoint, its run's folder, and the images that the run is judged by."""
+"""Everything that a Space and a report are made from: checkpoint, run folder, and images to evaluate on."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,132 +22,135 @@ from cifar_lit.training.checkpointing.checkpoint_files import (
     read_classifier,
 )
 from cifar_lit.training.tensorboard_reader import read_history
-from space.export.evaluate import Images, judged_by, logits_of
+from space.export.evaluate import EvaluationSplit, compute_logits, evaluate_images
 from space.export.run_images import RunImages, find_run_images
 
 
 @dataclass(frozen=True)
 class RunData:
-    """A run, and what its network says of images that it was not trained on.
+    """A run, and its network's logits for images that it was not trained on.
 
-    run: The checkpoint and its folder.
-    checkpoint: All that it holds.
-    config: The run's configuration; empty where the checkpoint lies by itself.
-    trained: The classifier.
-    at_hand: The run's data and the images to judge by.
-    judged_on: The name of the data that the last of these images are of.
+    checkpoint_run: The checkpoint file and its run's folder.
+    checkpoint: The content of the checkpoint.
+    config: The run's configuration; empty if the checkpoint is not in its run's folder.
+    classifier: The trained classifier.
+    run_images: The run's data and the images to evaluate on.
+    evaluated_on: Name of the data set of the last evaluated split.
     """
 
-    run: CheckpointRun
+    checkpoint_run: CheckpointRun
     checkpoint: dict[str, Any]
     config: dict[str, Any]
-    trained: TrainedClassifier
-    at_hand: RunImages
-    judged_on: str
+    classifier: TrainedClassifier
+    run_images: RunImages
+    evaluated_on: str
 
     @classmethod
-    def gather(cls, ckpt_path: str, images: str | None) -> "RunData":
-        """Reads the checkpoint, and finds the images.
+    def load(cls, ckpt_path: str, images: str | None) -> "RunData":
+        """Read a checkpoint and find its run's images.
 
         Args:
-            ckpt_path: The checkpoint: a file, or ``best`` or ``last`` for the newest such file in runs.
-            images: A folder of images to judge by; by default the run's own.
+            ckpt_path: A checkpoint file, or ``best`` or ``last`` for the newest such file in runs.
+            images: A folder of images to evaluate on; the run's own by default.
 
         Raises:
             InputError: if there is no such checkpoint, or it is damaged.
         """
-        run = find_checkpoint(ckpt_path, "runs/*/*")
-        trained = read_classifier(run.file)
-        trained.network.to("cuda" if torch.cuda.is_available() else "cpu")
-        config = yaml.safe_load(run.config.read_text()) if run.in_run_folder else {}
-        checkpoint = read_checkpoint(run.file)
-        at_hand = find_run_images(config, checkpoint, trained.recipe, images)
-        judged_on = Path(images).resolve().name if images else _data_name(config)
-        return cls(run, checkpoint, config, trained, at_hand, judged_on)
+        checkpoint_run = find_checkpoint(ckpt_path, "runs/*/*")
+        classifier = read_classifier(checkpoint_run.file)
+        classifier.network.to("cuda" if torch.cuda.is_available() else "cpu")
+        config = yaml.safe_load(checkpoint_run.config.read_text()) if checkpoint_run.in_run_folder else {}
+        checkpoint = read_checkpoint(checkpoint_run.file)
+        run_images = find_run_images(config, checkpoint, classifier.recipe, images)
+        evaluated_on = Path(images).resolve().name if images else _data_name(config)
+        return cls(checkpoint_run, checkpoint, config, classifier, run_images, evaluated_on)
 
     @property
     def data(self) -> ImageDataModule | None:
-        """The run's data; None where they are not at hand, or are others now."""
-        return self.at_hand.data
+        """The run's data; None if they are not available or have changed."""
+        return self.run_images.data
 
     @property
-    def sets(self) -> list[Images]:
-        """Images by split, validation before test; may be empty."""
-        return self.at_hand.sets
+    def splits(self) -> list[EvaluationSplit]:
+        """The splits to evaluate on, validation before test; may be empty."""
+        return self.run_images.splits
 
     @cached_property
     def logits(self) -> dict[str, Tensor]:
-        """Logits for ``sets``, float32 (n, C) by split, not divided by the temperature."""
-        return {part.split: logits_of(self.trained, part) for part in self.sets}
+        """Logits float32 (n, C) by split, not divided by the temperature."""
+        return {split.name: compute_logits(self.classifier, split) for split in self.splits}
 
-    def judged(self, most: int) -> EvaluationResult | None:
-        """The evaluation by the last of ``sets``, with at most so many mistakes; None where there is none."""
-        if not self.sets:
+    @property
+    def eval_split(self) -> EvaluationSplit:
+        """The split that results are reported on: the test images if there are any."""
+        if not self.splits:
+            raise InputError("there are no images to evaluate on")
+        return self.splits[-1]
+
+    @property
+    def eval_logits(self) -> Tensor:
+        """Logits float32 (n, C) of ``eval_split``."""
+        return self.logits[self.eval_split.name]
+
+    @cached_property
+    def correct(self) -> Tensor:
+        """bool (n,), which images of ``eval_split`` are classified correctly."""
+        return self.eval_logits.argmax(1) == self.eval_split.labels.cpu()
+
+    def evaluate(self, max_mistakes: int) -> EvaluationResult | None:
+        """Return the evaluation result on ``eval_split``, with at most so many mistakes; None without images."""
+        if not self.splits:
             return None
-        return judged_by(self.last, self.logits[self.last.split], self.trained.recipe.temperature, most)
+        return evaluate_images(self.eval_split, self.eval_logits, self.classifier.recipe.temperature, max_mistakes)
 
-    def unknown(self, pixels: Mapping[str, Tensor]) -> tuple[OODThreshold, dict[str, Tensor]]:
-        """When an image is called unknown, and what the network says of images that are to be called so.
+    def fit_ood_threshold(self, pixels: Mapping[str, Tensor]) -> tuple[OODThreshold, dict[str, Tensor]]:
+        """Fit the threshold below which an image is called unknown.
 
         Args:
-            pixels: uint8 (N, 3, H, W) by kind, none of which is any of the classes.
+            pixels: Out-of-distribution images uint8 (N, 3, H, W) by kind.
 
         Returns:
             The threshold, and logits float32 (N, C) by kind.
         """
-        logits = {kind: self.trained.logits(of_kind).cpu() for kind, of_kind in pixels.items()}
+        logits = {kind: self.classifier.logits(images).cpu() for kind, images in pixels.items()}
         return fit_ood_threshold(self.logits, logits), logits
-
-    @property
-    def data_name(self) -> str:
-        """The name of the run's data: that of the folder, for one's own images; empty if it is not known."""
-        return _data_name(self.config)
 
     @property
     def title(self) -> str:
         """The names of network and data."""
-        network = self.trained.recipe.net["class_path"].rpartition(".")[2]
-        return f"{network} on {self.data_name}" if self.data_name else network
+        network, data = self.classifier.recipe.net["class_path"].rpartition(".")[2], _data_name(self.config)
+        return f"{network} on {data}" if data else network
 
     @property
     def class_names(self) -> list[str]:
-        """The classes."""
-        return self.trained.recipe.class_names
-
-    @property
-    def last(self) -> Images:
-        """What the network is judged by: the test images, where there are some."""
-        if not self.sets:
-            raise InputError("there are no images to judge by")
-        return self.sets[-1]
-
-    @cached_property
-    def right(self) -> Tensor:
-        """bool (n,), which of these were classified rightly."""
-        return self.logits[self.last.split].argmax(1) == self.last.labels.cpu()
+        """Names of the classes."""
+        return self.classifier.recipe.class_names
 
     @cached_property
     def history(self) -> dict[str, list[tuple[float, float]]]:
-        """The run's curves."""
-        return read_history(self.run.folder) if self.run.in_run_folder else {}
+        """The run's curves by name, as pairs of step and value."""
+        return read_history(self.checkpoint_run.folder) if self.checkpoint_run.in_run_folder else {}
 
     @cached_property
     def event_pictures(self) -> dict[str, bytes]:
-        """The last picture of each name in the run's TensorBoard files, as PNG."""
-        if not self.run.in_run_folder or not any(self.run.folder.glob("events.out.tfevents.*")):
+        """The last picture of each tag in the run's TensorBoard files, as PNG."""
+        folder = self.checkpoint_run.folder
+        if not self.checkpoint_run.in_run_folder or not any(folder.glob("events.out.tfevents.*")):
             return {}
         from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-        events = EventAccumulator(str(self.run.folder), size_guidance={"images": 1, "scalars": 1}).Reload()
+        events = EventAccumulator(str(folder), size_guidance={"images": 1, "scalars": 1}).Reload()
         return {tag: events.Images(tag)[-1].encoded_image_string for tag in events.Tags()["images"]}
 
     @property
-    def place(self) -> str:
-        """The checkpoint's, as the run's folders call it: nothing of where they lie on this machine."""
-        return "/".join(self.run.file.parts[-4:]) if self.run.in_run_folder else self.run.file.name
+    def checkpoint_name(self) -> str:
+        """The checkpoint's path below ``runs``, without folders of this machine."""
+        file = self.checkpoint_run.file
+        return "/".join(file.parts[-4:]) if self.checkpoint_run.in_run_folder else file.name
 
 
 def _data_name(config: dict[str, Any]) -> str:
+    """Return the name of the run's data, the folder's for a user's own images; empty if unknown."""
     settings = config.get("data", {})
     root = settings.get("init_args", {}).get("root")
     kind: str = settings.get("class_path", "").rpartition(".")[2]

@@ -1,4 +1,4 @@
-"""Each number of the report against another computation."""
+"""Statistics of the report, compared with independent implementations."""
 
 from pathlib import Path
 
@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from cleanlab.filter import find_label_issues as cleanlab_find_label_issues
-from scipy import stats
 from scipy.stats import ttest_rel
 from sklearn.metrics import accuracy_score, roc_auc_score
 from sklearn.model_selection import StratifiedKFold
@@ -17,69 +16,70 @@ from torch import nn
 
 from cifar_lit.data.digits import Digits
 from cifar_lit.data.splits import hold_out_fold
-from cifar_lit.evaluation.corruptions import EXTRA, KINDS, corrupted
+from cifar_lit.evaluation.corruptions import EXTRA, KINDS, corrupt
 from cifar_lit.evaluation.faithfulness import Faithfulness, areas
 from cifar_lit.evaluation.label_issues import ConfidentThresholds, find_label_issues, is_label_issue
 from cifar_lit.evaluation.neighbors import features, nearest
 from cifar_lit.evaluation.ood import auroc, energy
 from cifar_lit.evaluation.result import EvaluationResult
+from cifar_lit.evaluation.robustness import evaluate_robustness
 from cifar_lit.evaluation.significance import bootstrap_mean, holm, mcnemar, paired_difference, wilson
 from cifar_lit.inference.bundle import read_bundle
-from report.robustness import robustness
 from report.training import multiply_adds
 
 
-@pytest.mark.parametrize(("right", "images"), [(0, 10), (10, 10), (9068, 10_000), (1, 3)])
-def test_intervals_of_accuracy_are_statsmodels(right: int, images: int) -> None:
-    assert wilson(right, images) == pytest.approx(proportion_confint(right, images, method="wilson"), abs=1e-9)
+@pytest.mark.parametrize(("correct", "images"), [(0, 10), (10, 10), (9068, 10_000), (1, 3)])
+def test_accuracy_intervals_equal_statsmodels(correct: int, images: int) -> None:
+    assert wilson(correct, images) == pytest.approx(proportion_confint(correct, images, method="wilson"), abs=1e-9)
 
 
-def test_intervals_of_the_loss_are_scipys() -> None:
+def test_loss_intervals_equal_numpys_bootstrap() -> None:
+    random = np.random.default_rng(1)
     values = np.random.default_rng(0).exponential(size=400)
-    found = stats.bootstrap((values,), np.mean, method="percentile", n_resamples=4000, rng=np.random.default_rng(1))
-    expected = found.confidence_interval
-    assert bootstrap_mean(values) == pytest.approx((expected.low, expected.high), abs=0.01)
+    means = values[random.integers(0, 400, (4000, 400))].mean(1)
+    assert bootstrap_mean(values) == pytest.approx(np.quantile(means, [0.025, 0.975]), abs=0.01)
+    assert bootstrap_mean(values[:1]) == (values[0], values[0])
 
 
-def test_mcnemars_test_is_statsmodels() -> None:
+def test_mcnemars_test_equals_statsmodels() -> None:
     random = np.random.default_rng(0)
     first, second = random.random(500) < 0.9, random.random(500) < 0.87
     table = [[(a & b).sum() for b in (second, ~second)] for a in (first, ~first)]
     assert mcnemar(first, second) == pytest.approx(statsmodels_mcnemar(table, exact=True).pvalue, rel=1e-9)
 
 
-def test_label_issues_are_cleanlabs_also_where_a_class_is_missing() -> None:
+def test_label_issues_equal_cleanlabs_even_if_a_class_has_no_images() -> None:
     random = np.random.default_rng(0)
     labels = random.integers(0, 3, 300)
-    shares = np.eye(4)[labels] * 4 + random.random((300, 4))
-    shares /= shares.sum(1, keepdims=True)
+    probs = np.eye(4)[labels] * 4 + random.random((300, 4))
+    probs /= probs.sum(1, keepdims=True)
     wrong = labels.copy()
-    wrong[:10] = (labels[:10] + 1) % 3  # the fourth class has no image
-    shares[0] = (0.001, 0.001, 0.001, 0.997)
+    wrong[:10] = (labels[:10] + 1) % 3  # the fourth class has no images
+    probs[0] = (0.001, 0.001, 0.001, 0.997)
     expected = cleanlab_find_label_issues(
-        wrong, shares, filter_by="confident_learning", return_indices_ranked_by="self_confidence", n_jobs=1
+        wrong, probs, filter_by="confident_learning", return_indices_ranked_by="self_confidence", n_jobs=1
     )
-    found = find_label_issues(torch.from_numpy(shares), torch.from_numpy(wrong))
+    found = find_label_issues(torch.from_numpy(probs), torch.from_numpy(wrong))
     assert 0 < len(expected) <= 10
     assert found.indices.tolist() == expected.tolist()
-    assert found.scores.tolist() == [shares[row, wrong[row]] for row in expected]
-    assert found.suggested.tolist() == shares[expected].argmax(1).tolist()
+    assert found.scores.tolist() == [probs[row, wrong[row]] for row in expected]
+    assert found.suggested.tolist() == probs[expected].argmax(1).tolist()
 
 
-def test_doubtful_labels_are_cleanlabs_of_its_confident_joint() -> None:
+def test_label_issues_from_batches_equal_cleanlabs() -> None:
     random = np.random.default_rng(1)
     labels = random.choice(5, 2000, p=[0.4, 0.3, 0.15, 0.1, 0.05])
-    shares = random.dirichlet([0.5] * 5, 2000)  # of which many are sure of several classes, or of none
+    probs = random.dirichlet([0.5] * 5, 2000)  # often confident in several classes, or in none
     metric = ConfidentThresholds(5)
-    for part in np.array_split(np.arange(2000), 3):
-        metric.update(torch.from_numpy(shares[part]), torch.from_numpy(labels[part]))
-    found = is_label_issue(torch.from_numpy(shares), torch.from_numpy(labels), metric.compute())
-    expected = cleanlab_find_label_issues(labels, shares, filter_by="confident_learning", n_jobs=1)
+    for rows in np.array_split(np.arange(2000), 3):
+        metric.update(torch.from_numpy(probs[rows]), torch.from_numpy(labels[rows]))
+    found = is_label_issue(torch.from_numpy(probs), torch.from_numpy(labels), metric.compute())
+    expected = cleanlab_find_label_issues(labels, probs, filter_by="confident_learning", n_jobs=1)
     assert found.numpy().tolist() == expected.tolist()
     assert 0 < found.sum() < 2000
 
 
-def test_a_class_that_is_never_recognised_does_not_make_every_label_doubtful() -> None:
+def test_a_class_that_is_never_predicted_does_not_make_every_label_an_issue() -> None:
     random = np.random.default_rng(0)
     labels = np.array([0] * 30 + [1] * 28 + [2] * 2)
     probabilities = np.eye(3)[labels] * 0.7 + random.random((60, 3)) * 0.3
@@ -94,40 +94,40 @@ def test_a_class_that_is_never_recognised_does_not_make_every_label_doubtful() -
     assert not found[[0, 1, 30]].any()
 
 
-def test_methods_are_compared_image_by_image() -> None:
+def test_heatmap_methods_are_compared_by_paired_differences() -> None:
     noise, gain = np.random.default_rng(0).normal(0, 1, 50), np.random.default_rng(1).normal(0.1, 0.01, 50)
     one, better, other = Faithfulness(noise, noise), Faithfulness(noise, noise + gain), Faithfulness(noise, -noise)
     assert ttest_rel(better.insertion, one.insertion).pvalue < 1e-9
-    assert not better.inserts_as_well_as(one)  # however widely both vary
+    assert not better.inserts_as_well_as(one)  # despite the variance of both
     assert other.inserts_as_well_as(one) == (ttest_rel(other.insertion, one.insertion).pvalue > 0.05)
 
 
-def test_holms_correction_is_statsmodels() -> None:
-    chances = np.random.default_rng(0).random(9) ** 3
-    assert holm(list(chances)) == pytest.approx(multipletests(chances, method="holm")[1].tolist(), rel=1e-9)
+def test_holms_correction_equals_statsmodels() -> None:
+    p_values = np.random.default_rng(0).random(9) ** 3
+    assert holm(list(p_values)) == pytest.approx(multipletests(p_values, method="holm")[1].tolist(), rel=1e-9)
     assert holm([]) == []
 
 
-def test_the_interval_of_a_difference_covers_it() -> None:
+def test_the_interval_of_a_difference_has_its_nominal_coverage() -> None:
     random = np.random.default_rng(0)
     covered = 0
-    for _ in range(400):  # accuracies of .9 and .85 on the same images
-        lot = random.random(200)
-        low, high = paired_difference(lot < 0.9, (lot < 0.8) | (lot > 0.95))
+    for _ in range(400):  # accuracies of 0.9 and 0.85 on the same images
+        draws = random.random(200)
+        low, high = paired_difference(draws < 0.9, (draws < 0.8) | (draws > 0.95))
         covered += low <= -0.05 <= high
     assert 0.92 <= covered / 400 <= 0.99
 
 
-def test_the_interval_of_a_difference_is_bonett_and_prices() -> None:
+def test_the_interval_of_a_difference_equals_bonett_and_prices() -> None:
     first, second = np.zeros(40, bool), np.zeros(40, bool)
-    first[:5], second[5:6] = True, True  # five that only the first got right, one that only the second did
+    first[:5], second[5:6] = True, True  # five only correct in the first, one only in the second
     gained, lost = 2 / 42, 6 / 42
-    reach = 1.959964 * ((gained + lost - (gained - lost) ** 2) / 42) ** 0.5
-    expected = (gained - lost - reach, gained - lost + reach)
+    margin = 1.959964 * ((gained + lost - (gained - lost) ** 2) / 42) ** 0.5
+    expected = (gained - lost - margin, gained - lost + margin)
     assert paired_difference(first, second) == pytest.approx(expected, abs=1e-6)
 
 
-def test_auroc_is_the_share_of_pairs_that_the_energy_orders_rightly() -> None:
+def test_auroc_is_the_share_of_pairs_in_the_right_order() -> None:
     generator = torch.Generator().manual_seed(0)
     known, other = torch.randn(50, 10, generator=generator) * 3, torch.randn(70, 10, generator=generator)
     pairs = energy(known)[:, None] - energy(other)[None]
@@ -136,20 +136,20 @@ def test_auroc_is_the_share_of_pairs_that_the_energy_orders_rightly() -> None:
     assert roc_auc_score([1] * 50 + [0] * 70, energy(torch.cat([known, other]))) == pytest.approx(expected, abs=1e-6)
 
 
-def test_nearest_are_sorted_by_cosine() -> None:
+def test_nearest_are_sorted_by_cosine_similarity() -> None:
     features = nn.functional.normalize(torch.randn(30, 8, generator=torch.Generator().manual_seed(0)), dim=1)
-    places, similarities = nearest(features[:4], features, 5)
-    assert places[:, 0].tolist() == [0, 1, 2, 3]
-    expected = nn.functional.cosine_similarity(features[:4, None], features[places], dim=-1)
+    indices, similarities = nearest(features[:4], features, 5)
+    assert indices[:, 0].tolist() == [0, 1, 2, 3]
+    expected = nn.functional.cosine_similarity(features[:4, None], features[indices], dim=-1)
     assert torch.allclose(similarities, expected, atol=1e-6)
     assert (similarities.diff(dim=1) <= 0).all()
 
 
-def test_multiply_adds_are_those_of_the_formula() -> None:
+def test_multiply_adds_equal_the_formula() -> None:
     net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 64, 10)).eval()
-    parts, total = multiply_adds(net, torch.zeros(1, 3, 8, 8))
-    assert parts == {"0": 8 * 3 * 9 * 64, "1": 0, "2": 0, "3": 8 * 64 * 10}
-    assert total == sum(parts.values())
+    counts, total = multiply_adds(net, torch.zeros(1, 3, 8, 8))
+    assert counts == {"0": 8 * 3 * 9 * 64, "1": 0, "2": 0, "3": 8 * 64 * 10}
+    assert total == sum(counts.values())
 
 
 def test_multiply_adds_of_attention_are_counted() -> None:
@@ -160,86 +160,85 @@ def test_multiply_adds_of_attention_are_counted() -> None:
 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             tokens = images.flatten(2).transpose(1, 2)
-            found: torch.Tensor = self.inner(tokens, tokens, tokens, need_weights=False)[0].mean(1)
-            return found
+            outputs: torch.Tensor = self.inner(tokens, tokens, tokens, need_weights=False)[0]
+            return outputs.mean(1)
 
     _, total = multiply_adds(Attention().eval(), torch.zeros(1, 8, 4, 4))
-    assert total == 4 * 16 * 8 * 8 + 2 * 16 * 16 * 8  # in, out; scores, sums
+    assert total == 4 * 16 * 8 * 8 + 2 * 16 * 16 * 8  # projections; scores and weighted sums
 
 
-def test_areas_are_those_of_the_curve_by_hand() -> None:
-    class Share(nn.Module):
+def test_areas_equal_those_computed_by_hand() -> None:
+    class Kept(nn.Module):
         def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-            kept = inputs[:, 0].mean((1, 2)).clamp(1e-6, 1 - 1e-6)  # of the pixels
+            kept = inputs[:, 0].mean((1, 2)).clamp(1e-6, 1 - 1e-6)
             return torch.stack([kept, 1 - kept], 1).log()
 
-    found = areas(Share().eval(), torch.ones(3, 1, 4, 4), torch.zeros(3, 1, dtype=torch.int64), torch.rand(3, 4, 4), 4)
-    assert found.insertion.shape == (3,)
-    assert found.insertion == pytest.approx(np.trapezoid([0, 0.25, 0.5, 0.75, 1], dx=0.25), abs=1e-5)
-    assert found.deletion == pytest.approx(np.trapezoid([1, 0.75, 0.5, 0.25, 0], dx=0.25), abs=1e-5)
+    result = areas(Kept().eval(), torch.ones(3, 1, 4, 4), torch.zeros(3, 1, dtype=torch.int64), torch.rand(3, 4, 4), 4)
+    assert result.insertion.shape == (3,)
+    assert result.insertion == pytest.approx(np.trapezoid([0, 0.25, 0.5, 0.75, 1], dx=0.25), abs=1e-5)
+    assert result.deletion == pytest.approx(np.trapezoid([1, 0.75, 0.5, 0.25, 0], dx=0.25), abs=1e-5)
 
 
-def test_features_are_what_the_head_takes(space: Path) -> None:
+def test_features_are_the_inputs_of_the_head(space: Path) -> None:
     trained = read_bundle(space / "bundle")
     pixels = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8)
     head = [module for module in trained.network.modules() if isinstance(module, nn.Linear)][-1]
-    taken: list[torch.Tensor] = []
-    handle = head.register_forward_pre_hook(lambda module, inputs: taken.append(inputs[0]))
+    captured: list[torch.Tensor] = []
+    handle = head.register_forward_pre_hook(lambda module, inputs: captured.append(inputs[0]))
     trained.network.net(trained.network.preprocess(pixels))
     handle.remove()
     assert torch.allclose(
-        features(trained.network, pixels.split(2)), nn.functional.normalize(taken[0], dim=1), atol=1e-6
+        features(trained.network, pixels.split(2)), nn.functional.normalize(captured[0], dim=1), atol=1e-6
     )
 
 
-def test_a_space_keeps_the_training_images_most_like_its_mistakes(space: Path) -> None:
-    trained, judged = read_bundle(space / "bundle"), EvaluationResult.load(space / "bundle" / "evaluation.safetensors")
+def test_a_space_contains_the_nearest_training_images_of_its_mistakes(space: Path) -> None:
+    trained, result = read_bundle(space / "bundle"), EvaluationResult.load(space / "bundle" / "evaluation.safetensors")
     train = Digits().train_set
-    wrong = (judged.predictions != judged.labels) & (judged.neighbors[:, 0] >= 0)
+    wrong = (result.predictions != result.labels) & (result.neighbors[:, 0] >= 0)
     assert wrong.any()
-    known = features(trained.network, train.images.pixels[train.rows].split(256))
+    candidates = features(trained.network, train.images.pixels[train.rows].split(256))
     for image in wrong.nonzero()[:3, 0].tolist():
-        alike = known @ features(trained.network, [judged.pixels[image : image + 1]])[0]
-        kept = judged.neighbors[image]
-        assert judged.similarities[image].tolist() == pytest.approx(alike.topk(3).values.tolist(), abs=1e-5)
-        nearest_row = train.rows[alike.argmax()]
-        assert torch.equal(judged.training_pixels[kept[0]], train.images.pixels[nearest_row])
-        assert judged.training_labels[kept[0]] == train.images.labels[nearest_row]
+        similarities = candidates @ features(trained.network, [result.pixels[image : image + 1]])[0]
+        assert result.similarities[image].tolist() == pytest.approx(similarities.topk(3).values.tolist(), abs=1e-5)
+        nearest_row = train.rows[similarities.argmax()]
+        assert torch.equal(result.training_pixels[result.neighbors[image, 0]], train.images.pixels[nearest_row])
+        assert result.training_labels[result.neighbors[image, 0]] == train.images.labels[nearest_row]
 
 
-def test_robustness_is_the_accuracy_on_corrupted_images(space: Path) -> None:
+def test_robustness_equals_the_accuracy_on_corrupted_images(space: Path) -> None:
     trained = read_bundle(space / "bundle")
     pixels = torch.randint(0, 256, (150, 3, 32, 32), dtype=torch.uint8)
     labels = trained.logits(pixels).argmax(1)
-    found = robustness(trained, pixels, labels, seed=3)
-    assert found.clean == 1
+    result = evaluate_robustness(trained.logits, pixels, labels, seed=3)
+    assert result.clean == 1
     images = pixels.permute(0, 2, 3, 1).numpy()
-    changed = np.concatenate([corrupted(images[:128], "fog", 4, 3), corrupted(images[128:], "fog", 4, 4)])
-    said = trained.logits(torch.from_numpy(changed).permute(0, 3, 1, 2)).argmax(1)
-    assert found.accuracy[KINDS.index("fog"), 3] == pytest.approx(accuracy_score(labels, said))
-    counted = [place for place, kind in enumerate(KINDS) if kind not in EXTRA]
+    changed = np.concatenate([corrupt(images[:128], "fog", 4, 3), corrupt(images[128:], "fog", 4, 4)])
+    predicted = trained.logits(torch.from_numpy(changed).permute(0, 3, 1, 2)).argmax(1)
+    assert result.accuracy[KINDS.index("fog"), 3] == pytest.approx(accuracy_score(labels, predicted))
+    counted = [index for index, kind in enumerate(KINDS) if kind not in EXTRA]
     assert len(counted) == 11
-    assert found.mean_error == pytest.approx(1 - np.mean([found.accuracy[place].mean() for place in counted]))
+    assert result.mean_error == pytest.approx(1 - np.mean([result.accuracy[index].mean() for index in counted]))
 
 
-def test_a_map_of_what_is_used_is_more_faithful_than_its_opposite() -> None:
+def test_a_map_of_the_used_pixels_is_more_faithful_than_its_inverse() -> None:
     class Corner(nn.Module):
         def forward(self, inputs: torch.Tensor) -> torch.Tensor:
-            seen = inputs[:, :, :4, :4].sum((1, 2, 3))
-            return torch.stack([seen, torch.zeros_like(seen)], 1)
+            corner = inputs[:, :, :4, :4].sum((1, 2, 3))
+            return torch.stack([corner, torch.zeros_like(corner)], 1)
 
     inputs, maps = torch.ones(5, 3, 8, 8), torch.zeros(5, 8, 8)
     maps[:, :4, :4] = 1
     classes = torch.zeros(5, 1, dtype=torch.int64)
-    faithful, opposite = areas(Corner().eval(), inputs, classes, maps), areas(Corner().eval(), inputs, classes, -maps)
-    assert faithful.insertion.mean() > opposite.insertion.mean()
-    assert faithful.deletion.mean() < opposite.deletion.mean()
+    faithful, inverse = areas(Corner().eval(), inputs, classes, maps), areas(Corner().eval(), inputs, classes, -maps)
+    assert faithful.insertion.mean() > inverse.insertion.mean()
+    assert faithful.deletion.mean() < inverse.deletion.mean()
 
 
-def test_folds_are_disjoint_stratified_and_cover_all() -> None:
+def test_folds_are_disjoint_stratified_and_complete() -> None:
     labels = torch.arange(60) % 3
-    parts = [hold_out_fold(labels, 4, fold, 7, ["a", "b", "c"]) for fold in range(4)]
-    assert sorted(row for _, held in parts for row in held.tolist()) == list(range(60))
-    assert all(sorted([*kept.tolist(), *held.tolist()]) == list(range(60)) for kept, held in parts)
+    folds = [hold_out_fold(labels, 4, fold, 7, ["a", "b", "c"]) for fold in range(4)]
+    assert sorted(row for _, held in folds for row in held.tolist()) == list(range(60))
+    assert all(sorted([*kept.tolist(), *held.tolist()]) == list(range(60)) for kept, held in folds)
     expected = list(StratifiedKFold(4, shuffle=True, random_state=7).split(labels, labels))
-    assert [held.tolist() for _, held in parts] == [held.tolist() for _, held in expected]
+    assert [held.tolist() for _, held in folds] == [held.tolist() for _, held in expected]

@@ -1,3 +1,5 @@
+"""Top-k mistakes, compared with NumPy, across batches and processes."""
+
 import itertools
 
 import numpy as np
@@ -10,8 +12,8 @@ from cifar_lit.evaluation.top_mistakes import Mistakes, TopKMistakes
 COUNT, CLASSES = 500, 5
 
 
-def judged(seed: int = 0) -> dict[str, Tensor]:
-    """Images, logits and labels, about half of them wrong; each image shows its own index."""
+def evaluation_data(seed: int = 0) -> dict[str, Tensor]:
+    """Return images, logits and labels, mostly mistakes; the pixels of each image are its index."""
     random = torch.Generator().manual_seed(seed)
     indices = torch.randperm(COUNT, generator=random)
     return {
@@ -23,11 +25,11 @@ def judged(seed: int = 0) -> dict[str, Tensor]:
 
 
 def kept(data: dict[str, Tensor], batch: int, count: int = 20, processes: int = 1, **options: object) -> Mistakes:
-    """What is kept of the data, given in batches to so many processes in turn."""
+    """Return the mistakes kept of the data, given in batches to the processes in turn."""
     keepers = [TopKMistakes(count, **options) for _ in range(processes)]  # type: ignore[arg-type]
-    parts = {name: values.split(batch) for name, values in data.items()}
-    for keeper, values in zip(itertools.cycle(keepers), zip(*parts.values(), strict=True), strict=False):
-        keeper.update(**dict(zip(parts, values, strict=True)))
+    batches = zip(*(values.split(batch) for values in data.values()), strict=True)
+    for keeper, values in zip(itertools.cycle(keepers), batches, strict=False):
+        keeper.update(**dict(zip(data, values, strict=True)))
     states = [iter(keeper._kept.values()) for keeper in keepers]
 
     def all_gather(values: Tensor) -> Tensor:
@@ -36,45 +38,45 @@ def kept(data: dict[str, Tensor], batch: int, count: int = 20, processes: int = 
     return keepers[0].gathered(all_gather)
 
 
-def by_hand(data: dict[str, Tensor], order: str, wrong: np.ndarray) -> list[int]:
+def expected_indices(data: dict[str, Tensor], order: str, wrong: np.ndarray) -> list[int]:
     logits = data["logits"].double().numpy()
-    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    own = shares[np.arange(COUNT), data["labels"].numpy()]
-    key = -shares.max(1) if order == "confidence" else -own
+    probs = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    label_probs = probs[np.arange(COUNT), data["labels"].numpy()]
+    key = -probs.max(1) if order == "confidence" else -label_probs
     ranked = sorted(np.flatnonzero(wrong), key=lambda row: key[row])
     return data["indices"].numpy()[ranked].tolist()
 
 
 @pytest.mark.parametrize("order", ["confidence", "loss"])
-def test_mistakes_are_those_that_numpy_finds_in_that_order(order: str) -> None:
-    data = judged()
+def test_mistakes_and_their_order_equal_numpys(order: str) -> None:
+    data = evaluation_data()
     wrong = (data["logits"].argmax(1) != data["labels"]).numpy()
     mistakes = kept(data, 64, order=order)
-    assert mistakes.indices.tolist() == by_hand(data, order, wrong)[:20]
+    assert mistakes.indices.tolist() == expected_indices(data, order, wrong)[:20]
     assert (mistakes.errors, mistakes.images) == (wrong.sum(), COUNT)
     assert torch.equal(mistakes.pixels[:, 0, 0, 0].long(), mistakes.indices % 256)
-    place = data["indices"].argsort()[mistakes.indices]
-    assert torch.equal(mistakes.labels, data["labels"][place])
-    assert torch.equal(mistakes.logits, data["logits"][place])
-    assert torch.equal(mistakes.predictions, data["logits"][place].argmax(1))
-    assert torch.allclose(mistakes.confidences, data["logits"][place].softmax(1).amax(1))
+    rows = data["indices"].argsort()[mistakes.indices]
+    assert torch.equal(mistakes.labels, data["labels"][rows])
+    assert torch.equal(mistakes.logits, data["logits"][rows])
+    assert torch.equal(mistakes.predictions, data["logits"][rows].argmax(1))
+    assert torch.allclose(mistakes.confidences, data["logits"][rows].softmax(1).amax(1))
     assert torch.allclose(
         mistakes.losses, torch.nn.functional.cross_entropy(mistakes.logits, mistakes.labels, reduction="none")
     )
 
 
 @pytest.mark.parametrize("order", ["confidence", "loss", "random"])
-def test_neither_batches_nor_processes_change_what_is_kept(order: str) -> None:
-    data = judged()
-    whole = kept(data, COUNT, order=order)
+def test_kept_mistakes_do_not_depend_on_batches_or_processes(order: str) -> None:
+    data = evaluation_data()
+    expected = kept(data, COUNT, order=order)
     for batch, processes in ((7, 1), (64, 2), (33, 3)):
         other = kept(data, batch, order=order, processes=processes)
-        for one, two in zip(whole, other, strict=True):
+        for one, two in zip(expected, other, strict=True):
             assert torch.equal(torch.as_tensor(one), torch.as_tensor(two))
 
 
-def test_random_choice_depends_on_the_seed_and_favours_no_index() -> None:
-    data = judged()
+def test_random_order_depends_on_the_seed_and_is_uniform() -> None:
+    data = evaluation_data()
     first, again, other = (kept(data, 64, order="random", seed=seed).indices.tolist() for seed in (0, 0, 1))
     assert first == again != other
     chosen = [index for seed in range(50) for index in kept(data, COUNT, order="random", seed=seed).indices.tolist()]
@@ -83,13 +85,13 @@ def test_random_choice_depends_on_the_seed_and_favours_no_index() -> None:
 
 
 def test_equal_confidences_are_ordered_by_index() -> None:
-    data = judged()
+    data = evaluation_data()
     data["logits"] = torch.nn.functional.one_hot((data["labels"] + 1) % CLASSES, CLASSES) * 100.0
     assert kept(data, 9).indices.tolist() == list(range(20))
 
 
-def test_filters_choose_by_true_and_by_predicted_class() -> None:
-    data = judged()
+def test_filters_select_by_true_and_predicted_class() -> None:
+    data = evaluation_data()
     mistakes = kept(data, 64, true_class=1, predicted_class=3)
     both = (data["labels"] == 1) & (data["logits"].argmax(1) == 3)
     assert mistakes.errors == both.sum() > 0
@@ -98,10 +100,10 @@ def test_filters_choose_by_true_and_by_predicted_class() -> None:
     assert set(mistakes.predictions.tolist()) == {3}
 
 
-def test_fewer_mistakes_than_asked_for_none_and_none_asked_for() -> None:
-    data = judged()
-    right = data | {"logits": torch.nn.functional.one_hot(data["labels"], CLASSES) * 9.0}
-    none = kept(right, 64)
+def test_count_may_be_zero_or_exceed_the_number_of_mistakes() -> None:
+    data = evaluation_data()
+    correct = data | {"logits": torch.nn.functional.one_hot(data["labels"], CLASSES) * 9.0}
+    none = kept(correct, 64)
     assert (len(none.indices), none.errors, none.images) == (0, 0, COUNT)
     few = kept(data, 64, count=10_000)
     assert len(few.indices) == few.errors
@@ -116,15 +118,15 @@ def test_state_does_not_grow_with_the_data() -> None:
     def size() -> int:
         return sum(values.untyped_storage().nbytes() for values in keeper._kept.values())
 
-    keeper.update(**judged(0))
+    keeper.update(**evaluation_data(0))
     after_one = size()
     for seed in range(1, 20):
-        keeper.update(**judged(seed))
+        keeper.update(**evaluation_data(seed))
     assert size() == after_one < 10_000
 
 
-def test_logits_that_are_not_numbers_are_mistakes_as_well() -> None:
-    data = judged()
+def test_nan_logits_are_mistakes() -> None:
+    data = evaluation_data()
     data["logits"] = data["logits"].clone()
     data["logits"][3] = torch.nan
     data["labels"][3] = 1  # argmax of NaN is 0

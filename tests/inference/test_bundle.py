@@ -1,4 +1,4 @@
-"""A trained classifier on disk without its training."""
+"""Bundles: round trip, trust and damage."""
 
 import json
 from pathlib import Path
@@ -22,11 +22,11 @@ def recipe(class_path: str = "cifar_lit.models.TinyNet", **settings: object) -> 
 
 def trained(chosen: Recipe) -> TrainedClassifier:
     torch.manual_seed(0)
-    return TrainedClassifier.of(chosen, chosen.build().state_dict())
+    return TrainedClassifier.from_weights(chosen, chosen.build().state_dict())
 
 
 class WithTable(nn.Module):
-    """A network with a tensor that is computed when it is built and not saved, and that looks at its numbers."""
+    """A network with a non-persistent buffer."""
 
     table: Tensor
 
@@ -39,8 +39,8 @@ class WithTable(nn.Module):
         return self.linear(images.mean((2, 3)) + self.table)
 
 
-class Looking(WithTable):
-    """A network that looks at its numbers while it is built."""
+class ReadsBuffer(WithTable):
+    """A network that reads a buffer in its constructor."""
 
     def __init__(self, num_classes: int = 3) -> None:
         super().__init__(num_classes)
@@ -48,25 +48,25 @@ class Looking(WithTable):
 
 
 @pytest.mark.parametrize("flip_tta", [False, True])
-def test_a_bundle_gives_the_same_logits_when_it_is_read_back(flip_tta: bool) -> None:
+def test_a_bundle_round_trip_keeps_the_logits(flip_tta: bool) -> None:
     first = trained(recipe(flip_tta=flip_tta, temperature=1.5))
     write_bundle(Path("bundle"), first.recipe, first.network.state_dict())
     second = read_bundle(Path("bundle"))
     assert torch.equal(first.logits(PIXELS), second.logits(PIXELS))
-    normalised = (PIXELS / 255 - torch.tensor([0.4, 0.5, 0.6]).view(3, 1, 1)) / torch.tensor([0.2, 0.3, 0.4]).view(
+    normalized = (PIXELS / 255 - torch.tensor([0.4, 0.5, 0.6]).view(3, 1, 1)) / torch.tensor([0.2, 0.3, 0.4]).view(
         3, 1, 1
     )
-    expected = second.network.net(normalised)
+    expected = second.network.net(normalized)
     if flip_tta:
-        expected = (expected + second.network.net(normalised.flip(-1))) / 2
+        expected = (expected + second.network.net(normalized.flip(-1))) / 2
     assert torch.allclose(second.logits(PIXELS), expected, atol=1e-6)
     assert torch.allclose(second.probabilities(PIXELS), (expected / 1.5).softmax(1), atol=1e-6)
     assert not second.network.training
     assert not any(parameter.requires_grad for parameter in second.network.parameters())
 
 
-class Plain(WithTable):
-    """A network with a tensor that is no buffer, and that asks for its numbers as an array."""
+class PlainTensor(WithTable):
+    """A network with a tensor that is not a buffer, converted to an array in its constructor."""
 
     def __init__(self, num_classes: int = 3) -> None:
         super().__init__(num_classes)
@@ -77,8 +77,8 @@ class Plain(WithTable):
         return super().forward(images) + self.own.sum()
 
 
-@pytest.mark.parametrize("net", [WithTable, Looking, Plain])
-def test_a_network_may_compute_tensors_when_it_is_built(net: type[nn.Module]) -> None:
+@pytest.mark.parametrize("net", [WithTable, ReadsBuffer, PlainTensor])
+def test_a_network_may_compute_tensors_in_its_constructor(net: type[nn.Module]) -> None:
     path = f"{__name__}.{net.__name__}"
     first = trained(recipe(path))
     write_bundle(Path("bundle"), first.recipe, first.network.state_dict())
@@ -100,16 +100,16 @@ def change(**settings: object) -> None:
         {"class_path": "torch.nn.Linear", "init_args": {"in_features": 1, "out_features": 1}},
     ],
 )
-def test_a_bundle_builds_nothing_but_the_networks_that_are_trusted(net: dict[str, object]) -> None:
+def test_only_trusted_networks_are_built(net: dict[str, object]) -> None:
     first = trained(recipe())
     write_bundle(Path("bundle"), first.recipe, first.network.state_dict())
     change(net=net)
-    with pytest.raises(InputError, match="is not among the networks that may be built here"):
+    with pytest.raises(InputError, match="is not trusted"):
         read_bundle(Path("bundle"))
     assert not Path("ran").exists()
 
 
-def test_a_recipe_cannot_fill_the_memory_with_what_its_weights_do_not_fit() -> None:
+def test_a_network_that_does_not_fit_its_weights_is_refused_before_it_fills_the_memory() -> None:
     first = trained(recipe())
     write_bundle(Path("bundle"), first.recipe, first.network.state_dict())
     change(net={"class_path": "cifar_lit.models.ResNet9", "init_args": {"width": 2**16}})  # 27 TB of weights
@@ -119,7 +119,7 @@ def test_a_recipe_cannot_fill_the_memory_with_what_its_weights_do_not_fit() -> N
 
 def test_a_damaged_bundle_is_refused_in_one_line() -> None:
     first = trained(recipe())
-    harm = {
+    damages = {
         "no recipe": lambda: Path("bundle/recipe.json").unlink(),
         "no JSON": lambda: Path("bundle/recipe.json").write_text("{"),
         "a list": lambda: Path("bundle/recipe.json").write_text("[]"),
@@ -129,14 +129,14 @@ def test_a_damaged_bundle_is_refused_in_one_line() -> None:
         "half the weights": lambda: Path("bundle/weights.safetensors").write_bytes(
             Path("bundle/weights.safetensors").read_bytes()[:500]
         ),
-        "a weight less": lambda: save_file(
-            {name: part for name, part in load_file("bundle/weights.safetensors").items() if "head" not in name},
+        "a missing weight": lambda: save_file(
+            {name: tensor for name, tensor in load_file("bundle/weights.safetensors").items() if "head" not in name},
             "bundle/weights.safetensors",
         ),
     }
-    for name, damage in harm.items():
+    for name, damage in damages.items():
         write_bundle(Path("bundle"), first.recipe, first.network.state_dict())
         damage()
-        with pytest.raises(InputError, match="holds no classifier that can be shown") as error:
+        with pytest.raises(InputError, match="is not an intact bundle") as error:
             pytest.fail(f"read with {name}: {read_bundle(Path('bundle'))}")
         assert "\n" not in str(error.value), name

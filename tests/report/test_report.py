@@ -1,5 +1,6 @@
-"""The report as a whole, from real runs."""
+"""Reports and comparisons of real runs."""
 
+import contextlib
 import csv
 import re
 import shutil
@@ -22,6 +23,7 @@ from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 
 from cifar_lit.data.digits import Digits
 from cifar_lit.training.checkpointing.checkpoint_files import read_classifier
+from main import main
 from space.app.bundle_metadata import REPORT_MARKER
 from space.export.run_metadata import config_to_share
 from tests.support.browser import BROWSER, needs_browser
@@ -31,12 +33,12 @@ from tests.support.runs import equal, weights
 
 Program = Callable[..., Outcome]
 
-# A report of whose last parts little matters
+# Options for a fast report
 FEW = ("--robustness_images", "0", "--faithfulness_images", "2")
 
 
 def write_digits(folder: Path) -> Path:
-    """Twenty of the digits that are for testing, in class folders."""
+    """Write twenty test images of the digits to class folders."""
     test = Digits().load("test")
     assert test is not None
     for number in range(20):
@@ -48,42 +50,24 @@ def write_digits(folder: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def report(space: Path) -> Path:
-    """The folder of a report on the run that the shared Space was exported from."""
-    import contextlib
-
-    from main import main
-
+    """Return the folder of a report on the run of the shared Space."""
+    options = "--ckpt_path last --output report --robustness_images 40 --faithfulness_images 5"
     with contextlib.chdir(space.parent):
-        assert (
-            main(
-                [
-                    "report",
-                    "--ckpt_path",
-                    "last",
-                    "--output",
-                    "report",
-                    "--robustness_images",
-                    "40",
-                    "--faithfulness_images",
-                    "5",
-                ]
-            )
-            == 0
-        )
+        assert main(["report", *options.split()]) == 0
     return space.parent / "report"
 
 
-def test_a_report_has_all_its_parts_and_pictures(report: Path) -> None:
+def test_a_report_has_all_sections_and_pictures(report: Path) -> None:
     text = (report / "report.md").read_text()
     for heading in (
         "The run", "Results", "Misclassified images", "Calibration", "Training", "The images", "The network",
-        "Labels that may be wrong", "Training images most alike", "Corrupted images", "Images of something else",
+        "Labels that may be wrong", "Most similar training images", "Corrupted images", "Out-of-distribution images",
         "Faithfulness of the heatmaps", "Settings",
     ):  # fmt: skip
         assert f"\n## {heading}\n" in text
     pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
-    named = "misclassified gradcam confusion calibration curves classes augmented label_errors neighbors robustness"
-    assert sorted(Path(picture).stem for picture in pictures) == sorted(named.split())
+    names = "misclassified gradcam confusion calibration curves classes augmented label_errors neighbors robustness"
+    assert sorted(Path(picture).stem for picture in pictures) == sorted(names.split())
     assert all((report / picture).is_file() for picture in pictures)
     page = (report / "report.html").read_text()
     assert page.count("data:image/png;base64,") == len(pictures)
@@ -91,7 +75,7 @@ def test_a_report_has_all_its_parts_and_pictures(report: Path) -> None:
     assert "Traceback" not in text
 
 
-def test_a_reports_front_matter_is_a_valid_model_card(report: Path) -> None:
+def test_the_front_matter_is_a_valid_model_card(report: Path) -> None:
     card = ModelCard.load(report / "report.md")
     assert card.data.pipeline_tag == "image-classification"
     [accuracy] = [result for result in card.data.eval_results if result.metric_type == "accuracy"]
@@ -100,7 +84,7 @@ def test_a_reports_front_matter_is_a_valid_model_card(report: Path) -> None:
     assert float(shown[1]) == pytest.approx(100 * accuracy.metric_value, abs=0.006)
 
 
-def test_the_report_is_in_the_readme_of_the_space(report: Path, program: Program, monkeypatch: Any) -> None:
+def test_an_exported_space_contains_the_report(report: Path, program: Program, monkeypatch: Any) -> None:
     monkeypatch.chdir(report.parent)
     own = Path("runs/quickstart/version_0/report")
     shutil.copytree(report, own)
@@ -117,7 +101,9 @@ def test_the_report_is_in_the_readme_of_the_space(report: Path, program: Program
     assert all(Path("with_report", link).is_file() for link in links)
 
 
-def test_a_report_on_another_checkpoint_is_not_in_the_readme(report: Path, program: Program, monkeypatch: Any) -> None:
+def test_an_exported_space_omits_a_report_on_another_checkpoint(
+    report: Path, program: Program, monkeypatch: Any
+) -> None:
     monkeypatch.chdir(report.parent)
     own = Path("runs/quickstart/version_0/report")
     shutil.copytree(report, own)
@@ -126,16 +112,16 @@ def test_a_report_on_another_checkpoint_is_not_in_the_readme(report: Path, progr
     outcome = program("export", "--ckpt_path", "last", "--output", "without_report", "--neighbors", 0)
     shutil.rmtree(own)
     assert outcome.status == 0, outcome.err
-    assert "tells of another checkpoint" in outcome.out
+    assert "is about another checkpoint" in outcome.out
     assert REPORT_MARKER not in Path("without_report/README.md").read_text()
 
 
-def test_nothing_in_a_report_names_a_folder_of_this_machine(fit: Callable[..., Path], program: Program) -> None:
+def test_a_report_contains_no_path_of_this_machine(fit: Callable[..., Path], program: Program) -> None:
     here = str(Path.cwd())
     write_class_folders(Path("images"))
-    places = ["--data.root", f"{here}/images", "--data.cache_dir", f"{here}/cache", "--trainer.default_root_dir", here]
-    places += ["--best_checkpoint.dirpath", f"{here}/runs/placed/version_0/checkpoints"]
-    run = fit("placed", "--data", "ClassFolders", *places, "--trainer.logger.save_dir", f"{here}/runs")
+    folders = ["--data.root", f"{here}/images", "--data.cache_dir", f"{here}/cache", "--trainer.default_root_dir", here]
+    folders += ["--best_checkpoint.dirpath", f"{here}/runs/placed/version_0/checkpoints"]
+    run = fit("placed", "--data", "ClassFolders", *folders, "--trainer.logger.save_dir", f"{here}/runs")
     assert here in (run / "config.yaml").read_text()
     outcome = program("report", "--ckpt_path", run / "checkpoints" / "last.ckpt", *FEW)
     assert outcome.status == 0, outcome.err
@@ -150,20 +136,20 @@ def test_nothing_in_a_report_names_a_folder_of_this_machine(fit: Callable[..., P
 @pytest.mark.parametrize(
     "logger", ["false", "[RunLogger, {class_path: lightning.pytorch.loggers.CSVLogger, init_args: {save_dir: other}}]"]
 )
-def test_any_logger_will_do(logger: str) -> None:
+def test_the_shared_configuration_supports_any_logger(logger: str) -> None:
     config = {"trainer": {"logger": yaml.safe_load(logger)}, "model": {"net": {"version": "1_0"}}}
     shared = config_to_share(config)
     assert "other" not in str(shared)
     assert shared["model"] == config["model"]
 
 
-def test_the_configuration_of_a_report_repeats_its_run(report: Path, program: Program, monkeypatch: Any) -> None:
+def test_the_configuration_in_a_report_reproduces_its_run(report: Path, program: Program, monkeypatch: Any) -> None:
     ended = program("fit", "--config", report / "report_files" / "config.yaml", "--trainer.logger.save_dir", "again")
     assert ended.status == 0, ended.err
     assert equal(weights(Path("again/quickstart/version_0")), weights(report.parent / "runs/quickstart/version_0"))
 
 
-def test_a_reports_label_errors_are_listed(report: Path) -> None:
+def test_label_issues_are_listed_most_suspicious_first(report: Path) -> None:
     with (report / "report_files" / "label_errors.csv").open() as file:
         rows = list(csv.DictReader(file))
     scores = [float(row["probability of the label"]) for row in rows]
@@ -172,7 +158,7 @@ def test_a_reports_label_errors_are_listed(report: Path) -> None:
     assert all(row["label"] != row["suggested"] for row in rows)
 
 
-def test_a_folder_that_cannot_be_written_is_named(report: Path, program: Program, monkeypatch: Any) -> None:
+def test_an_output_folder_that_cannot_be_written_is_an_error(report: Path, program: Program, monkeypatch: Any) -> None:
     monkeypatch.chdir(report.parent)
     Path("a_file").write_text("")
     outcome = program("report", "--ckpt_path", "last", "--output", "a_file/report", *FEW)
@@ -181,23 +167,23 @@ def test_a_folder_that_cannot_be_written_is_named(report: Path, program: Program
     assert "Traceback" not in outcome.err
 
 
-def test_what_lacks_is_told_and_the_rest_is_written(fit: Callable[..., Path], program: Program) -> None:
+def test_missing_parts_are_listed_and_the_rest_is_written(fit: Callable[..., Path], program: Program) -> None:
     run = fit("bare")
     checkpoint = run / "checkpoints" / "last.ckpt"
     alone = checkpoint.rename(Path("alone.ckpt"))
     outcome = program("report", "--ckpt_path", alone, *FEW)
     assert outcome.status == 0, outcome.err
     text = Path("alone_report/report.md").read_text()
-    assert "there are no images at hand" in text
+    assert "there are no images to evaluate on" in text
     assert "## The network" in text
     Path("alone_report/report.md").unlink()
     Path("alone_report/report.md").mkdir()
     outcome = program("report", "--ckpt_path", alone, *FEW)
     assert outcome.status == 2
-    assert outcome.err.splitlines()[-1] == "error: the report is not complete: alone_report/report.md: Is a directory"
+    assert outcome.err.splitlines()[-1] == "error: the report is incomplete: alone_report/report.md: Is a directory"
 
 
-def test_names_of_classes_are_shown_and_never_run(fit: Callable[..., Path], program: Program) -> None:
+def test_class_names_are_escaped(fit: Callable[..., Path], program: Program) -> None:
     write_class_folders(
         Path("images"), ("<img src=x onerror=alert(1)>", "a|b [c](javascript:alert(1)) `d` $e$"), test=6
     )
@@ -213,7 +199,7 @@ def test_names_of_classes_are_shown_and_never_run(fit: Callable[..., Path], prog
     assert "<code>d</code>" not in page
 
 
-def test_a_run_without_test_images_is_judged_by_its_validation_images(
+def test_a_run_without_test_images_is_evaluated_on_its_validation_images(
     fit: Callable[..., Path], program: Program
 ) -> None:
     write_class_folders(Path("images"), train=40)
@@ -224,21 +210,21 @@ def test_a_run_without_test_images_is_judged_by_its_validation_images(
     )
     assert outcome.status == 0, outcome.err
     text = (run / "report" / "report.md").read_text()
-    assert "OutOfSamplePredictions: the val images alone" in text
-    assert "The epoch was chosen by the val images" in text
+    assert "Examined: only the val images" in text
+    assert "The epoch was chosen on the val images" in text
     assert "| test |" not in text
-    for name in ("cat", "dog"):  # more of them: other images are held out now
+    for name in ("cat", "dog"):  # additional images change the split
         shutil.copytree(f"images/train/{name}", f"more/{name}")
         for file in Path("more", name).iterdir():
             file.rename(f"images/train/{name}/more_{file.name}")
     outcome = program(
         "report", "--ckpt_path", run / "checkpoints" / "best.ckpt", "--robustness_images", 4, "--faithfulness_images", 2
     )
-    assert "no longer those of the run" in outcome.out
-    assert "there are no images at hand to judge by" in (run / "report" / "report.md").read_text()
+    assert "have changed since the run" in outcome.out
+    assert "there are no images to evaluate on" in (run / "report" / "report.md").read_text()
 
 
-def test_runs_are_compared_with_a_test_of_the_difference(fit: Callable[..., Path], program: Program) -> None:
+def test_runs_are_compared_by_mcnemars_test(fit: Callable[..., Path], program: Program) -> None:
     first, second = fit("first"), fit("second", "--seed_everything", "1", "--trainer.max_epochs", "2")
     outcome = program("report", "--compare", first, second)
     assert outcome.status == 0, outcome.err
@@ -248,51 +234,51 @@ def test_runs_are_compared_with_a_test_of_the_difference(fit: Callable[..., Path
     assert r"| trainer.max\_epochs | 1 | 2 |" in text
     assert "batch_size" not in text.replace("\\", "").partition("## Results")[0].partition("that differ")[2]
     assert "McNemar" in text
-    right = []
+    correct = []
     for run in (first, second):
         trained = read_classifier(run / "checkpoints" / "best.ckpt")
         test = Digits().load("test")
         assert test is not None
-        right.append((trained.logits(test.pixels).argmax(1) == test.labels).numpy())
-    table = [[(a & b).sum() for b in (right[1], ~right[1])] for a in (right[0], ~right[0])]
-    chance = statsmodels_mcnemar(table, exact=True).pvalue
+        correct.append((trained.logits(test.pixels).argmax(1) == test.labels).numpy())
+    table = [[(a & b).sum() for b in (correct[1], ~correct[1])] for a in (correct[0], ~correct[0])]
+    p_value = statsmodels_mcnemar(table, exact=True).pvalue
     [row] = [line for line in text.splitlines() if line.startswith("| second/") and line.count("|") == 6]
-    assert f"| {chance:.3g} |" in row
-    assert f"| {right[1].mean():.2%} (" in row
+    assert f"| {p_value:.3g} |" in row
+    assert f"| {correct[1].mean():.2%} (" in row
     assert Path("comparison/report_files/comparison.png").is_file()
 
 
-def test_runs_of_other_classes_are_compared_but_for_their_accuracy(fit: Callable[..., Path], program: Program) -> None:
+def test_runs_with_different_classes_are_compared_without_accuracy(fit: Callable[..., Path], program: Program) -> None:
     write_class_folders(Path("images"))
     runs = [fit("digits"), fit("animals", "--data", "ClassFolders", "--data.root", "images")]
     outcome = program("report", "--compare", *runs)
     assert outcome.status == 0, outcome.err
     text = Path("comparison/report.md").read_text()
-    assert "the runs tell other classes apart" in text
+    assert "the runs have different classes" in text
     assert "comparison.png" in text
 
 
-def test_without_a_mistake_the_least_certain_images_are_shown(report: Path, program: Program, monkeypatch: Any) -> None:
+def test_without_mistakes_the_least_confident_are_shown(report: Path, program: Program, monkeypatch: Any) -> None:
     monkeypatch.chdir(report.parent)
     trained = read_classifier(Path("runs/quickstart/version_0/checkpoints/last.ckpt"))
     test = Digits().load("test")
     assert test is not None
-    right = (trained.logits(test.pixels).argmax(1) == test.labels).nonzero()[:, 0][:30]
-    for row in right.tolist():
-        file = Path("rights", Digits().class_names[int(test.labels[row])], f"{row}.png")
+    correct = (trained.logits(test.pixels).argmax(1) == test.labels).nonzero()[:, 0][:30]
+    for row in correct.tolist():
+        file = Path("correct", Digits().class_names[int(test.labels[row])], f"{row}.png")
         file.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(test.pixels[row].permute(1, 2, 0).numpy()).save(file)
-    outcome = program("report", "--ckpt_path", "last", "--output", "r2", "--images", "rights", "--count", 3, *FEW)
+    outcome = program("report", "--ckpt_path", "last", "--output", "r2", "--images", "correct", "--count", 3, *FEW)
     assert outcome.status == 0, outcome.err
     text = Path("r2/report.md").read_text()
-    assert "None. The images that it is least sure of: the predicted class and its confidence, the second" in text
+    assert "None. The least confident images, each with the predicted class and its confidence, the second" in text
     shown = re.findall(r"\| \\#\d+ \| \w+/(\d+)\.png \|", text)
-    sure = trained.logits(test.pixels[right]).softmax(1).amax(1)
-    assert [int(row) for row in shown] == right[sure.argsort()[:3]].tolist()
+    confidences = trained.logits(test.pixels[correct]).softmax(1).amax(1)
+    assert [int(row) for row in shown] == correct[confidences.argsort()[:3]].tolist()
     assert all(Path("r2/report_files", f"{name}.png").is_file() for name in ("misclassified", "gradcam", "neighbors"))
 
 
-def test_two_reports_at_once_do_not_harm_each_other(report: Path, program: Program, monkeypatch: Any) -> None:
+def test_a_second_report_to_the_same_folder_is_refused(report: Path, program: Program, monkeypatch: Any) -> None:
     monkeypatch.chdir(report.parent)
     with FileLock("report/.lock"):
         outcome = program("report", "--ckpt_path", "last", "--output", "report", *FEW)
@@ -301,11 +287,11 @@ def test_two_reports_at_once_do_not_harm_each_other(report: Path, program: Progr
     assert (report / "report.html").is_file()
 
 
-def test_images_of_something_else_may_be_given(report: Path, program: Program, monkeypatch: Any) -> None:
+def test_own_images_can_be_given_as_unknown(report: Path, program: Program, monkeypatch: Any) -> None:
     monkeypatch.chdir(report.parent)
     write_class_folders(Path("others"), train=3, test=0)
-    judged_by = ["--images", str(write_digits(Path("judged")))]
-    outcome = program("report", "--ckpt_path", "last", "--output", "r", "--unknown", "others", *judged_by, *FEW)
+    images = ["--images", str(write_digits(Path("digits")))]
+    outcome = program("report", "--ckpt_path", "last", "--output", "r", "--unknown", "others", *images, *FEW)
     assert outcome.status == 0, outcome.err
     text = Path("r/report.md").read_text()
     assert re.search(r"\| your images \| 6 \| [01]\.\d{4} \|", text)
@@ -313,20 +299,20 @@ def test_images_of_something_else_may_be_given(report: Path, program: Program, m
     assert program("report", "--ckpt_path", "last", "--output", "r", "--unknown", "none").status == 2
 
 
-def test_the_search_for_a_rate_is_in_the_report(fit: Callable[..., Path], program: Program) -> None:
-    run = fit("sought", "--lr_find", "true", "--model.lr_scheduler", "null")
+def test_the_learning_rate_search_is_in_the_report(fit: Callable[..., Path], program: Program) -> None:
+    run = fit("lr_search", "--lr_find", "true", "--model.lr_scheduler", "null")
     outcome = program("report", "--ckpt_path", run / "checkpoints" / "last.ckpt", *FEW)
     assert outcome.status == 0, outcome.err
     text = (run / "report" / "report.md").read_text()
     assert "lr_find.png" in text
-    told = subprocess.run(
+    described = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--abbrev=12"], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    assert f"| Commit | {told.stdout.strip()} |" in text
+    assert f"| Commit | {described.stdout.strip()} |" in text
 
 
 @needs_browser
-def test_the_page_fits_its_window_and_its_paper(report: Path) -> None:
+def test_the_page_fits_the_window_and_the_paper(report: Path) -> None:
     with sync_playwright() as started:
         browser = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
         for width in (1100, 400):
@@ -335,22 +321,22 @@ def test_the_page_fits_its_window_and_its_paper(report: Path) -> None:
             assert page.evaluate("document.documentElement.scrollWidth") <= width
             broken = "[...document.images].filter(image => !image.complete || !image.naturalWidth).length"
             assert page.evaluate(broken) == 0
-            parts = "[...document.body.children].map(part => part.getBoundingClientRect())"
-            boxes = page.evaluate(f"{parts}.map(box => [box.top, box.bottom])")
+            blocks = "[...document.body.children].map(block => block.getBoundingClientRect())"
+            boxes = page.evaluate(f"{blocks}.map(box => [box.top, box.bottom])")
             assert len(boxes) > 30
             assert all(above[1] <= below[0] + 1 for above, below in pairwise(boxes))  # nothing overlaps
         assert page.pdf(format="A4").startswith(b"%PDF")
         browser.close()
 
 
-def test_runs_judged_by_other_images_are_not_compared(fit: Callable[..., Path], program: Program) -> None:
+def test_runs_evaluated_on_different_images_are_not_compared(fit: Callable[..., Path], program: Program) -> None:
     runs = []
     for name, test in (("all", 6), ("fewer", 4)):
         write_class_folders(Path(name), test=test)
         runs.append(fit(name, "--data", "ClassFolders", "--data.root", name))
     outcome = program("report", "--compare", *runs)
     assert outcome.status == 2
-    assert "was judged by other images than" in outcome.err
+    assert "was evaluated on other images than" in outcome.err
 
 
 def test_folds_examine_all_training_images(fit: Callable[..., Path], program: Program) -> None:
@@ -358,18 +344,18 @@ def test_folds_examine_all_training_images(fit: Callable[..., Path], program: Pr
     outcome = program("report", "--ckpt_path", run / "checkpoints" / "last.ckpt", "--folds", 2, *FEW)
     assert outcome.status == 0, outcome.err
     text = (run / "report" / "report.md").read_text()
-    assert "each by one of 2 networks that did not learn from it" in text
+    assert "each by one of 2 networks that was not trained on it" in text
     folds = [Digits(folds=2, fold=fold) for fold in range(2)]
-    shares = torch.zeros(len(folds[0].train_set.images), 10)
+    probs = torch.zeros(len(folds[0].train_set.images), 10)
     for fold, data in enumerate(folds):
         trained = read_classifier(run / "folds" / f"fold_{fold}_of_2" / "run" / "checkpoints" / "last.ckpt")
         assert data.val_set is not None
         assert not set(data.val_set.rows.tolist()) & set(data.train_set.rows.tolist())
-        shares[data.val_set.rows] = trained.logits(data.val_set.images.pixels[data.val_set.rows]).softmax(1)
+        probs[data.val_set.rows] = trained.logits(data.val_set.images.pixels[data.val_set.rows]).softmax(1)
     labels = folds[0].train_set.images.labels.numpy()
     with (run / "report" / "report_files" / "label_errors.csv").open() as file:
-        told = sorted(int(row["index"]) for row in csv.DictReader(file) if row["images"] == "train")
-    issues = find_label_issues(labels, shares.numpy(), filter_by="confident_learning", n_jobs=1)
-    assert told == np.flatnonzero(issues).tolist()
-    assert not list((run / "folds").rglob("events*"))  # which would be further curves in TensorBoard
-    assert "Test it:" not in outcome.out
+        indices = sorted(int(row["index"]) for row in csv.DictReader(file) if row["images"] == "train")
+    issues = find_label_issues(labels, probs.numpy(), filter_by="confident_learning", n_jobs=1)
+    assert indices == np.flatnonzero(issues).tolist()
+    assert not list((run / "folds").rglob("events*"))  # they would add curves in TensorBoard
+    assert "Test:" not in outcome.out

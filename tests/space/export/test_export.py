@@ -1,4 +1,4 @@
-"""From a checkpoint to a Space: what is written, what it needs, and that it says what training said."""
+"""Export of checkpoints: the files, their requirements, and results equal to those of training."""
 
 import contextlib
 import csv
@@ -22,7 +22,7 @@ from PIL import Image
 
 from cifar_lit.data.digits import Digits
 from cifar_lit.errors import InputError
-from cifar_lit.evaluation.result import OF_EACH_IMAGE, EvaluationResult
+from cifar_lit.evaluation.result import PER_IMAGE, EvaluationResult
 from cifar_lit.inference.bundle import read_bundle
 from space.export.command import SHIPPED
 from space.export.external_code import ExternalCode, find_external_code
@@ -32,14 +32,7 @@ from tests.support.runs import events
 from tests.support.source import imports
 
 Program = Callable[..., Outcome]
-TRAINING = {
-    "lightning",
-    "lightning_fabric",
-    "tensorboard",
-    "albumentations",
-    "jsonargparse",
-    "pytorch_lightning",
-}
+TRAINING = {"lightning", "lightning_fabric", "pytorch_lightning", "tensorboard", "albumentations", "jsonargparse"}
 
 
 def export(program: Program, *args: object) -> str:
@@ -48,11 +41,21 @@ def export(program: Program, *args: object) -> str:
     return outcome.out
 
 
-# What is written
+def run_python(code: str, folder: Path) -> str:
+    process = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    return process.stdout
 
 
-def test_a_space_is_complete_and_holds_no_training_code(space: Path) -> None:
-    files = [path for path in space.rglob("*") if path.is_file() and path.suffix != ".pyc"]  # another test has run it
+def checkpoint_of(space: Path) -> Path:
+    return space.parent / "runs/quickstart/version_0/checkpoints/last.ckpt"
+
+
+# Files
+
+
+def test_a_space_is_complete_and_contains_no_training_code(space: Path) -> None:
+    files = [path for path in space.rglob("*") if path.is_file() and path.suffix != ".pyc"]  # .pyc: another test ran it
     found = {str(path.relative_to(space)) for path in files}
     shipped = {
         str(file.relative_to(ROOT))
@@ -70,7 +73,7 @@ def test_a_space_is_complete_and_holds_no_training_code(space: Path) -> None:
         assert not roots & TRAINING, file
 
 
-def test_every_module_that_is_shipped_imports_only_what_is_shipped(space: Path) -> None:
+def test_shipped_modules_import_only_shipped_modules(space: Path) -> None:
     modules = {
         ".".join(file.relative_to(space).with_suffix("").parts).removesuffix(".__init__")
         for file in space.rglob("*.py")
@@ -78,17 +81,10 @@ def test_every_module_that_is_shipped_imports_only_what_is_shipped(space: Path) 
     }
     assert len(modules) > 30
     code = f"import importlib\nfor name in {sorted(modules)}: importlib.import_module(name)"
-    ended = subprocess.run(
-        [sys.executable, "-P", "-c", f"import sys; sys.path.insert(0, '.')\n{code}"],
-        cwd=space,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
+    run_python(code, space)
 
 
-def test_it_answers_where_nothing_that_trains_is_installed(space: Path) -> None:
+def test_a_space_works_without_training_packages(space: Path) -> None:
     """And without torchvision and the grad-cam library, which take seconds to import."""
     code = f"""
 import sys, time
@@ -102,22 +98,20 @@ sys.meta_path.insert(0, Block())
 from pathlib import Path
 from space.app.page import build
 from space.app.loaded_bundle import LoadedBundle
-shown = LoadedBundle.load(Path("bundle"), "about")
-page = build(shown)
-from space.app.service import ExplainOptions, classify, read_images
-images = read_images(["bundle/examples/example_0.png"], (32, 32), "crop")
-answer = classify(shown.network, images, ExplainOptions(1, "features", "gradcam"))
-assert answer.logits.shape == (1, 10) and answer.explained[0].maps.max() > 0
+loaded = LoadedBundle.load(Path("bundle"), "about")
+page = build(loaded)
+from space.app.service import ExplainOptions, classify
+options = ExplainOptions(1, "features", "gradcam")
+[image] = classify(loaded.network, ["bundle/examples/example_0.png"], "crop", options).images
+assert image.logits.shape == (10,) and image.heatmaps[image.predicted].max() > 0
 assert not set(BLOCKED) & set(sys.modules), set(BLOCKED) & set(sys.modules)
 print(f"{{time.monotonic() - start:.1f}} s")
 """
-    ended = subprocess.run([sys.executable, "-c", code], cwd=space, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
-    assert re.fullmatch(r"\d+\.\d s\n", ended.stdout)
+    assert re.fullmatch(r"\d+\.\d s\n", run_python(code, space))
 
 
-def test_the_front_matter_is_what_hugging_face_takes(space: Path) -> None:
-    """By https://huggingface.co/docs/hub/spaces-config-reference."""
+def test_the_front_matter_is_valid_for_hugging_face(space: Path) -> None:
+    """See https://huggingface.co/docs/hub/spaces-config-reference."""
     text = (space / "README.md").read_text()
     front = yaml.safe_load(text.split("---\n")[1])
     colors = {"red", "yellow", "green", "blue", "indigo", "purple", "pink", "gray"}
@@ -134,29 +128,29 @@ def test_the_front_matter_is_what_hugging_face_takes(space: Path) -> None:
     assert all(isinstance(tag, str) for tag in front["tags"])
 
 
-def test_the_requirements_are_pinned_as_they_are_here_but_for_torch(space: Path) -> None:
+def test_requirements_are_pinned_to_the_installed_versions_except_torch(space: Path) -> None:
     lines = (space / "requirements.txt").read_text().splitlines()
     assert lines[0].startswith("torch>=2.8,<3")
     for line in lines[1:]:
         name, equals, pin = line.partition("==")
         assert (equals, pin) == ("==", version(name)), line
     needed = {name.partition(".")[0] for file in space.rglob("*.py") for name in imports(file)}
-    own = {"space", "cifar_lit", "callbacks", "pytorch_grad_cam"}  # the last for methods that a Space does not offer
+    own = {"space", "cifar_lit", "callbacks", "pytorch_grad_cam"}  # the last is for methods that a Space does not offer
     packages = {re.split("[=>]", line)[0] for line in lines} | {"PIL"}
     assert needed - own - set(sys.stdlib_module_names) <= packages
 
 
-def test_the_card_tells_the_results_of_the_evaluation(space: Path) -> None:
+def test_the_model_card_contains_the_results_of_the_evaluation(space: Path) -> None:
     text = (space / "README.md").read_text()
-    judged = EvaluationResult.load(space / "bundle" / "evaluation.safetensors")
-    assert judged.images == 359
-    assert f"**{judged.accuracy:.2%}** of 359 test images are right ({judged.errors} mistakes)" in text
-    assert f"cross-entropy {judged.loss:.4f}" in text
+    result = EvaluationResult.load(space / "bundle" / "evaluation.safetensors")
+    assert result.images == 359
+    assert f"**{result.accuracy:.2%}** of 359 test images are classified correctly ({result.errors} mistakes)" in text
+    assert f"cross-entropy {result.loss:.4f}" in text
     assert "class_path: cifar_lit.models.TinyNet" in text
     assert str(ROOT) not in text
 
 
-def test_the_curves_are_those_of_the_event_files(space: Path) -> None:
+def test_the_curves_equal_those_in_the_event_files(space: Path) -> None:
     history = json.loads((space / "bundle" / "metadata.json").read_text())["history"]
     run = space.parent / "runs" / "quickstart" / "version_0"
     for split in ("train", "val"):
@@ -165,116 +159,111 @@ def test_the_curves_are_those_of_the_event_files(space: Path) -> None:
     assert len(history["lr"]) == 2
 
 
-# That it says what training said
+# Results equal to those of training
 
 
 def test_logits_equal_those_of_validate(space: Path, program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    """To 1e-5, where validate computes in float32 as the Space does."""
+    """To 1e-5, if validate computes in float32 as the Space does."""
     from cifar_lit.training.classifier import Classifier
 
-    seen: list[dict[str, torch.Tensor]] = []
+    recorded: list[dict[str, torch.Tensor]] = []
     step = Classifier.validation_step
 
-    def noting(self: Classifier, *args: Any) -> dict[str, torch.Tensor]:
+    def recording(self: Classifier, *args: Any) -> dict[str, torch.Tensor]:
         outputs = step(self, *args)
-        seen.append(outputs)
+        recorded.append(outputs)
         return outputs
 
-    monkeypatch.setattr(Classifier, "validation_step", noting)
-    checkpoint = space.parent / "runs" / "quickstart" / "version_0" / "checkpoints" / "last.ckpt"
+    monkeypatch.setattr(Classifier, "validation_step", recording)
     with contextlib.chdir(space.parent):
-        assert program("validate", "--ckpt_path", checkpoint, "--trainer.precision", "32-true").status == 0
-    logits = torch.cat([part["logits"] for part in seen])
-    rows = torch.cat([part["indices"] for part in seen])
+        assert program("validate", "--ckpt_path", checkpoint_of(space), "--trainer.precision", "32-true").status == 0
+    logits = torch.cat([outputs["logits"] for outputs in recorded])
+    rows = torch.cat([outputs["indices"] for outputs in recorded])
     images = Digits().load("train")
     assert images is not None
     assert len(rows) == 144
-    shown = read_bundle(space / "bundle")
-    assert torch.allclose(shown.logits(images.pixels[rows]), logits, atol=1e-5)
+    classifier = read_bundle(space / "bundle")
+    assert torch.allclose(classifier.logits(images.pixels[rows]), logits, atol=1e-5)
 
-    from space.app.network import Network
-    from space.app.service import classify, read_images
+    from space.app.service import Network, classify
 
-    for place in range(10):  # and through a file, as a visitor would
-        Image.fromarray(images.pixels[rows[place]].permute(1, 2, 0).numpy()).save(f"{place}.png")
-    read = read_images([f"{place}.png" for place in range(10)], (32, 32), "crop")
-    assert np.allclose(classify(Network(shown), read).logits, logits[:10], atol=1e-5)
+    for index in range(10):  # and from files, as a visitor uploads them
+        Image.fromarray(images.pixels[rows[index]].permute(1, 2, 0).numpy()).save(f"{index}.png")
+    result = classify(Network(classifier), [f"{index}.png" for index in range(10)])
+    assert np.allclose(np.stack([image.logits for image in result.images]), logits[:10], atol=1e-5)
 
 
-def test_the_counts_are_those_of_test(space: Path, program: Program) -> None:
+def test_metrics_and_mistakes_equal_those_of_the_test_command(space: Path, program: Program) -> None:
     run = space.parent / "runs" / "quickstart" / "version_0"
     with contextlib.chdir(space.parent):
         outcome = program("test", "--ckpt_path", run / "checkpoints" / "last.ckpt", "--trainer.precision", "32-true")
     assert outcome.status == 0, outcome.err
-    judged = EvaluationResult.load(space / "bundle" / "evaluation.safetensors")
+    result = EvaluationResult.load(space / "bundle" / "evaluation.safetensors")
     accuracy = events(run / "test").Scalars("accuracy")[-1].value
-    assert judged.accuracy == pytest.approx(accuracy, abs=1e-6)
-    assert judged.loss == pytest.approx(events(run / "test").Scalars("loss")[-1].value, abs=1e-5)
+    assert result.accuracy == pytest.approx(accuracy, abs=1e-6)
+    assert result.loss == pytest.approx(events(run / "test").Scalars("loss")[-1].value, abs=1e-5)
     with open(run / "misclassified_test.csv") as file:
         worst = list(csv.DictReader(file))
     assert len(worst) == 20
     of_file = {(int(row["index"]), row["true"], row["predicted"]) for row in worst}
     names = Digits().class_names
-    kept = zip(judged.indices.tolist(), judged.labels.tolist(), judged.predictions.tolist(), strict=True)
-    assert of_file <= {(index, names[true], names[said]) for index, true, said in kept}
+    kept = zip(result.indices.tolist(), result.labels.tolist(), result.predictions.tolist(), strict=True)
+    assert of_file <= {(index, names[true], names[predicted]) for index, true, predicted in kept}
 
 
-# Where data lack, and of other networks
+# Missing data, and other networks
 
 
-def trained_on_folders(program: Program, *args: object) -> Path:
+def train_on_folders(program: Program, *args: object) -> Path:
     root = write_class_folders(Path("images"), ("cat", "dog"), train=20, test=6)
     outcome = program("fit", "--config", ROOT / "configs" / "own_images.yaml", *TINY, "--data.root", root, *args)
     assert outcome.status == 0, outcome.err
     return sorted(Path("runs/own_images").iterdir())[-1]
 
 
-def test_without_the_data_the_space_is_written_without_what_follows_from_them(program: Program) -> None:
-    trained_on_folders(program)
+def test_a_space_can_be_exported_without_the_data(program: Program) -> None:
+    train_on_folders(program)
     shutil.rmtree("images")
     out = export(program, "--ckpt_path", "best")
     assert len([line for line in out.splitlines() if line.startswith("Without examples, mistakes")]) == 1
     assert not Path("out/bundle/evaluation.safetensors").exists()
     assert json.loads(Path("out/bundle/metadata.json").read_text())["examples"] == []
-    code = f"{LOADING}\nfrom space.app.page import build\nbuild(shown)"
-    ended = subprocess.run([sys.executable, "-c", code], cwd="out", capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
+    code = f"{LOADING}\nfrom space.app.page import build\nbuild(loaded)"
+    run_python(code, Path("out"))
 
 
 @pytest.mark.parametrize("count", [0, 1])
-def test_a_network_with_hardly_a_mistake_has_its_page(space: Path, count: int) -> None:
-    """A good network is the one that is shown."""
+def test_the_page_works_with_at_most_one_mistake(space: Path, count: int) -> None:
     shutil.copytree(space, "out")
-    judged = EvaluationResult.load(Path("out/bundle/evaluation.safetensors"))
-    right, wrong = ((judged.predictions == judged.labels) == said for said in (True, False))
-    rows = torch.cat([right.nonzero()[:, 0], wrong.nonzero()[:count, 0]])
-    kept = {name: getattr(judged, name)[rows] for name in OF_EACH_IMAGE}
-    counts = torch.zeros_like(judged.counts)
+    result = EvaluationResult.load(Path("out/bundle/evaluation.safetensors"))
+    correct = result.predictions == result.labels
+    rows = torch.cat([correct.nonzero()[:, 0], (~correct).nonzero()[:count, 0]])
+    kept = {name: getattr(result, name)[rows] for name in PER_IMAGE}
+    counts = torch.zeros_like(result.counts)
     counts.index_put_((kept["labels"], kept["logits"].argmax(1)), torch.tensor(1), accumulate=True)
-    replace(judged, counts=counts, **kept).save(Path("out/bundle/evaluation.safetensors"))
-    code = f"{LOADING}\nfrom space.app.page import build\nbuild(shown)\n"
+    replace(result, counts=counts, **kept).save(Path("out/bundle/evaluation.safetensors"))
+    code = f"{LOADING}\nfrom space.app.page import build\nbuild(loaded)\n"
     code += "from space.app.tabs.misclassified import mistakes\n"
-    code += "rows, status, pictures = mistakes(shown, 12)\nprint(len(rows), len(pictures), status)"
-    ended = subprocess.run([sys.executable, "-c", code], cwd="out", capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.startswith(f"{count} {count} **{'1 of 1 mistake' if count else 'No mistakes'}"), ended.stdout
+    code += "rows, status, pictures = mistakes(loaded, 12)\nprint(len(rows), len(pictures), status)"
+    mistakes = "1 of 1 mistake" if count else "No mistakes"
+    assert run_python(code, Path("out")).startswith(f"{count} {count} **{mistakes}")
 
 
-def test_images_may_lie_elsewhere(program: Program) -> None:
-    trained_on_folders(program)
+def test_images_may_be_in_another_folder(program: Program) -> None:
+    train_on_folders(program)
     Path("images/test").rename("elsewhere")
     shutil.rmtree("images")
     export(program, "--ckpt_path", "best", "--images", "elsewhere")
-    judged = EvaluationResult.load(Path("out/bundle/evaluation.safetensors"))
-    assert judged.counts.sum(1).tolist() == [6, 6]
+    result = EvaluationResult.load(Path("out/bundle/evaluation.safetensors"))
+    assert result.counts.sum(1).tolist() == [6, 6]
     assert json.loads(Path("out/bundle/metadata.json").read_text())["title"].startswith("TinyNet")
 
 
-def test_a_checkpoint_by_itself_exports_too(program: Program) -> None:
-    run = trained_on_folders(program)
+def test_a_checkpoint_outside_its_run_folder_can_be_exported(program: Program) -> None:
+    run = train_on_folders(program)
     shutil.copyfile(run / "checkpoints" / "best.ckpt", "alone.ckpt")
     out = export(program, "--ckpt_path", "alone.ckpt")
-    assert "does not lie in its run's folder" in out
+    assert "is not in its run's folder" in out
     assert read_bundle(Path("out/bundle")).recipe.class_names == ["cat", "dog"]
 
 
@@ -282,7 +271,7 @@ LOADING = """
 import app
 from pathlib import Path
 from space.app.loaded_bundle import LoadedBundle
-shown = LoadedBundle.load(Path("bundle"), "", app.NETWORKS)
+loaded = LoadedBundle.load(Path("bundle"), "", app.NETWORKS)
 """
 OWN = """
 import math
@@ -308,28 +297,23 @@ class Block(torch.nn.Conv2d):
 """
 
 
-def test_a_network_of_the_users_own_is_copied_with_what_it_imports(
-    program: Program, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_users_network_is_copied_with_its_imports(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("own_net.py").write_text(OWN)
     Path("own_parts.py").write_text(PARTS)
     monkeypatch.syspath_prepend(os.getcwd())
-    trained_on_folders(program, "--model.net", "own_net.Net", "--allow_import", "own_net")
+    train_on_folders(program, "--model.net", "own_net.Net", "--allow_import", "own_net")
     export(program, "--ckpt_path", "last", "--allow_import", "own_net")
     assert Path("out/own_net.py").read_text() == OWN
     assert Path("out/own_parts.py").read_text() == PARTS
     assert "NETWORKS = ('own_net.Net',)" in Path("out/app.py").read_text()
-    code = f"{LOADING}\nprint(shown.network.layers)"
+    code = f"{LOADING}\nprint(loaded.network.layers)"
     os.rename("own_net.py", "hidden.py")
-    ended = subprocess.run([sys.executable, "-c", code], cwd="out", capture_output=True, text=True, check=False)
-    assert "'block': (4, 10, 10)" in ended.stdout, ended.stderr
+    assert "'block': (4, 10, 10)" in run_python(code, Path("out"))
     for module in ("own_net", "own_parts"):
         del sys.modules[module]
 
 
-def test_a_network_in_a_package_of_ones_own_is_refused_in_one_line(
-    program: Program, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_network_in_a_users_package_is_refused_in_one_line(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
     Path("own_package").mkdir()
     Path("own_package/__init__.py").write_text("")
     Path("own_package/net.py").write_text(
@@ -338,21 +322,21 @@ def test_a_network_in_a_package_of_ones_own_is_refused_in_one_line(
         )
     )
     monkeypatch.syspath_prepend(os.getcwd())
-    trained_on_folders(program, "--model.net", "own_package.net.Net", "--allow_import", "own_package")
+    train_on_folders(program, "--model.net", "own_package.net.Net", "--allow_import", "own_package")
     outcome = program("export", "--ckpt_path", "last", "--output", "out", "--allow_import", "own_package")
     assert outcome.status == 2
-    assert "own_package.net is neither from an installed package nor a single file" in outcome.err
+    assert "own_package.net is neither part of an installed package nor a single file" in outcome.err
     assert len(outcome.err.splitlines()) == 1
     assert not Path("out").exists()
 
 
-def test_torchvisions_networks_bring_their_requirement_and_fetch_nothing(
+def test_torchvision_networks_are_a_requirement_and_download_nothing(
     program: Program, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained_on_folders(program, "--model.net", "torchvision.models.squeezenet1_1", "--data.image_size", "32")
+    train_on_folders(program, "--model.net", "torchvision.models.squeezenet1_1", "--data.image_size", "32")
     checkpoint = torch.load("runs/own_images/version_0/checkpoints/last.ckpt", weights_only=True)
     net = checkpoint["hyper_parameters"]["net"]
-    net.setdefault("init_args", {})["weights"] = "DEFAULT"  # which would be fetched when it is built
+    net.setdefault("init_args", {})["weights"] = "DEFAULT"  # would be downloaded when built
     torch.save(checkpoint, "runs/own_images/version_0/checkpoints/last.ckpt")
     monkeypatch.setenv("TORCH_HOME", "nowhere")
     export(program, "--ckpt_path", "last")
@@ -365,42 +349,41 @@ def test_torchvisions_networks_bring_their_requirement_and_fetch_nothing(
     ).shape == (1, 2)
 
 
-def test_a_package_becomes_a_pinned_requirement_and_torch_none() -> None:
+def test_packages_become_pinned_requirements_except_torch() -> None:
     found = find_external_code({"class_path": "timm.create_model", "init_args": {"model_name": "resnet18"}})
     assert (found.networks, found.files) == (["timm.create_model"], [])
     assert found.requirements == [f"timm=={version('timm')}"]
     own = {"class_path": "cifar_lit.models.ResNet9", "init_args": {}}
     assert find_external_code(own) == ExternalCode([], [], [])
     assert find_external_code({"class_path": "torch.nn.Linear"}).requirements == []
-    with pytest.raises(InputError, match=r"cifar_lit\.training\.classifier, which is no part of a Space"):
+    with pytest.raises(InputError, match=r"cifar_lit\.training\.classifier, which is not part of a Space"):
         find_external_code({"class_path": "cifar_lit.training.classifier.Classifier"})
 
 
 @pytest.mark.parametrize(
-    ("harm", "message"),
+    ("damage", "message"),
     [
         ("missing", "there is no file run.ckpt"),
         ("truncated", "is cut short or damaged, or is not a checkpoint of this program"),
         ("foreign", "is not a checkpoint of this program"),
-        ("another network's", "cannot be built"),
-        ("of a stranger's network", "nowhere.Net is code from outside"),
+        ("another network", "cannot be built"),
+        ("an external network", "nowhere.Net is external code"),
     ],
 )
-def test_a_bad_checkpoint_is_refused_in_one_line_and_leaves_no_folder(
-    program: Program, space: Path, harm: str, message: str
+def test_an_unusable_checkpoint_is_refused_in_one_line_and_leaves_no_folder(
+    program: Program, space: Path, damage: str, message: str
 ) -> None:
-    whole = space.parent / "runs/quickstart/version_0/checkpoints/last.ckpt"
-    checkpoint = torch.load(whole, weights_only=True)
+    checkpoint = torch.load(checkpoint_of(space), weights_only=True)
     settings = checkpoint["hyper_parameters"]
-    if harm == "another network's":
+    if damage == "another network":
         settings["net"] = {"class_path": "cifar_lit.models.ResNet9", "init_args": {"num_classes": 10}}
-    if harm == "of a stranger's network":
+    if damage == "an external network":
         settings["net"] = {"class_path": "nowhere.Net", "init_args": {}}
-    if harm == "foreign":
+    if damage == "foreign":
         checkpoint = {"weights": torch.zeros(3)}
-    if harm != "missing":
+    if damage != "missing":
         torch.save(checkpoint, "run.ckpt")
-    if harm == "truncated":
+    if damage == "truncated":
         Path("run.ckpt").write_bytes(Path("run.ckpt").read_bytes()[:5000])
     for command in ("export", "demo"):
         outcome = program(command, "--ckpt_path", "run.ckpt", "--output", "out")
@@ -410,48 +393,41 @@ def test_a_bad_checkpoint_is_refused_in_one_line_and_leaves_no_folder(
     assert {path.name for path in Path().iterdir()} <= {"run.ckpt", "cache"}
 
 
-def test_an_export_that_is_cut_off_leaves_no_folder(
-    program: Program, space: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    checkpoint = space.parent / "runs/quickstart/version_0/checkpoints/last.ckpt"
+def test_a_failed_export_leaves_no_folder(program: Program, space: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(EvaluationResult, "save", full)
-    outcome = program("export", "--ckpt_path", checkpoint, "--output", "out")
+    outcome = program("export", "--ckpt_path", checkpoint_of(space), "--output", "out")
     assert outcome.status == 2
     assert "No space left on device" in outcome.err
     assert {path.name for path in Path().iterdir()} <= {"cache"}
 
 
-# The folder, and Hugging Face
+# The output folder, and Hugging Face
 
 
-def test_a_folder_that_holds_something_else_is_left_alone(program: Program, space: Path) -> None:
-    checkpoint = space.parent / "runs/quickstart/version_0/checkpoints/last.ckpt"
+def test_a_folder_with_other_files_is_not_overwritten(program: Program, space: Path) -> None:
     Path("out").mkdir()
     Path("out/thesis.txt").write_text("mine")
-    outcome = program("export", "--ckpt_path", checkpoint, "--output", "out")
+    outcome = program("export", "--ckpt_path", checkpoint_of(space), "--output", "out")
     assert outcome.status == 2
-    assert "is not empty, and no exported Space" in outcome.err
+    assert "is not empty and not an exported Space" in outcome.err
     assert [path.name for path in Path("out").iterdir()] == ["thesis.txt"]
 
 
-def test_an_export_is_renewed_in_place(program: Program, space: Path) -> None:
-    checkpoint = space.parent / "runs/quickstart/version_0/checkpoints/last.ckpt"
+def test_an_export_replaces_an_earlier_one(program: Program, space: Path) -> None:
     shutil.copytree(space, "out")
     Path("out/bundle/stale.png").write_text("old")
     Path("out/.git").mkdir()
-    export(program, "--ckpt_path", checkpoint, "--title", "Mine: a <b>title</b>", "--mistakes", 3)
+    export(program, "--ckpt_path", checkpoint_of(space), "--title", "Mine: a <b>title</b>", "--mistakes", 3)
     assert not Path("out/bundle/stale.png").exists()
     assert Path("out/.git").is_dir()
     assert "# Mine: a &lt;b&gt;title&lt;/b&gt;" in Path("out/README.md").read_text()
 
 
-def test_pushing_is_a_dry_run_unless_told_otherwise(
-    program: Program, space: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pushing_is_a_dry_run_by_default(program: Program, space: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub
 
     calls: list[tuple[str, dict[str, Any]]] = []
@@ -466,23 +442,22 @@ def test_pushing_is_a_dry_run_unless_told_otherwise(
 
     monkeypatch.setattr(huggingface_hub, "HfApi", Api)
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
-    checkpoint = space.parent / "runs/quickstart/version_0/checkpoints/last.ckpt"
-    out = export(program, "--ckpt_path", checkpoint, "--push", "me/digits")
+    out = export(program, "--ckpt_path", checkpoint_of(space), "--push", "me/digits")
     assert re.search(r"\d+  bundle/weights\.safetensors", out)
     assert "This would upload" in out
     assert not calls
 
     outcome = program(
-        "export", "--ckpt_path", checkpoint, "--output", "out", "--push", "me/digits", "--dry_run", "false"
+        "export", "--ckpt_path", checkpoint_of(space), "--output", "out", "--push", "me/digits", "--dry_run", "false"
     )
     assert outcome.status == 2
-    assert "there is no login to Hugging Face" in outcome.err
+    assert "not logged in to Hugging Face" in outcome.err
     assert not calls
 
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_secret")
     Path("out/notes.txt").write_text("not part of it")
     Path("out/secret.py").write_text("not part of it")
-    out = export(program, "--ckpt_path", checkpoint, "--push", "me/digits", "--dry_run", "false")
+    out = export(program, "--ckpt_path", checkpoint_of(space), "--push", "me/digits", "--dry_run", "false")
     assert "(abc123)" in out
     assert "hf_secret" not in out
     (repo, created), (_, uploaded) = calls
@@ -498,8 +473,7 @@ def test_pushing_is_a_dry_run_unless_told_otherwise(
 
 
 @pytest.mark.parametrize("repo", ["digits", "a/b/c", "me/ digits", "https://huggingface.co/me/x"])
-def test_a_wrong_name_of_a_space_is_refused(program: Program, space: Path, repo: str) -> None:
-    checkpoint = space.parent / "runs/quickstart/version_0/checkpoints/last.ckpt"
-    outcome = program("export", "--ckpt_path", checkpoint, "--output", "out", "--push", repo)
+def test_an_invalid_space_name_is_refused(program: Program, space: Path, repo: str) -> None:
+    outcome = program("export", "--ckpt_path", checkpoint_of(space), "--output", "out", "--push", repo)
     assert outcome.status == 2
     assert "must be user/name" in outcome.err
