@@ -1,0 +1,200 @@
+import multiprocessing
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cifar_lit.data.folders import ClassFolders
+from cifar_lit.errors import InputError
+from tests.support.images import write_class_folders
+
+
+def test_class_folders_load_pixels_labels_and_statistics() -> None:
+    root = write_class_folders(Path("images"), ("b", "a", "c"), train=3)
+    data = ClassFolders(str(root))
+    train = data.load("train")
+    assert train is not None
+    assert data.class_names == ["a", "b", "c"]
+    assert train.labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
+    first_a = np.asarray(Image.open(root / "train" / "a" / "000.png"))
+    assert np.array_equal(train.pixels[0].permute(1, 2, 0).numpy(), first_a)
+    mean, std = data.own_statistics
+    scaled = train.pixels.double() / 255
+    torch.testing.assert_close(torch.tensor(mean).double(), scaled.mean((0, 2, 3)), atol=1e-6, rtol=0)
+    torch.testing.assert_close(torch.tensor(std).double(), scaled.std((0, 2, 3), correction=0), atol=1e-6, rtol=0)
+
+
+def test_val_folder_is_used_for_validation() -> None:
+    root = write_class_folders(Path("images"), train=3)
+    (root / "test").rename(root / "val")
+    data = ClassFolders(str(root))
+    assert data.val_set is not None
+    assert (len(data.train_set), len(data.val_set)) == (6, 8)
+    with pytest.raises(InputError, match="no test images"):
+        data.test_dataloader()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "image_size", "expected"),
+    [
+        ([(12, 20), (12, 20)], None, (12, 20)),  # kept, as all have one size
+        ([(12, 20), (30, 20)], None, (64, 64)),
+        ([(200, 200), (200, 200)], None, (64, 64)),
+        ([(12, 20), (12, 20)], 16, (16, 16)),
+    ],
+)
+def test_images_are_resized_unless_small_and_of_one_size(
+    sizes: list[tuple[int, int]], image_size: int | None, expected: tuple[int, int]
+) -> None:
+    for number, size in enumerate(sizes):
+        write_class_folders(Path(f"images{number}"), train=2, size=size)
+    for file in Path("images1").glob("train/*/*"):
+        file.rename(Path("images0", *file.parts[1:3], f"other_{file.name}"))
+    data = ClassFolders("images0", image_size=image_size)
+    assert data.image_size == expected
+    train = data.load("train")
+    assert train is not None
+    assert train.pixels.shape[-2:] == expected
+
+
+def cache_inode() -> int:
+    return max(file.stat().st_ino for file in Path("cache").rglob("pixels.npy"))
+
+
+def test_unchanged_folder_is_decoded_only_once() -> None:
+    root = write_class_folders(Path("images"))
+    first = ClassFolders(str(root)).image_size
+    inode = cache_inode()
+    assert ClassFolders(str(root)).image_size == first
+    assert cache_inode() == inode
+
+
+def change_pixels(file: Path) -> None:
+    before = file.stat()
+    image = np.asarray(Image.open(file)).copy()
+    image[:] = 9
+    Image.fromarray(image).save(file)
+    assert file.stat().st_size == before.st_size
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))  # same size and time
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        change_pixels,
+        Path.unlink,
+        lambda file: file.rename(file.with_name("renamed.bmp")),
+        lambda file: file.with_name("new.bmp").write_bytes(file.read_bytes()),
+    ],
+    ids=["pixels", "removed", "renamed", "added"],
+)
+def test_changed_folder_is_decoded_again(change: Any) -> None:
+    root = write_class_folders(Path("images"), suffix="bmp")  # a format whose file size does not depend on the pixels
+    pixels = ClassFolders(str(root)).train_set.images.pixels.clone()
+    time.sleep(0.02)  # file timestamps have a resolution of a few milliseconds
+    change(root / "train" / "dog" / "003.bmp")
+    inode = cache_inode()
+    after = ClassFolders(str(root)).train_set.images
+    assert cache_inode() != inode
+    if change is change_pixels:
+        assert not torch.equal(after.pixels, pixels)
+
+
+@pytest.mark.parametrize("name", ["pixels.npy", "labels.npy", "meta.json"])
+def test_damaged_cache_is_rebuilt(name: str) -> None:
+    root = write_class_folders(Path("images"))
+    expected = ClassFolders(str(root)).train_set.images
+    pixels, labels = expected.pixels.clone(), expected.labels.clone()
+    [file] = Path("cache").rglob(name)
+    file.write_bytes(file.read_bytes()[:-100])
+    rebuilt = ClassFolders(str(root)).train_set.images
+    assert torch.equal(rebuilt.pixels, pixels)
+    assert torch.equal(rebuilt.labels, labels)
+
+
+def _load_simultaneously(folder: Path, barrier: Any, number: int) -> None:
+    """Load the images at the same time as the other processes."""
+    os.chdir(folder)
+    barrier.wait()
+    images = ClassFolders("images", cache_dir="cache").load("train")
+    assert images is not None
+    Path(f"result{number}").write_text(f"{len(images)} {int(images.pixels.long().sum())}")
+
+
+def test_processes_can_create_the_cache_simultaneously() -> None:
+    root = write_class_folders(Path("images"), train=200)
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    arguments = Path.cwd(), context.Barrier(3)
+    processes = [context.Process(target=_load_simultaneously, args=(*arguments, number)) for number in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    images = ClassFolders(str(root), cache_dir="cache").load("train")
+    assert images is not None
+    expected = f"{len(images)} {int(images.pixels.long().sum())}"
+    assert [Path(f"result{number}").read_text() for number in range(3)] == [expected] * 3
+    suffixes = {file.suffix for file in Path("cache").rglob("*") if file.is_file()}
+    assert suffixes == {".npy", ".json", ".lock"}
+
+
+def test_unreadable_image_is_refused_or_skipped_on_request(capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_class_folders(Path("images"))
+    (root / "train" / "cat" / "broken.png").write_text("no image")
+    with pytest.raises(InputError, match=r"broken\.png cannot be read"):
+        ClassFolders(str(root)).train_set  # noqa: B018
+    assert len(ClassFolders(str(root), skip_unreadable=True).load("train") or ()) == 20
+    assert "skipped" in capsys.readouterr().out
+
+
+def test_all_unreadable_images_are_reported_at_once() -> None:
+    root = write_class_folders(Path("images"))
+    for number in range(12):
+        (root / "train" / "cat" / f"broken{number:02}.png").write_text("no image")
+    with pytest.raises(InputError, match=r"12 files in .*: cat/broken00\.png, .*broken09\.png and 2 more; replace"):
+        ClassFolders(str(root)).train_set  # noqa: B018
+
+
+def remove_train_dog(root: Path) -> None:
+    for file in root.rglob("train/dog/*"):
+        file.unlink()
+    (root / "train" / "dog").rmdir()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda root: root.rename("moved"), "there is no folder"),
+        (lambda root: (root / "train").rename(root / "training"), "no folder train"),
+        (remove_train_dog, "only one class folder, 'cat'"),
+        (lambda root: (root / "test" / "dog").rename(root / "test" / "wolf"), "missing from train: wolf"),
+        (lambda root: (root / "train" / "bird").mkdir(), "train/bird contains no images"),
+    ],
+)
+def test_unusable_folders_are_refused(change: Any, message: str) -> None:
+    root = write_class_folders(Path("images"))
+    change(root)
+    with pytest.raises(InputError, match=message):
+        ClassFolders(str(root)).train_set  # noqa: B018
+
+
+def test_unwritable_cache_is_refused() -> None:
+    root = write_class_folders(Path("images"))
+    Path("file").touch()
+    with pytest.raises(InputError, match=r"cannot be cached in file.*--data\.cache_dir"):
+        ClassFolders(str(root), cache_dir="file").train_set  # noqa: B018
+
+
+def test_images_have_their_file_paths() -> None:
+    root = write_class_folders(Path("images"), train=3)
+    for _ in range(2):  # decoded, then read from the cache
+        images = ClassFolders(root=str(root), cache_dir="cache").load("train")
+        assert images is not None
+        assert list(images.files) == [f"{name}/00{number}.png" for name in ("cat", "dog") for number in range(3)]
