@@ -1,4 +1,4 @@
-"""A callback that tells how long a run of the real program takes, epoch by epoch."""
+"""A callback that measures the time of a run of the real program, epoch by epoch."""
 
 import json
 import resource

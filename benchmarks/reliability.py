@@ -52,10 +52,10 @@ def reliability(quick: bool = False, only: list[str] | None = None, seed: int = 
     for name, harm in harms.items():
         if only is None or name in only:
             for one in harm(quick, seed):
-                print("\n".join([" | ".join(one.row()), *one.told()]), flush=True)
+                print("\n".join([" | ".join(one.row()), *one.report()]), flush=True)
                 if not quick:
                     where = f"seed {seed}, commit {commit()}, {machine()}, {time.strftime('%Y-%m-%d')}"
-                    _keep(one.what, {"kind": name, "row": [*one.row(), where], "told": one.told()})
+                    _keep(one.what, {"kind": name, "row": [*one.row(), where], "failures": one.report()})
 
 
 def _training(quick: bool, seed: int) -> Iterator[Outcome]:
@@ -93,16 +93,16 @@ def export(place: Path) -> Path:
 
 
 def _keep(name: str, found: dict[str, Any]) -> None:
-    """Puts what came of a harm beside what is kept of the others, and writes the page anew."""
+    """Store the outcome of a stress test, and rewrite RELIABILITY.md."""
     file = FOLDER / "reliability.json"
     kept = json.loads(file.read_text()) if file.is_file() else {}
     kept[name] = found
     file.write_text(json.dumps(kept, indent=1) + "\n")
-    told = ["# Harm done, and withstood", "", "Written by `python -m benchmarks reliability`."]
+    lines = ["# Stress tests", "", "Written by `python -m benchmarks reliability`."]
     for kind in dict.fromkeys(one["kind"] for one in kept.values()):
         of_kind = [one for one in kept.values() if one["kind"] == kind]
-        failures = [line for one in of_kind for line in one["told"]]
+        failures = [line for one in of_kind for line in one["failures"]]
         rows = table([*HEADER, "measured"], [one["row"] for one in of_kind], raw=True)
-        told += ["", f"## {kind.capitalize()}", "", rows, ""]
-        told += ["What was not withstood:", "", *failures] if failures else ["All was withstood."]
-    (FOLDER / "RELIABILITY.md").write_text("\n".join(told) + "\n")
+        lines += ["", f"## {kind.capitalize()}", "", rows, ""]
+        lines += ["Failures:", "", *failures] if failures else ["No failures."]
+    (FOLDER / "RELIABILITY.md").write_text("\n".join(lines) + "\n")

@@ -63,11 +63,11 @@ def result(name: str, ratios: Sequence[float], goal: str, details: str, quick: b
 
 def commit() -> str:
     """The commit that is measured, with a ``+`` where files differ from it, but for what measurements write."""
-    told = [
+    outputs = [
         subprocess.run(["git", *words], cwd=FOLDER, capture_output=True, text=True, check=False).stdout.strip()
         for words in (["rev-parse", "--short", "HEAD"], ["status", "--porcelain", "-uno", *_BUT_WRITTEN])
     ]
-    return told[0] + "+" * bool(told[1])
+    return outputs[0] + "+" * bool(outputs[1])
 
 
 def machine() -> str:

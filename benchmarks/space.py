@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
@@ -22,14 +23,13 @@ import time
 start = time.perf_counter()
 from pathlib import Path
 import app
-from space.app.service import ExplainOptions, classify, read_images
+from space.app.service import ExplainOptions, classify
 from space.app.page import build
 from space.app.loaded_bundle import LoadedBundle
-shown = LoadedBundle.load(Path("bundle"), "", app.NETWORKS)
-build(shown)
-example = f"bundle/examples/{shown.facts.examples[0]['file']}"
-images = read_images([example], shown.network.recipe.image_size, "crop")
-classify(shown.network, images, ExplainOptions(1, list(shown.network.layers)[-1], "gradcam"))
+loaded = LoadedBundle.load(Path("bundle"), "", app.NETWORKS)
+build(loaded)
+example = f"bundle/examples/{loaded.metadata.examples[0]['file']}"
+classify(loaded.network, [example], "crop", ExplainOptions(1, list(loaded.network.layers)[-1], "gradcam"))
 print(time.perf_counter() - start)
 """
 
@@ -56,14 +56,13 @@ def space(folder: str, rounds: int = 5) -> None:
 
 
 def _answers(folder: Path, rounds: int) -> None:
-    shown = LoadedBundle.load(folder / "bundle", "", runpy.run_path(str(folder / "app.py"))["NETWORKS"])
-    network, layer = shown.network, list(shown.network.layers)[-1]
+    loaded = LoadedBundle.load(folder / "bundle", "", runpy.run_path(str(folder / "app.py"))["NETWORKS"])
+    network, layer = loaded.network, list(loaded.network.layers)[-1]
     classifier = read_bundle(folder / "bundle", runpy.run_path(str(folder / "app.py"))["NETWORKS"]).network
-    files = [str(folder / "bundle" / "examples" / example["file"]) for example in shown.facts.examples]
-    images = read_images(files, network.recipe.image_size, "crop")
-    how = ExplainOptions(len(files), layer, "gradcam")
-    answer = classify(network, images, how)
-    pixels = torch.from_numpy(images.pixels).permute(0, 3, 1, 2).contiguous()
+    files = [str(folder / "bundle" / "examples" / example["file"]) for example in loaded.metadata.examples]
+    images = classify(network, files, "crop", ExplainOptions(len(files), layer, "gradcam")).images
+    inputs = np.stack([image.pixels for image in images])
+    pixels = torch.from_numpy(inputs).permute(0, 3, 1, 2).contiguous()
 
     def one_pass() -> None:
         """A forward pass of all images, and back from the predicted logits to the layer."""
@@ -72,18 +71,18 @@ def _answers(folder: Path, rounds: int) -> None:
             torch.autograd.grad(logits.amax(1).sum(), kept[layer])
 
     def library() -> None:
-        for image, label in zip(pixels, answer.logits.argmax(1).tolist(), strict=True):
+        for image, label in zip(pixels, [image.predicted for image in images], strict=True):
             net = classifier.net.requires_grad_(True)
             explain = GradCAM(net, [net.get_submodule(layer)])
             explain(classifier.preprocess(image[None]), [ClassifierOutputTarget(label)])
 
     def recomposed() -> None:
-        for place in range(len(files)):
-            answer.overlays(place, 0.3)
+        for image in images:
+            image.overlays(0.3)
 
     calls = {
         "one forward and one backward pass": one_pass,
-        "the page: classify and explain 10 images": lambda: classify(network, images, how),
+        "the page: classify and explain 10 images": lambda: network.run(inputs, len(inputs), None, layer, "gradcam"),
         "grad-cam library, one by one": library,
         "read 10 small files": lambda: read_images(files, network.recipe.image_size, "crop"),
         "recompose 10 overlays at another opacity": recomposed,

@@ -1,1 +1,1 @@
-"""What is trained: data, networks, the classifier and its command line."""
+"""Data, networks, training, inference, evaluation and the command line of an image classifier."""

@@ -41,6 +41,42 @@ def test_nothing_is_imported_across_a_wall(part: str) -> None:
         assert not crossing, f"{file.relative_to(ROOT)} must not import {', '.join(sorted(crossing))}"
 
 
+FOLDERS = ("cifar_lit", "callbacks", "space", "report")
+SOURCES = [ROOT / "main.py", *(file for folder in FOLDERS for file in (ROOT / folder).rglob("*.py"))]
+COMPAT = {"cifar_lit/training/lightning_compat.py", "cifar_lit/cli/jsonargparse_compat.py"}
+# Words of the old house style, see CONTRIBUTING.md
+FOREIGN = re.compile(
+    r"\b(judged|judges|judging|told|tells|lacks|anew|rightly|whyever|at hand|of before|none of the kind)\b", re.I
+)
+
+
+def test_private_attributes_of_libraries_are_used_in_the_compat_files_only() -> None:
+    private = re.compile(r"\._[a-z_]+_connector|fset|_Loop|patch\.object")
+    found = {str(file.relative_to(ROOT)) for file in SOURCES if private.search(file.read_text())}
+    assert found <= COMPAT
+
+
+def test_no_source_file_is_longer_than_300_lines() -> None:
+    lengths = {str(file.relative_to(ROOT)): len(file.read_text().splitlines()) for file in SOURCES}
+    assert {name: length for name, length in lengths.items() if length > 300} == {}
+
+
+def test_tests_import_neither_tests_nor_benchmarks() -> None:
+    for file in (ROOT / "tests").rglob("*.py"):
+        others = {name for name in imports(file) if name.startswith(("tests.", "benchmarks"))}
+        assert all(name.startswith("tests.support") for name in others), f"{file.relative_to(ROOT)}: {others}"
+
+
+@pytest.mark.parametrize("folder", [*FOLDERS, "tests", "benchmarks", "docs", "configs", "."])
+def test_prose_is_plain_english(folder: str) -> None:
+    files = (ROOT / folder).glob("*.*") if folder == "." else (ROOT / folder).rglob("*.*")
+    for file in files:
+        if file.suffix not in (".py", ".md", ".yaml") or file.name in ("test_architecture.py", "test_docs.py"):
+            continue
+        for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
+            assert not FOREIGN.search(line), f"{file.relative_to(ROOT)}:{number}: {line.strip()}"
+
+
 def test_pyplot_with_its_global_state_is_never_imported() -> None:
     for file in [*ROOT.glob("cifar_lit/**/*.py"), *ROOT.glob("callbacks/**/*.py"), *ROOT.glob("space/**/*.py")]:
         assert "matplotlib.pyplot" not in imports(file), file

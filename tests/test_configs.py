@@ -88,7 +88,7 @@ def test_schema_file_is_what_the_program_prints_and_fits_every_config() -> None:
     ended = subprocess.run([sys.executable, "main.py", "schema"], cwd=ROOT, capture_output=True, check=True)
     schema = json.loads(ended.stdout)
     assert json.loads((ROOT / "configs" / "schema.json").read_text()) == schema, (
-        "write it anew: python main.py schema > configs/schema.json"
+        "renew it: python main.py schema > configs/schema.json"
     )
     validator = jsonschema.Draft202012Validator(schema)
     for config in [*CONFIGS, ROOT / "configs" / "defaults.yaml"]:

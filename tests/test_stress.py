@@ -20,7 +20,7 @@ def server(space: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Se
 
 
 def withstood(outcome: Outcome) -> None:
-    assert not outcome.failures, "\n".join(outcome.told())
+    assert not outcome.failures, "\n".join(outcome.report())
 
 
 def test_malformed_uploads_are_answered(server: Server) -> None:

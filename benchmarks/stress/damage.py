@@ -31,9 +31,9 @@ def damaged_checkpoints(count: int, seed: int = 0) -> Outcome:
                 failures.append(f"seed {seed}, case {number}: {problem}")
         for number in range(min(_STARTS, count)):
             last.write_bytes(_harmed(whole, random.Random(f"{seed} {number}"), number % 2 == 0))
-            told = run_python([str(ROOT / "main.py"), "fit", *options, "--ckpt_path", "last"], errors=True)
-            if told.count("is taken instead") != 1:
-                failures.append(f"seed {seed}, start {number}: {told[-300:]}")
+            printed = run_python([str(ROOT / "main.py"), "fit", *options, "--ckpt_path", "last"], errors=True)
+            if printed.count("is used instead") != 1:
+                failures.append(f"seed {seed}, start {number}: {printed[-300:]}")
             shutil.rmtree(last.parents[1] / "val", ignore_errors=True)
     return Outcome("flipped bits and cuts of last.ckpt: the newest whole one is taken", count, failures)
 
@@ -48,13 +48,13 @@ def _harmed(whole: bytes, chance: random.Random, cut: bool) -> bytes:
 
 
 def _problem(last: Path, previous: str, runs: str) -> str | None:
-    told = io.StringIO()
-    with contextlib.redirect_stderr(told):
+    printed = io.StringIO()
+    with contextlib.redirect_stderr(printed):
         try:
             taken = find_checkpoint("last", runs).file
         except InputError as error:
             return f"refused: {error}"
     if str(taken) != previous:
         return f"{taken} was taken"
-    message = told.getvalue()
-    return None if message.count("\n") == 1 and str(last) in message else f"told {message!r}"
+    message = printed.getvalue()
+    return None if message.count("\n") == 1 and str(last) in message else f"printed {message!r}"

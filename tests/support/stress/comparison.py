@@ -7,7 +7,9 @@ from typing import Any
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-logging.getLogger("tensorboard").setLevel(logging.ERROR)  # which tells of each event that a resumption took back
+logging.getLogger("tensorboard").setLevel(
+    logging.ERROR
+)  # silences a message per purged event that a resumption took back
 STATES = ("state_dict", "optimizer_states", "lr_schedulers", "current_model_state", "counts", "loops")
 
 

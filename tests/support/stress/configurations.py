@@ -88,11 +88,11 @@ def refuse(case: Case) -> str | None:
     if status == 0:
         return "was accepted"
     if "Traceback" in message or len(lines) != 1:
-        return f"told {message[-300:]!r}"
+        return f"printed {message[-300:]!r}"
     if len(lines[0]) > 120 * _MOST_LINES:
-        return f"told in {len(lines[0])} letters: {lines[0][:300]!r}"
+        return f"printed {len(lines[0])} characters: {lines[0][:300]!r}"
     if not any(word in lines[0] for word in (*case.named, "faulty.yaml")):
-        return f"told without {' or '.join(case.named)}: {lines[0]!r}"
+        return f"printed without {' or '.join(case.named)}: {lines[0]!r}"
     return None
 
 

@@ -55,7 +55,7 @@ _PRELOADED = [
 
 
 class Moment(Callback):
-    """Writes to a file what the run is doing, so that a kill can be told by what it hit."""
+    """Write to a file what the run is doing, so that a kill can be described by what it hit."""
 
     file = Path("moment")
 
@@ -167,5 +167,5 @@ def _program(place: Path, arguments: list[str]) -> None:
 
 
 def _run_folder(place: Path) -> Path:
-    """The newest run's: one that was killed before its first checkpoint is begun anew, in another folder."""
+    """The newest run's: one that was killed before its first checkpoint is restarted in another folder."""
     return max(Path(place, "runs").glob("*/version_*"), key=lambda folder: int(folder.name.removeprefix("version_")))

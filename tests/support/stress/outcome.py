@@ -25,7 +25,7 @@ class Outcome:
         """As a row of the table."""
         return [self.what, f"{self.tried:,}", f"{self.tried - len(self.failures):,}", self.figures]
 
-    def told(self) -> list[str]:
+    def report(self) -> list[str]:
         """The failures, a line each."""
         lines = [f"- {self.what}: {failure}" for failure in self.failures[:_MOST_SHOWN]]
         more = len(self.failures) - len(lines)

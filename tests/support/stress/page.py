@@ -20,7 +20,7 @@ _OPENS = 120.0  # seconds
 _ANSWERS = 60.0
 _LEAKS = re.compile(r"Traceback|File \"/|site-packages|/tmp/|root:x:0")
 _NO_BODY = "HEAD"
-_SHORTEST = 8  # letters of a message that tells anything
+_SHORTEST = 8  # characters of a useful message
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Reply:
     seconds: That it took.
     event: ``complete`` or ``error`` of a call that was accepted; else empty.
     method: Of the request.
-    uploads: The folder of uploads, which a visitor is told.
+    uploads: The folder of uploads, which a visitor sees.
     """
 
     status: int
@@ -60,10 +60,10 @@ class Reply:
         if self.status >= 500 and not self.busy:
             return f"HTTP {self.status}: {self.text[:200]!r}"
         if leak := _LEAKS.search(self.text.replace(self.uploads, "") if self.uploads else self.text):
-            return f"tells {leak.group()!r}: {self.text[:300]!r}"
+            return f"leaks {leak.group()!r}: {self.text[:300]!r}"
         if self.status >= 400:
-            told = len(self.text) >= _SHORTEST or self.method == _NO_BODY
-            return None if told else f"HTTP {self.status} without a message"
+            explained = len(self.text) >= _SHORTEST or self.method == _NO_BODY
+            return None if explained else f"HTTP {self.status} without a message"
         if self.event == "error":
             content = self.content
             message = content.get("error") if isinstance(content, dict) else content

@@ -39,7 +39,7 @@ def image(seed: int, side: int = 32) -> bytes:
 
 
 class _Guard:
-    """Asks for something good after each harm, and tells if the answer is no longer what it was."""
+    """Send a valid request after each fault, and report an answer that differs from before."""
 
     def __init__(self, client: Client) -> None:
         self._client, self._image = client, image(0)
@@ -185,7 +185,7 @@ def _peak_of(server: Server) -> Iterator[list[int]]:
 
 
 async def flood(server: Server, count: int) -> Outcome:
-    """So many visitors at the same moment: each gets a result, or is told that the page is busy."""
+    """So many visitors at the same moment: each gets a result, or sees that the page is busy."""
     failures: list[str] = []
     async with _guarded(server) as (_, guard):
         replies = await asyncio.gather(*(_visit(server, image(number)) for number in range(count)))
@@ -202,7 +202,7 @@ async def flood(server: Server, count: int) -> Outcome:
     if busy == count:
         failures.append("nobody got an answer")
     longest = max(reply.seconds for reply in replies)
-    figures = f"{busy} told that it is busy, all within {longest:.1f} s, next answer after {recovery:.2f} s"
+    figures = f"{busy} saw that it is busy, all within {longest:.1f} s, next answer after {recovery:.2f} s"
     return Outcome("visitors at the same moment", count, failures, figures)
 
 
@@ -239,11 +239,11 @@ async def users(server: Server, count: int, seconds: float) -> Outcome:
     if growth > _MOST_GROWTH:
         failures.append(f"memory grew by {growth:.1%}")
     if busy > len(taken) / 2:
-        failures.append(f"{busy} of {len(taken)} were told that the page is busy")
+        failures.append(f"{busy} of {len(taken)} saw that the page is busy")
     slowest = statistics.quantiles(taken, n=100)[98]
     figures = (
         f"{len(taken) / seconds:.0f} answers/s, median {statistics.median(taken):.2f} s, p99 {slowest:.2f} s,"
-        f" {busy} told that it is busy, memory {growth:+.1%}, files and connections {handles} then {server.handles()}"
+        f" {busy} saw that it is busy, memory {growth:+.1%}, files and connections {handles} then {server.handles()}"
     )
     return Outcome(
         f"answers to {count} users in {seconds:.0f} s equal to those given alone", len(taken), failures, figures
@@ -284,8 +284,8 @@ async def foreign_files(server: Server, folder: Path) -> Outcome:
                         await client.call("classify", json.dumps({"data": [[file], 1, "crop"]})),
                     ):
                         answered = reply.event == "complete" and reply.text not in ("[]", "[[]]")
-                        told = reply.event == "complete" and '"error"' in reply.text  # that it cannot be read
-                        if _leaks(reply) or (answered and not told):
+                        text = reply.event == "complete" and '"error"' in reply.text  # that it cannot be read
+                        if _leaks(reply) or (answered and not text):
                             failures.append(f"the file {file}: {reply.text[:100]!r}")
             if problem := await guard.problem():
                 failures.append(problem)
@@ -295,8 +295,8 @@ async def foreign_files(server: Server, folder: Path) -> Outcome:
 
 
 def _leaks(reply: Reply) -> bool:
-    told = reply.text
-    return _SECRET in told or "root:x:0" in told or "GRADIO_SERVER_PORT=" in told or '"class_path"' in told
+    text = reply.text
+    return _SECRET in text or "root:x:0" in text or "GRADIO_SERVER_PORT=" in text or '"class_path"' in text
 
 
 @contextlib.contextmanager
