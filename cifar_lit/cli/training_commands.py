@@ -236,9 +236,8 @@ class CommandLine(LightningCLI):
         columns = {split: split_metrics(split, trainer.callback_metrics) for split in ("train", "val")}
         if isinstance(checkpoint, ModelCheckpoint) and checkpoint.best_model_score is not None:
             columns["best val"] = split_metrics("val", {str(checkpoint.monitor): checkpoint.best_model_score})
-        seconds = time.monotonic() - self._started
         epochs = f"{trainer.current_epoch} epoch{'s' * (trainer.current_epoch != 1)}"
-        title = f"{epochs}, {trainer.global_step} steps, {seconds:.0f} s{self._ending()}"
+        title = f"{epochs}, {trainer.global_step} steps, {time.monotonic() - self._started:.0f} s{self._ending()}"
         print_metrics(title, {heading: metrics for heading, metrics in columns.items() if metrics})
         kept = [
             one.file if isinstance(one, LastCheckpoint) else getattr(one, "best_model_path", None)
@@ -250,11 +249,10 @@ class CommandLine(LightningCLI):
             print_next_steps(saved[0], self._run_folder)  # the best, or else the last
 
     def _ending(self) -> str:
-        trainer = self.trainer
-        if self._run is not None and trainer.global_step == self._resumed_step:
+        if self._run is not None and self.trainer.global_step == self._resumed_step:
             return " (already finished; to train longer, raise trainer.max_epochs)"
-        if any(isinstance(callback, EarlyStopping) and callback.stopped_epoch for callback in trainer.callbacks):
-            return f" (stopped early; trainer.max_epochs is {trainer.max_epochs})"
+        if any(isinstance(one, EarlyStopping) and one.stopped_epoch for one in self.trainer.callbacks):
+            return f" (stopped early; trainer.max_epochs is {self.trainer.max_epochs})"
         return ""
 
     def validate(self, **kwargs: Any) -> None:

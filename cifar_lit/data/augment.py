@@ -71,9 +71,9 @@ class RandomCrop(Augmentation):
     def __call__(self, pixels: Tensor, random: SampleRandom, mean: Sequence[float]) -> Tensor:
         """Return images shifted by up to ``padding`` pixels in each direction."""
         batch, _, height, width = pixels.shape
-        offsets = 2 * self.padding + 1
-        top, left = random.integers(0, offsets), random.integers(0, offsets)
-        windows = self._pad(pixels, mean).unfold(2, height, 1).unfold(3, width, 1)  # (N, C, offsets, offsets, H, W)
+        positions = 2 * self.padding + 1
+        top, left = random.integers(0, positions), random.integers(0, positions)
+        windows = self._pad(pixels, mean).unfold(2, height, 1).unfold(3, width, 1)  # (N, C, positions, positions, H, W)
         return windows[torch.arange(batch, device=pixels.device), :, top, left]
 
     def _pad(self, pixels: Tensor, mean: Sequence[float]) -> Tensor:
@@ -151,8 +151,8 @@ class Cutout(Augmentation):
 
     def _covered(self, length: int, start: Tensor) -> Tensor:
         """Return bool (N, length), True for ``size`` pixels from each start."""
-        offset = torch.arange(length, device=start.device) - start.view(-1, 1)
-        return (offset >= 0) & (offset < self.size)
+        distance = torch.arange(length, device=start.device) - start.view(-1, 1)
+        return (distance >= 0) & (distance < self.size)
 
 
 class ProgressiveResizing(Augmentation):

@@ -8,9 +8,7 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
-from torch import Tensor, distributed, nn
-from torchmetrics import MeanMetric, Metric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy
+from torch import Tensor, nn
 
 from cifar_lit.data.batches import Batch
 from cifar_lit.data.datamodule import ImageDataModule
@@ -21,6 +19,7 @@ from cifar_lit.models import PixelNormalization
 from cifar_lit.models.shape_check import check_output_shape
 from cifar_lit.models.whitening import fit_whitening, whitening_layers
 from cifar_lit.randomness import reseed, run_seed
+from cifar_lit.training.metrics import gather_objects, loss_and_accuracy
 from cifar_lit.training.optim.configure import check_long_enough, configure_optimizer, configure_schedule
 
 _TRAINING_METRICS = ("train", "recent")  # continued when a run is resumed
@@ -86,7 +85,7 @@ class Classifier(LightningModule):
         self._compile = compile
         self.example_input_array = torch.zeros(2, 3, *image_size, dtype=torch.uint8)  # for the model summary
         # In a dict, which keeps them out of the state dict: that would hold the first process's metrics only
-        self._metrics = {split: _loss_and_accuracy(num_classes) for split in ("train", "recent", "evaluated")}
+        self._metrics = {split: loss_and_accuracy(num_classes) for split in ("train", "recent", "evaluated")}
         self._calibrations = {"evaluated": TemperatureSweep()}
         self._loaded_step = self._loaded_epoch = 0
         self._loaded_metrics: list[dict[str, Any]] | None = None  # of each process, of the epoch so far
@@ -125,8 +124,8 @@ class Classifier(LightningModule):
     def setup(self, stage: str) -> None:
         """Check that the network fits the data, and prepare it for its device."""
         example = self.example_input_array.to(self.device)
-        data = self.trainer.datamodule
-        sizes = data.sizes if stage == "fit" and isinstance(data, ImageDataModule) else [tuple(example.shape[2:])]
+        data = self.trainer.datamodule if stage == "fit" else None
+        sizes = data.sizes if isinstance(data, ImageDataModule) else [tuple(example.shape[2:])]
         for height, width in sizes:
             check_output_shape(self.net, self.preprocess(example.new_zeros(2, 3, height, width)), self.num_classes)
         self.net.to(memory_format=self.model.memory_format)
@@ -260,7 +259,7 @@ class Classifier(LightningModule):
         if not self.stops_at_nan:
             return
         mean_loss: Any = self._metrics["train"]["loss"]
-        finite = bool(mean_loss.mean_value.isfinite())
+        finite = bool(mean_loss.total.isfinite())
         if finite and weights:
             finite = all(bool(weight.isfinite().all()) for weight in self.parameters())
         if self._nan_step is None and not finite:
@@ -281,20 +280,3 @@ class Classifier(LightningModule):
             return optimizer
         schedule = configure_schedule(self.lr_scheduler, optimizer, self.lr, self.trainer)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
-
-
-def _loss_and_accuracy(num_classes: int) -> MetricCollection:
-    accuracy = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
-    metrics: dict[str, Metric | MetricCollection] = {"loss": MeanMetric(nan_strategy="disable"), "accuracy": accuracy}
-    collection = MetricCollection(metrics, compute_groups=False)
-    collection.persistent()
-    return collection
-
-
-def gather_objects(value: Any) -> list[Any]:
-    """Return the values of all processes in the order of their ranks; called in all of them."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return [value]
-    values: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(values, value)
-    return values

@@ -64,7 +64,7 @@ def test_adaptive_tta_adds_views_only_where_the_first_two_disagree() -> None:
 
 def test_channels_last_changes_only_the_memory_layout() -> None:
     fast, plain = classifier(channels_last=True), classifier(channels_last=False)
-    fast.setup("fit")
+    fast.setup("test")
     assert fast.net.features[0].weight.is_contiguous(memory_format=torch.channels_last)  # type: ignore[union-attr,index]
     torch.testing.assert_close(fast(pixels()), plain(pixels()))
 

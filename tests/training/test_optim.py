@@ -138,7 +138,7 @@ def test_a_network_without_filters_is_refused() -> None:
 
 
 def test_muon_refuses_vectors() -> None:
-    with pytest.raises(InputError, match="two and more dimensions"):
+    with pytest.raises(InputError, match="two or more dimensions"):
         ConvMuon(small_net().parameters())
 
 
@@ -167,7 +167,7 @@ def test_one_cycle_is_refused_for_several_rates(program: Program) -> None:
     config = ROOT / "configs" / "quickstart.yaml"
     outcome = program("fit", "--config", config, "--config", "recipe.yaml", "--model.net", "TinyNet")
     assert outcome.status == 2
-    assert "take TriangularLR" in outcome.err
+    assert "use TriangularLR" in outcome.err
 
 
 RECIPE = """

@@ -356,7 +356,7 @@ def test_packages_become_pinned_requirements_except_torch() -> None:
     own = {"class_path": "cifar_lit.models.ResNet9", "init_args": {}}
     assert find_external_code(own) == ExternalCode([], [], [])
     assert find_external_code({"class_path": "torch.nn.Linear"}).requirements == []
-    with pytest.raises(InputError, match=r"cifar_lit\.training\.classifier, which is not part of a Space"):
+    with pytest.raises(InputError, match=r"imports cifar_lit\.training\.classifier, which a Space does not contain"):
         find_external_code({"class_path": "cifar_lit.training.classifier.Classifier"})
 
 
