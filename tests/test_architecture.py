@@ -14,7 +14,7 @@ from tests.support.source import imports
 
 FRAMEWORKS = {"lightning", "tensorboard", "gradio", "torchmetrics", "albumentations", "jsonargparse"}
 PARTS = {"callbacks", "space", "report", "main", "benchmarks", "tests"}
-# For each folder, what it must not import (docs/extending.md says what it may)
+# For each folder, what it must not import (CONTRIBUTING.md says what it may)
 FORBIDDEN = {
     "cifar_lit/models": FRAMEWORKS | PARTS | {f"cifar_lit.{name}" for name in ("cli", "data", "training", "inference")},
     "cifar_lit/evaluation": FRAMEWORKS - {"torchmetrics"}

@@ -261,7 +261,7 @@ def test_documented_calls_fit_the_api() -> None:
 
 def test_documented_methods_of_evaluation_callbacks_exist() -> None:
     rows = re.findall(r"^\| `(\w+)` \|", (ROOT / "docs/extending.md").read_text(), re.MULTILINE)
-    assert set(rows) == EvaluationCallback.__abstractmethods__
+    assert EvaluationCallback.__abstractmethods__ <= set(rows) <= set(dir(EvaluationCallback))
 
 
 def known_options(capsys: pytest.CaptureFixture[str]) -> set[str]:
