@@ -9,11 +9,11 @@ from functools import partial
 from pathlib import Path
 
 from cifar_lit.cli.commands import run_command
-from cifar_lit.cli.entry_point import exit_status
+from cifar_lit.cli.exit_status import exit_status
 from cifar_lit.malloc import keep_freed_memory
 
 DEFAULTS = Path(__file__).parent / "configs" / "defaults.yaml"
-# Packages whose classes YAML may name without the module
+# Packages whose classes can be named in YAML without their module
 PLUGIN_PACKAGES = ("cifar_lit.models", "cifar_lit.data", "cifar_lit.training", "cifar_lit.training.optim", "callbacks")
 
 

@@ -1,1 +1,1 @@
-"""What the project says of itself, as commands that measure it: ``python -m benchmarks --help``."""
+"""Commands that measure the project's claims: ``python -m benchmarks --help``."""

@@ -1,4 +1,4 @@
-"""python -m benchmarks [NAME]: measures, and prints a table in Markdown; without a name, the speed of training."""
+"""Measure and print a Markdown table: ``python -m benchmarks [NAME]``; without a name, measure training speed."""
 
 import sys
 
@@ -13,7 +13,7 @@ from benchmarks.space import space
 from benchmarks.speed import speed
 
 if __name__ == "__main__":
-    # --quick as a switch, where auto_cli wants --quick true
+    # accept --quick as a flag; auto_cli requires a value
     arguments = ["--quick=true" if argument == "--quick" else argument for argument in sys.argv[1:]]
     if not arguments or (arguments[0].startswith("--") and arguments[0] != "--help"):
         arguments.insert(0, "speed")

@@ -1,4 +1,4 @@
-"""Accuracy of whole runs on the test images of CIFAR-10, and the time they take beside a bare script."""
+"""Test accuracy of full runs on CIFAR-10, and their time compared with a bare script."""
 
 import json
 import math
@@ -10,14 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.results import FOLDER, commit, machine, put
+from benchmarks.results import FOLDER, commit, machine, replace_section
 from benchmarks.variants import ROOT, Variant, run_python
 from callbacks.rendering.markdown import table
 from cifar_lit.training.tensorboard_reader import read_history
 
 _RUNS = FOLDER / "runs.jsonl"
 _SCRIPT = "script"
-# The allocator settings that main.py makes for itself (cifar_lit.malloc), set for the script from outside
+# The allocator settings of main.py (cifar_lit.malloc) as environment variables, for the script
 _KEEP_FREED_MEMORY = {
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": str(2**62),
@@ -32,9 +32,9 @@ def accuracy(
     folder: str = "runs/accuracy",
     alone: bool = True,
 ) -> None:
-    """Train recipes to their end, seed by seed, and append each run's test accuracy to benchmarks/runs.jsonl.
+    """Train recipes to completion, seed by seed, and append each run's test accuracy to benchmarks/runs.jsonl.
 
-    A run that was interrupted is resumed when the command is repeated; a run that is already in the file is skipped.
+    Repeating the command resumes an interrupted run and skips runs that are already in the file.
 
     Args:
         data: Folder that holds ``cifar-10-batches-py``; downloaded if missing.
@@ -126,7 +126,7 @@ def show_runs() -> None:
     header += ["fit and test, s", "training time over the script's", "accuracy minus the script's", "measured"]
     text = table(header, rows, raw=True)
     print(text)
-    put("runs", text)
+    replace_section("runs", text)
 
 
 def _median_seconds(runs: Sequence[dict[str, Any]], name: str) -> str:

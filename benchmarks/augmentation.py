@@ -1,4 +1,4 @@
-"""Batched augmentation against albumentations, sample by sample."""
+"""Batched augmentation against albumentations applied per sample."""
 
 import statistics
 from collections.abc import Callable, Iterable
@@ -17,29 +17,28 @@ from cifar_lit.malloc import keep_freed_memory
 from cifar_lit.randomness import SampleRandom
 
 _MEAN = [0.4914, 0.4822, 0.4465]
-_BATCH, _BATCHES = 512, 40  # each of the first two takes twice as long: of few, they would be what is measured
+_BATCH, _BATCHES = 512, 40  # the first two batches take twice as long and would dominate a short run
 _CROP_AND_FLIP: list[Augmentation] = [RandomCrop(), HorizontalFlip()]
 _WITH_CUTOUT = [*_CROP_AND_FLIP, Cutout()]
-_AS_S4 = [RandomCrop(8, "mean"), HorizontalFlip(), Cutout(8, 0.2)]
+_S4 = [RandomCrop(8, "mean"), HorizontalFlip(), Cutout(8, 0.2)]
 
 
-def _drop(batches: Iterable[object]) -> None:
-    """Lets batches go by, as training does."""
+def _consume(batches: Iterable[object]) -> None:
+    """Iterate over the batches without keeping them, as training does."""
     for _ in batches:
         pass
 
 
 def augmentation(quick: bool) -> list[Result]:
-    """Reading and augmenting whole batches, against the systems' loader, and against the same transforms one by one.
+    """Compare batched loading and augmentation with a typical loader and with the same transforms one by one.
 
-    Each reads through a DataLoader without workers, a batch right after the other (in training, a network's step lies
-    between them). What is batched ends as uint8 pixels, which the network normalises on its device; the systems'
-    (crop, flip, cutout with a probability of .2, normalisation, collation) as normalised float32; the same transforms,
-    as theirs are, one by one, as uint8.
+    All read through a DataLoader without workers, with no training step between batches. Batched augmentation returns
+    uint8 pixels, which the network normalizes on its device. The typical loader (crop, flip, cutout with probability
+    0.2, normalization, collation) returns normalized float32; the same transforms one by one return uint8.
     """
     images = ImageTensors(torch.randint(0, 256, (50_000, 3, 32, 32), dtype=torch.uint8), torch.zeros(50_000).long())
     rows = torch.randperm(50_000)[: _BATCH * _BATCHES]
-    pad = {"min_height": 40, "min_width": 40, "border_mode": 4}  # mirrored, as RandomCrop has it
+    pad = {"min_height": 40, "min_width": 40, "border_mode": 4}  # reflection, as in RandomCrop
     crop_and_flip = [{"PadIfNeeded": pad}, {"RandomCrop": {"height": 32, "width": 32}}, {"HorizontalFlip": {"p": 0.5}}]
     hole = {name: [8, 8] for name in ("hole_height_range", "hole_width_range")}
     cutout = {"CoarseDropout": {"num_holes_range": [1, 1], **hole, "fill": "mean", "p": 1.0}}
@@ -57,31 +56,31 @@ def augmentation(quick: bool) -> list[Result]:
                 pixels = transform(pixels, random, _MEAN)
             return pixels
 
-        return lambda: _drop(map(augmented, batches))
+        return lambda: _consume(map(augmented, batches))
 
     def one_by_one(transforms: list[dict[str, Any]]) -> Callable[[], Any]:
         batches = loader(AlbumentationsPipeline(transforms, _MEAN, (32, 32)))
-        return lambda: _drop(batches)
+        return lambda: _consume(batches)
 
-    systems = DataLoader(Images(50_000), _BATCH, sampler=rows.tolist())
+    baseline = DataLoader(Images(50_000), _BATCH, sampler=rows.tolist())
     calls: dict[str, Callable[[], Any]] = {
         "batched": batched(_CROP_AND_FLIP),
         "batched, cutout": batched(_WITH_CUTOUT),
-        "batched, as S4 has it": batched(_AS_S4),
-        "loader": lambda: _drop(systems),
+        "batched, S4": batched(_S4),
+        "typical loader": lambda: _consume(baseline),
         "one by one": one_by_one(crop_and_flip),
         "one by one, cutout": one_by_one([*crop_and_flip, cutout]),
     }
     keep_freed_memory()  # as main.py does
     times = side_by_side(calls, 3 if quick else 15)
     pairs = [
-        ("without cutout over the systems' loader, 0 workers", "batched", "loader", "≥ 60"),
-        ("with cutout over the systems' loader, 0 workers", "batched, cutout", "loader", "≥ 19"),
-        ("as S4 has it over the systems' loader, 0 workers", "batched, as S4 has it", "loader", "reported"),
+        ("without cutout over a typical per-sample loader, 0 workers", "batched", "typical loader", "reported"),
+        ("with cutout over a typical per-sample loader, 0 workers", "batched, cutout", "typical loader", "reported"),
+        ("of S4 over a typical per-sample loader, 0 workers", "batched, S4", "typical loader", "reported"),
         ("without cutout over the same transforms one by one", "batched", "one by one", "reported"),
         ("with cutout over the same transforms one by one", "batched, cutout", "one by one, cutout", "reported"),
     ]
-    speeds = {name: 1000 * _BATCH * _BATCHES / statistics.median(found) for name, found in times.items()}
+    speeds = {name: 1000 * _BATCH * _BATCHES / statistics.median(milliseconds) for name, milliseconds in times.items()}
     return [
         result(
             f"batched augmentation {what}",

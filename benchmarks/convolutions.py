@@ -1,4 +1,4 @@
-"""How near training comes to what the convolutions alone take at their best."""
+"""How close training comes to the best speed of its convolutions alone."""
 
 import json
 import statistics
@@ -13,11 +13,11 @@ from benchmarks.variants import ROOT, FitVariant, Variant, alternate
 from cifar_lit.malloc import keep_freed_memory
 from cifar_lit.models import AirbenchNet
 
-_BATCH = 500  # small enough for activations to stay in pages that were touched
+_BATCH = 500  # small enough for activations to reuse memory pages that are already mapped
 
 
 def convolution_limit(quick: bool) -> list[Result]:
-    """Images per second of ``fit`` with the airbench network, against its convolutions' best times alone."""
+    """Compare the throughput of ``fit`` on the airbench network with that of its convolutions alone at their best."""
     batches, rounds = (4, 1) if quick else (20, 3)
     fit = FitVariant(
         *("--config", ROOT / "configs" / "airbench94.yaml", "--data", "benchmarks.random_images.RandomImages"),
@@ -26,11 +26,11 @@ def convolution_limit(quick: bool) -> list[Result]:
         *("--trainer.limit_train_batches", batches, "--trainer.max_epochs", 3),
     )
     limit = Variant("-m", "benchmarks.convolutions", 2 if quick else 5)
-    found = alternate({"fit": fit, "limit": limit}, rounds)
-    ours = [sum(one["images"][1:]) / sum(one["training"][1:]) for one in found["fit"]]
-    limits = [one["images_per_second"] for one in found["limit"]]
-    figures = f"{statistics.median(ours):.0f} and {statistics.median(limits):.0f} images/s"
-    ratios = [speed / most for speed, most in zip(ours, limits, strict=True)]
+    measured = alternate({"fit": fit, "limit": limit}, rounds)
+    speeds = [sum(run["images"][1:]) / sum(run["training"][1:]) for run in measured["fit"]]
+    limits = [run["images_per_second"] for run in measured["limit"]]
+    figures = f"{statistics.median(speeds):.0f} and {statistics.median(limits):.0f} images/s"
+    ratios = [speed / best for speed, best in zip(speeds, limits, strict=True)]
     return [
         result(
             "`fit` of the airbench network, share of its convolutions' best speed alone",
@@ -43,7 +43,7 @@ def convolution_limit(quick: bool) -> list[Result]:
 
 
 def convolution_seconds(rounds: int) -> float:
-    """Seconds that the forward and backward passes of all convolutions of a batch take, each in its best format."""
+    """Return the seconds of a forward and backward pass of a batch through all convolutions, each at its best."""
     net = AirbenchNet()
     shapes: list[tuple[nn.Conv2d, torch.Size]] = []
     hooks = [
@@ -55,7 +55,7 @@ def convolution_seconds(rounds: int) -> float:
     for hook in hooks:
         hook.remove()
     return sum(
-        _best_seconds(layer, shape, first=place == 0, rounds=rounds) for place, (layer, shape) in enumerate(shapes)
+        _best_seconds(layer, shape, first=index == 0, rounds=rounds) for index, (layer, shape) in enumerate(shapes)
     )
 
 

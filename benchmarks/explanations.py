@@ -1,4 +1,4 @@
-"""Heatmaps against the grad-cam library, and what the pictures cost."""
+"""Speed of heatmaps, compared with the grad-cam library, and of drawing pictures."""
 
 import statistics
 
@@ -6,19 +6,19 @@ import numpy as np
 import torch
 
 from benchmarks.timing import print_table, side_by_side, summary
+from callbacks.rendering.class_activation_maps import heatmaps
 from callbacks.rendering.confusion import confusion_picture
 from callbacks.rendering.explanation_grid import explanation_grid
 from callbacks.rendering.grid import image_grid
-from callbacks.rendering.heatmaps import heatmaps
 from cifar_lit.models import ResNet9
 
 
 def explanations(images: int = 16, rounds: int = 15) -> None:
-    """Times Grad-CAM of a ResNet-9 on this CPU or GPU against the grad-cam library's, and the drawing of pictures.
+    """Time Grad-CAM for a ResNet-9 against the grad-cam library, on this CPU or GPU, and the drawing of pictures.
 
     Args:
-        images: How many images to explain in one call.
-        rounds: How often each is timed.
+        images: Number of images to explain in one call.
+        rounds: How often to time each call.
     """
     import pytorch_grad_cam
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
@@ -41,8 +41,8 @@ def explanations(images: int = 16, rounds: int = 15) -> None:
             return ours()
 
     def one_by_one() -> None:
-        for place in range(images):
-            library(inputs[place : place + 1], targets[place : place + 1])
+        for index in range(images):
+            library(inputs[index : index + 1], targets[index : index + 1])
 
     calls = {
         "this project, float32": ours,
@@ -55,16 +55,16 @@ def explanations(images: int = 16, rounds: int = 15) -> None:
     base = statistics.median(times["this project, float32"])
     print_table(
         ["", "ms: median (quartiles)", "ratio"],
-        [[name, summary(found), f"{statistics.median(found) / base:.2f}"] for name, found in times.items()],
+        [[name, summary(values), f"{statistics.median(values) / base:.2f}"] for name, values in times.items()],
     )
-    print(f"\nLargest difference of the maps: {np.abs(ours() - library(inputs, targets)).max():.1e}")
+    print(f"\nLargest difference between the maps: {np.abs(ours() - library(inputs, targets)).max():.1e}")
 
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (20, 32, 32, 3), dtype=np.uint8)
     names = [f"class {label}" for label in range(100)]
     few, many = random.integers(0, 50, (10, 10)), random.integers(0, 5, (100, 100))
     maps = random.random((8, 2, 32, 32))
-    drawn = {
+    drawings = {
         "grid of 20 images": lambda: image_grid(pixels, ["cat\n→ dog\n99.1% #1234"] * 20, 5, 128, "title"),
         "8 images with 16 heatmaps": lambda: explanation_grid(
             pixels[:8], maps, ["cat"] * 8, [["why cat?", "why dog?"]] * 8, ["predicted class", "true class"]
@@ -75,5 +75,5 @@ def explanations(images: int = 16, rounds: int = 15) -> None:
     print("\nPictures:")
     print_table(
         ["", "ms: median (quartiles)"],
-        [[name, summary(found)] for name, found in side_by_side(drawn, rounds).items()],
+        [[name, summary(values)] for name, values in side_by_side(drawings, rounds).items()],
     )

@@ -1,4 +1,4 @@
-"""Whether heatmaps show what the network uses: deletion and insertion, and weights randomised layer by layer."""
+"""Faithfulness of heatmaps: deletion and insertion, and weights randomized layer by layer."""
 
 import copy
 from pathlib import Path
@@ -6,30 +6,31 @@ from typing import get_args
 
 import numpy as np
 import torch
+from scipy.stats import spearmanr
 from torch import Tensor, nn
 
 from benchmarks.timing import print_table
-from callbacks.rendering.feature_maps import feature_maps
-from callbacks.rendering.heatmaps import Method, heatmaps
-from cifar_lit.evaluation.faithfulness import areas
+from callbacks.rendering.activations import feature_maps
+from callbacks.rendering.class_activation_maps import Method, heatmaps
+from cifar_lit.evaluation.faithfulness import deletion_insertion
 from cifar_lit.inference.images import image_files, read_image
 from cifar_lit.training.checkpointing.checkpoint_files import read_classifier
 
 
 def faithfulness(ckpt_path: str, images: str, count: int = 200, slow: int = 20, steps: int = 16) -> None:
-    """Measures how faithful each method's heatmaps are to a trained network.
+    """Measure how faithful each method's heatmaps are to a trained network.
 
-    Deletion: the pixels are replaced by the mean colour, the hottest first; the sooner the class's probability falls,
-    the better: a low area under its curve. Insertion: they are put onto the mean colour instead: a high area. The area
-    of a random order stands beside them. Then the weights are randomised from the last layer to the first: the more a
-    map shows of the network, the less it still resembles the first one (rank correlation).
+    Deletion replaces the pixels by the mean color, the hottest first; the faster the class's probability drops, the
+    more faithful the map: a low area under the curve. Insertion adds them to the mean color instead: a high area. A
+    random order is listed for comparison. Then the weights are randomized from the last layer to the first: the more a
+    map depends on the network, the less it correlates with the trained network's map (rank correlation).
 
     Args:
-        ckpt_path: A checkpoint.
-        images: A folder of images, evenly chosen from.
-        count: How many images.
-        slow: How many of them for the methods that run the network once for each channel.
-        steps: Into how many equal steps to cut the order of the pixels.
+        ckpt_path: Path of the checkpoint.
+        images: Folder of images; ``count`` of them are chosen at even intervals.
+        count: Number of images.
+        slow: Number of images for the methods that run the network once per channel.
+        steps: Number of equal steps that the pixels are divided into.
 
     Source: Petsiuk et al. 2018, arXiv:1806.07421, section 4.1; Adebayo et al. 2018, arXiv:1810.03292, section 3.
     """
@@ -39,53 +40,51 @@ def faithfulness(ckpt_path: str, images: str, count: int = 200, slow: int = 20, 
     files = sorted(image_files(Path(images)))
     chosen = files[:: max(1, len(files) // count)][:count]
     pixels = torch.stack([torch.from_numpy(read_image(file, size).copy()).permute(2, 0, 1) for file in chosen])
-    inputs = classifier.normalize(pixels)  # whose 0 is the mean colour
+    inputs = classifier.normalize(pixels)  # 0 is the mean color
     with torch.inference_mode():
         classes = net(inputs).argmax(1)[:, None]
     layer = list(feature_maps(net, inputs))[-1]
     print(f"\n{len(chosen)} images of {images}, layer {layer} of {ckpt_path}:")
     torch.manual_seed(0)
-    chance = areas(net, inputs, classes, torch.rand(len(inputs), *size), steps)
-    rows = [["random order", *chance.row(), ""]]
+    random_areas = deletion_insertion(net, inputs, classes, torch.rand(len(inputs), *size), steps)
+    rows = [["random order", *random_areas.row(), ""]]
     for method in get_args(Method):
-        some = slow if method in ("scorecam", "ablationcam") else len(inputs)
-        maps = heatmaps(net, [layer], inputs[:some], classes[:some], method)[0, :, 0]
-        similar = ", ".join(f"{value:.2f}" for value in randomised(net, layer, inputs[:some], classes[:some], method))
-        rows.append([method, *areas(net, inputs[:some], classes[:some], maps, steps).row(), similar])
-    header = ["method", "insertion (higher is better)", "deletion (lower is better)", "after randomising"]
+        used = slow if method in ("scorecam", "ablationcam") else len(inputs)
+        maps = heatmaps(net, [layer], inputs[:used], classes[:used], method)[0, :, 0]
+        correlations = randomization_test(net, layer, inputs[:used], classes[:used], method)
+        cell = ", ".join(f"{value:.2f}" for value in correlations)
+        rows.append([method, *deletion_insertion(net, inputs[:used], classes[:used], maps, steps).row(), cell])
+    header = ["method", "insertion (higher is better)", "deletion (lower is better)", "correlation after randomizing"]
     print_table(header, rows)
 
 
-def randomised(net: nn.Module, layer: str, inputs: Tensor, classes: Tensor, method: Method) -> list[float]:
-    """Rank correlations with the trained network's maps, as its layers are randomised from the last to the first.
+def randomization_test(net: nn.Module, layer: str, inputs: Tensor, classes: Tensor, method: Method) -> list[float]:
+    """Return rank correlations with the trained network's maps as layers are randomized from the last to the first.
 
     Args:
         net: The network, in evaluation mode.
-        layer: The layer that is shown.
+        layer: Name of the layer to explain.
         inputs: float (N, C, H, W).
         classes: int64 (N, 1).
-        method: The method.
+        method: Heatmap method.
 
     Returns:
-        The mean correlation over the images after each quarter of the layers with weights.
+        The mean correlation over the images after randomizing each further quarter of the layers with weights.
     """
     trained = heatmaps(net, [layer], inputs, classes, method)[0, :, 0]
-    twin = copy.deepcopy(net)
-    layers = [module for module in twin.modules() if isinstance(module, nn.Conv2d | nn.Linear)][::-1]
+    randomized = copy.deepcopy(net)
+    layers = [module for module in randomized.modules() if isinstance(module, nn.Conv2d | nn.Linear)][::-1]
     correlations = []
     torch.manual_seed(0)
     for quarter in np.array_split(np.arange(len(layers)), min(4, len(layers))):
-        for place in quarter:
-            layers[place].reset_parameters()
-        maps = heatmaps(twin, [layer], inputs, classes, method)[0, :, 0]
+        for index in quarter:
+            layers[index].reset_parameters()
+        maps = heatmaps(randomized, [layer], inputs, classes, method)[0, :, 0]
         correlations.append(rank_correlation(trained, maps))
     return correlations
 
 
 def rank_correlation(first: Tensor, second: Tensor) -> float:
-    """Mean Spearman correlation of maps (N, H, W), over those of which neither is constant."""
-    ranks = [maps.flatten(1).argsort(1).argsort(1).float() for maps in (first, second)]
-    varied = (first.flatten(1).std(1) > 0) & (second.flatten(1).std(1) > 0)
-    centred = [part[varied] - part[varied].mean(1, keepdim=True) for part in ranks]
-    correlation = (centred[0] * centred[1]).sum(1) / (centred[0].norm(dim=1) * centred[1].norm(dim=1))
-    return float(correlation.mean())
+    """Return the mean Spearman correlation of two sets of maps (N, H, W), skipping pairs with a constant map."""
+    pairs = zip(first.flatten(1).cpu().numpy(), second.flatten(1).cpu().numpy(), strict=True)
+    return float(np.mean([spearmanr(*pair).statistic for pair in pairs if all(map(np.ptp, pair))]))

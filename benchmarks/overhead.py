@@ -1,4 +1,4 @@
-"""What the diagnosis callbacks cost of an epoch."""
+"""Overhead of the diagnostic callbacks."""
 
 import time
 from collections import defaultdict
@@ -28,23 +28,23 @@ HOOKS = [name for name in dir(Callback) if name.startswith("on_")]
 
 
 def overhead(epochs: int = 2, train_batches: int = 20) -> None:
-    """Measures the share of an epoch of ResNet-9 on 45,000 + 5,000 images that each diagnosis callback takes.
+    """Measure the share of a ResNet-9 epoch (45,000 + 5,000 images) that each diagnostic callback takes.
 
     Args:
-        epochs: Epochs to measure, after one to warm up.
-        train_batches: Of the 88 batches of an epoch, those that are trained on; the rest is extrapolated.
+        epochs: Number of epochs to measure, after one warm-up epoch.
+        train_batches: Number of training batches to run of the 88 in an epoch; the training time is extrapolated.
     """
     ignore_third_party_warnings()
     seed_everything(0)
-    diagnosis = [MisclassifiedImages(), GradCAMImages(), ConfusionMatrix(), CalibrationPlot()]
+    diagnostics = [MisclassifiedImages(), GradCAMImages(), ConfusionMatrix(), CalibrationPlot()]
     spent: dict[str, float] = defaultdict(float)
-    for callback in diagnosis:
+    for callback in diagnostics:
         for hook in HOOKS:
             setattr(callback, hook, partial(_timed, getattr(callback, hook), type(callback).__name__, spent))
     clock = _EpochClock(spent)
     with TemporaryDirectory() as folder:
         trainer = Trainer(
-            callbacks=[clock, *diagnosis],
+            callbacks=[clock, *diagnostics],
             logger=RunLogger(folder),
             max_epochs=1 + epochs,
             limit_train_batches=train_batches,
@@ -59,12 +59,10 @@ def overhead(epochs: int = 2, train_batches: int = 20) -> None:
     batches = len(data.train_set) / data.batch_size
     total = sum(clock.evaluation) + sum(clock.training) * batches / train_batches
     print(f"\nAn epoch takes {total / epochs:.1f} s, of which:")
-    rows = [[name, f"{1000 * took / epochs:.0f}", f"{took / total:.2%}"] for name, took in spent.items()]
-    whole = sum(spent.values())
-    three = whole - spent["CalibrationPlot"]
-    rows += [["the first three", f"{1000 * three / epochs:.0f}", f"{three / total:.2%}"]]
-    rows += [["all", f"{1000 * whole / epochs:.0f}", f"{whole / total:.2%}"]]
-    print_table(["callback", "ms an epoch", "share"], rows)
+    all_callbacks = sum(spent.values())
+    spent |= {"all but CalibrationPlot": all_callbacks - spent["CalibrationPlot"], "all": all_callbacks}
+    rows = [[name, f"{1000 * seconds / epochs:.0f}", f"{seconds / total:.2%}"] for name, seconds in spent.items()]
+    print_table(["callback", "ms per epoch", "share"], rows)
 
 
 def _timed(hook: Callable[..., Any], name: str, spent: dict[str, float], *args: Any, **kwargs: Any) -> None:
@@ -76,7 +74,7 @@ def _timed(hook: Callable[..., Any], name: str, spent: dict[str, float], *args: 
 
 
 class _EpochClock(Callback):
-    """Seconds that training and validation take in each epoch but the first, which it also strikes from ``spent``."""
+    """Record each epoch's training and validation seconds; the first epoch is left out, and cleared from ``spent``."""
 
     def __init__(self, spent: dict[str, float]) -> None:
         self.spent = spent
@@ -84,14 +82,14 @@ class _EpochClock(Callback):
         self.evaluation: list[float] = []
 
     def on_train_epoch_start(self, *_: Any) -> None:
-        self._started = time.perf_counter()
+        self._epoch_start = time.perf_counter()
 
     def on_validation_start(self, *_: Any) -> None:
-        self._trained = time.perf_counter()
+        self._validation_start = time.perf_counter()
 
     def on_train_epoch_end(self, trainer: Any, *_: Any) -> None:
         if trainer.current_epoch == 0:
             self.spent.clear()
             return
-        self.training.append(self._trained - self._started)
-        self.evaluation.append(time.perf_counter() - self._trained)
+        self.training.append(self._validation_start - self._epoch_start)
+        self.evaluation.append(time.perf_counter() - self._validation_start)

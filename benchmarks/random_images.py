@@ -1,4 +1,4 @@
-"""Images whose number and place in memory matter, and not what is on them."""
+"""Random images, for benchmarks where only their number and storage matter."""
 
 from functools import cached_property
 from pathlib import Path
@@ -12,12 +12,12 @@ from cifar_lit.data.datamodule import ImageDataModule, Split
 
 
 class RandomImages(ImageDataModule):
-    """Noise of 32x32 pixels in ten classes, in memory or mapped from a file.
+    """Random 32x32 images in ten classes, in memory or memory-mapped from a file.
 
     Args:
-        count: How many for training and validation; CIFAR-10 has 50,000.
-        for_validation: How many more for validation alone; with 0, some of ``count`` are held out.
-        mapped: A file that ``write_images`` wrote, to be mapped, as decoded folders of images are.
+        count: Number of images for training and validation; CIFAR-10 has 50,000.
+        for_validation: Number of additional images for validation only; if 0, some of ``count`` are held out.
+        mapped: File written by ``write_images`` to memory-map, as decoded image folders are.
         **kwargs: See ImageDataModule.
     """
 
@@ -30,29 +30,29 @@ class RandomImages(ImageDataModule):
         self.count, self.for_validation, self.mapped = count, for_validation, mapped
 
     def load(self, split: Split) -> ImageTensors | None:
-        """The training images, and those for validation alone."""
+        """Return the images for training, or the additional ones for validation."""
         if split == "val" and self.for_validation:
-            return _noise(self.for_validation, seed=1)
+            return _random_images(self.for_validation, seed=1)
         return self._images if split == "train" else None
 
     @cached_property
     def _images(self) -> ImageTensors:
         if self.mapped is None:
-            return _noise(self.count, seed=0)
+            return _random_images(self.count, seed=0)
         return ImageTensors(torch.from_numpy(np.load(self.mapped, mmap_mode="c")), torch.arange(self.count) % 10)
 
 
-def _noise(count: int, seed: int) -> ImageTensors:
+def _random_images(count: int, seed: int) -> ImageTensors:
     generator = torch.Generator().manual_seed(seed)
     pixels = torch.randint(0, 256, (count, 3, 32, 32), dtype=torch.uint8, generator=generator)
     return ImageTensors(pixels, torch.arange(count) % 10)
 
 
 def write_images(file: Path, count: int) -> None:
-    """Writes noise, uint8 (count, 3, 32, 32), to a .npy file, a block at a time."""
+    """Write random images, uint8 (count, 3, 32, 32), to a .npy file, block by block."""
     random = np.random.default_rng(0)
-    written = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=(count, 3, 32, 32))
+    images = np.lib.format.open_memmap(file, mode="w+", dtype=np.uint8, shape=(count, 3, 32, 32))
     for start in range(0, count, 10_000):
-        block = written[start : start + 10_000]
+        block = images[start : start + 10_000]
         block[:] = random.integers(0, 256, block.shape, dtype=np.uint8)
-    written.flush()
+    images.flush()

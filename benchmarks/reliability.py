@@ -1,4 +1,4 @@
-"""How much harm the program withstands: kills, damage, faults, and strangers."""
+"""Stress tests: killed runs, damaged checkpoints, faulty configurations and malformed requests."""
 
 import contextlib
 import json
@@ -33,29 +33,29 @@ from tests.support.stress.visitors import (
 
 
 def reliability(quick: bool = False, only: list[str] | None = None, seed: int = 0) -> None:
-    """Does the harm, prints what came of it, and writes it to benchmarks/RELIABILITY.md.
+    """Run stress tests, print their outcomes, and write them to benchmarks/RELIABILITY.md.
 
     Args:
-        quick: A few of each, in some minutes; printed, and not written.
-        only: training, configurations, processes, soak or visitors; all by default.
-        seed: Of all that is random.
+        quick: Run a few cases of each, within minutes. Prints without saving.
+        only: Names of the stress tests: training, configurations, processes, soak or visitors; all by default.
+        seed: Seed of everything random.
     """
-    harms: dict[str, Callable[[bool, int], Iterable[Outcome]]] = {
+    stress_tests: dict[str, Callable[[bool, int], Iterable[Outcome]]] = {
         "training": _training,
         "configurations": lambda quick, seed: [configurations(50 if quick else 2000, seed)],
         "processes": lambda quick, seed: [processes(1, 2) if quick else processes()],
         "soak": lambda quick, seed: [soak(30 if quick else 1000)],
         "visitors": _visitors,
     }
-    if unknown := sorted(set(only or []) - set(harms)):
-        raise SystemExit(f"error: there is no harm {unknown[0]!r}; there are {', '.join(harms)}")
-    for name, harm in harms.items():
+    if unknown := sorted(set(only or []) - set(stress_tests)):
+        raise SystemExit(f"error: unknown stress test {unknown[0]!r}; choose from {', '.join(stress_tests)}")
+    for name, stress_test in stress_tests.items():
         if only is None or name in only:
-            for one in harm(quick, seed):
-                print("\n".join([" | ".join(one.row()), *one.report()]), flush=True)
+            for outcome in stress_test(quick, seed):
+                print("\n".join([" | ".join(outcome.row()), *outcome.report()]), flush=True)
                 if not quick:
-                    where = f"seed {seed}, commit {commit()}, {machine()}, {time.strftime('%Y-%m-%d')}"
-                    _keep(one.what, {"kind": name, "row": [*one.row(), where], "failures": one.report()})
+                    measured = f"seed {seed}, commit {commit()}, {machine()}, {time.strftime('%Y-%m-%d')}"
+                    _save(outcome.name, {"kind": name, "row": [*outcome.row(), measured], "failures": outcome.report()})
 
 
 def _training(quick: bool, seed: int) -> Iterator[Outcome]:
@@ -64,12 +64,12 @@ def _training(quick: bool, seed: int) -> Iterator[Outcome]:
 
 
 def _visitors(quick: bool, seed: int) -> Iterator[Outcome]:
-    with tempfile.TemporaryDirectory() as place:
-        folder = export(Path(place))
-        with Server(folder, Path(place)) as server:
-            for harm in (
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = export_space(Path(temporary))
+        with Server(folder, Path(temporary)) as server:
+            for stress_test in (
                 malformed_uploads(server, uploads(60 if quick else 4000, seed)),
-                *([] if quick else [malformed_uploads(server, truncations(), "images cut at every byte")]),
+                *([] if quick else [malformed_uploads(server, truncations(), "images truncated at every byte")]),
                 odd_forms(server),
                 malformed_calls(server, 60 if quick else 5000, seed),
                 decompression_bombs(server),
@@ -78,31 +78,31 @@ def _visitors(quick: bool, seed: int) -> Iterator[Outcome]:
                 flood(server, 50 if quick else 500),
                 users(server, 10 if quick else 50, 5 if quick else 120),
             ):
-                yield from in_turn(harm)
+                yield from in_turn(stress_test)
         tracebacks = server.log.read_text().count("Traceback")
-    yield Outcome("tracebacks in the server's own log", 1, ["some"] * bool(tracebacks), str(tracebacks))
+    yield Outcome("tracebacks in the server log", 1, ["some"] * bool(tracebacks), str(tracebacks))
 
 
-def export(place: Path) -> Path:
-    """A Space of a short run, in a folder below."""
-    with contextlib.chdir(place):
+def export_space(folder: Path) -> Path:
+    """Train briefly, export a Space into a subfolder, and return the subfolder."""
+    with contextlib.chdir(folder):
         config = ["--config", str(ROOT / "configs" / "quickstart.yaml"), "--model.net", "TinyNet"]
         run_python([str(ROOT / "main.py"), "fit", *config, "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu"])
         run_python([str(ROOT / "main.py"), "export", "--ckpt_path", "last", "--output", "my_space"])
-    return place / "my_space"
+    return folder / "my_space"
 
 
-def _keep(name: str, found: dict[str, Any]) -> None:
-    """Store the outcome of a stress test, and rewrite RELIABILITY.md."""
+def _save(name: str, outcome: dict[str, Any]) -> None:
+    """Save the outcome of a stress test, and rewrite RELIABILITY.md."""
     file = FOLDER / "reliability.json"
-    kept = json.loads(file.read_text()) if file.is_file() else {}
-    kept[name] = found
-    file.write_text(json.dumps(kept, indent=1) + "\n")
+    stored = json.loads(file.read_text()) if file.is_file() else {}
+    stored[name] = outcome
+    file.write_text(json.dumps(stored, indent=1) + "\n")
     lines = ["# Stress tests", "", "Written by `python -m benchmarks reliability`."]
-    for kind in dict.fromkeys(one["kind"] for one in kept.values()):
-        of_kind = [one for one in kept.values() if one["kind"] == kind]
-        failures = [line for one in of_kind for line in one["failures"]]
-        rows = table([*HEADER, "measured"], [one["row"] for one in of_kind], raw=True)
+    for kind in dict.fromkeys(entry["kind"] for entry in stored.values()):
+        entries = [entry for entry in stored.values() if entry["kind"] == kind]
+        failures = [line for entry in entries for line in entry["failures"]]
+        rows = table([*HEADER, "measured"], [entry["row"] for entry in entries], raw=True)
         lines += ["", f"## {kind.capitalize()}", "", rows, ""]
         lines += ["Failures:", "", *failures] if failures else ["No failures."]
     (FOLDER / "RELIABILITY.md").write_text("\n".join(lines) + "\n")

@@ -1,4 +1,4 @@
-"""Times of calls that are compared side by side."""
+"""Side-by-side timing of calls."""
 
 import statistics
 import time
@@ -9,11 +9,11 @@ from callbacks.rendering.markdown import table
 
 
 def side_by_side(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of each call, all of them once in every round, so that a slow moment hits all alike.
+    """Time every call once per round, in milliseconds, so that slow phases of the machine affect all alike.
 
     Args:
-        calls: What to time, by name; each is called once before.
-        rounds: How often.
+        calls: Calls to time, by name; each is called once beforehand as a warm-up.
+        rounds: Number of rounds.
     """
     for call in calls.values():
         call()
@@ -27,7 +27,7 @@ def side_by_side(calls: Mapping[str, Callable[[], Any]], rounds: int) -> dict[st
 
 
 def summary(times: list[float]) -> str:
-    """Median and quartiles.
+    """Return the median and quartiles as text.
 
     >>> summary([1.0, 2.0, 3.0, 4.0, 50.0])
     '3.0 (1.5 to 27.0)'
@@ -37,5 +37,5 @@ def summary(times: list[float]) -> str:
 
 
 def print_table(header: list[str], rows: list[list[str]]) -> None:
-    """Prints a table in Markdown."""
+    """Print a Markdown table."""
     print(table(header, rows, raw=True))

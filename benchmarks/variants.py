@@ -1,4 +1,4 @@
-"""Commands that are measured side by side: A B A B, each in a process of its own."""
+"""Commands measured side by side: A B A B, each run in its own process."""
 
 import json
 import os
@@ -12,43 +12,43 @@ from typing import Any
 from cifar_lit.import_allowlist import VARIABLE
 
 ROOT = Path(__file__).parents[1]
-Measured = dict[str, Any]
+Measurement = dict[str, Any]
 
 
 class Variant:
-    """A command that prints what it measured as JSON in its last line.
+    """A command that prints its measurement as JSON in its last line.
 
     Args:
-        arguments: What follows ``python``.
-        environment: Variables to set for it.
+        arguments: Arguments of ``python``.
+        environment: Environment variables to set.
     """
 
     def __init__(self, *arguments: object, environment: Mapping[str, str] | None = None) -> None:
         self._arguments = [str(argument) for argument in arguments]
         self._environment = environment or {}
 
-    def measure(self) -> Measured:
-        """Runs the command.
+    def measure(self) -> Measurement:
+        """Run the command and return its measurement.
 
         Raises:
-            RuntimeError: if it fails; with what it wrote last.
+            RuntimeError: If the command fails; the message ends with its last output.
         """
         return json.loads(run_python(self._arguments, self._environment).splitlines()[-1])
 
 
 class FitVariant(Variant):
-    """The real ``main.py fit``, with a clock among its callbacks.
+    """``main.py fit`` with an additional ``EpochClock``.
 
     Args:
-        arguments: What follows ``fit``.
-        environment: Variables to set for it.
+        arguments: Arguments of ``fit``.
+        environment: Environment variables to set.
     """
 
     def __init__(self, *arguments: object, environment: Mapping[str, str] | None = None) -> None:
         super().__init__(ROOT / "main.py", "fit", *arguments, environment=environment)
 
-    def measure(self) -> Measured:
-        """Trains, in a folder that is then thrown away; gives what benchmarks.clock wrote."""
+    def measure(self) -> Measurement:
+        """Train in a temporary folder and return what ``EpochClock`` wrote."""
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "clock.json")
             clock = {"class_path": "benchmarks.clock.EpochClock", "init_args": {"file": str(file)}}
@@ -58,23 +58,24 @@ class FitVariant(Variant):
 
 
 def run_python(arguments: Sequence[str], variables: Mapping[str, str] | None = None, *, errors: bool = False) -> str:
-    """What ``python`` with these arguments writes to its standard output, or to that for errors.
+    """Run ``python`` and return its standard output, or its standard error if ``errors`` is set.
 
     Raises:
-        RuntimeError: if it fails.
+        RuntimeError: If it fails.
     """
     environment = {**os.environ, "PYTHONPATH": str(ROOT), VARIABLE: "benchmarks", **(variables or {})}
-    ended = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=environment, check=False)
-    if ended.returncode != 0:
-        raise RuntimeError(f"python {' '.join(arguments)} failed:\n{ended.stderr[-2000:]}")
-    return ended.stderr if errors else ended.stdout
+    command = [sys.executable, *arguments]
+    completed = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if completed.returncode != 0:
+        raise RuntimeError(f"python {' '.join(arguments)} failed:\n{completed.stderr[-2000:]}")
+    return completed.stderr if errors else completed.stdout
 
 
-def alternate(arms: Mapping[str, Variant], rounds: int) -> dict[str, list[Measured]]:
-    """What each arm measured, all of them once in every round, so that a slow moment hits all alike."""
-    found: dict[str, list[Measured]] = {name: [] for name in arms}
+def alternate(variants: Mapping[str, Variant], rounds: int) -> dict[str, list[Measurement]]:
+    """Measure every variant once per round, so that slow phases of the machine affect all alike."""
+    measured: dict[str, list[Measurement]] = {name: [] for name in variants}
     for number in range(rounds):
-        for name, arm in arms.items():
+        for name, variant in variants.items():
             print(f"round {number + 1} of {rounds}: {name}", file=sys.stderr, flush=True)
-            found[name].append(arm.measure())
-    return found
+            measured[name].append(variant.measure())
+    return measured

@@ -11,11 +11,11 @@ from cifar_lit.evaluation.calibration import Calibration
 class CalibrationPlot(EvaluationCallback):
     """Show accuracy against confidence, before and after temperature scaling.
 
-    The temperature is the classifier's own: every validation chooses the one with the lowest loss, whether or not this
-    callback is there. The expected calibration error (ECE) is logged as a curve.
+    The classifier itself chooses the temperature with the lowest loss in each validation, whether or not this
+    callback is used. The expected calibration error (ECE) is logged as a curve.
 
     Args:
-        every_n_epochs: Show it every so many epochs of ``fit`` and after the last one. 0 switches it off.
+        every_n_epochs: Plot every n epochs of ``fit`` and after the last one; 0 disables it.
         png: Also save each picture as a PNG file next to the event file.
 
     Source: Guo et al. 2017, arXiv:1706.04599, sections 2 and 4.2.

@@ -18,7 +18,7 @@ class ClassAccuracy(EvaluationCallback):
     TensorBoard shows one chart per class under Scalars, and all classes in one chart under Custom Scalars.
 
     Args:
-        every_n_epochs: Log every so many epochs of ``fit`` and after the last one. 0 switches it off.
+        every_n_epochs: Log every n epochs of ``fit`` and after the last one; 0 disables it.
     """
 
     def __init__(self, every_n_epochs: int = 1) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -21,7 +21,7 @@ from cifar_lit.evaluation.calibration import TemperatureSweep
 
 
 class EvaluatedModule(Protocol):
-    """What the callbacks need of the LightningModule.
+    """Interface that the callbacks require of the LightningModule.
 
     net: The network, without preprocessing.
     temperature: The temperature chosen by the last validation.
@@ -35,11 +35,11 @@ class EvaluatedModule(Protocol):
 
     @property
     def trained_step(self) -> int:
-        """Number of steps that the weights were trained."""
+        """Number of steps that the weights were trained for."""
 
     @property
     def trained_epoch(self) -> int:
-        """Number of epochs that the weights were trained."""
+        """Number of epochs that the weights were trained for."""
 
     @property
     def device(self) -> device:
@@ -48,8 +48,27 @@ class EvaluatedModule(Protocol):
     def preprocess(self, pixels: Tensor) -> Tensor:
         """Return the input of ``net`` for pixels uint8 (N, 3, H, W)."""
 
+    def evaluate(self, pixels: Tensor) -> Tensor:
+        """Return logits float32 (N, C) for pixels uint8 (N, 3, H, W), with test-time augmentation."""
+
     def all_gather(self, data: Any) -> Any:
         """Gather tensors from all processes."""
+
+
+@runtime_checkable
+class EvaluatedDataset(Protocol):
+    """Interface that the callbacks require of a dataset that returns batches.
+
+    labels, indices: int64 (n,), the true classes, and the indices that identify images in batches.
+    files: Path of each image, by its index; empty if unknown.
+    """
+
+    labels: Tensor
+    indices: Tensor
+    files: Sequence[str]
+
+    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Any:
+        """Return the batch of the images at (epoch, position) pairs."""
 
 
 class EvaluationCallback(Callback, ABC):
@@ -59,7 +78,7 @@ class EvaluationCallback(Callback, ABC):
     written before the epoch's end, where a weight-averaging callback swaps the averaged weights out again.
 
     Args:
-        every_n_epochs: Write every so many epochs of ``fit`` and after the last one; ``validate`` and ``test`` always
+        every_n_epochs: Write every n epochs of ``fit`` and after the last one; ``validate`` and ``test`` always
             write. 0 switches the callback off.
         png: Also save each picture as a PNG file next to the event file.
     """
@@ -152,7 +171,7 @@ class EvaluationCallback(Callback, ABC):
     def warn_on_error(
         self, trainer: Trainer, pl_module: EvaluatedModule, single_process: bool = False
     ) -> Iterator[None]:
-        """Turn an error into a warning, once, so that a failing picture does not end the run.
+        """Turn an error into a warning, once, so that a failed plot does not end the run.
 
         Args:
             trainer: The trainer.
@@ -175,10 +194,11 @@ class EvaluationCallback(Callback, ABC):
                 rank_zero_warn(f"{type(self).__name__} wrote nothing at step {step} ({reason}); the run continues")
 
 
-def evaluation_dataset(trainer: Trainer) -> Any:
-    """Return the data set of the current validation or test; None if its loader has none."""
+def evaluation_dataset(trainer: Trainer) -> EvaluatedDataset | None:
+    """Return the dataset of the current validation or test; None if it is of another kind."""
     loaders = trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders
-    return getattr(loaders, "dataset", None)
+    dataset = getattr(loaders, "dataset", None)
+    return dataset if isinstance(dataset, EvaluatedDataset) else None
 
 
 @dataclass(frozen=True)
@@ -199,7 +219,7 @@ class EvaluationWriter:
 
     @property
     def step(self) -> int:
-        """Number of steps that the weights were trained."""
+        """Number of steps that the weights were trained for."""
         return self.pl_module.trained_step
 
     @property
@@ -218,8 +238,8 @@ class EvaluationWriter:
 
     def file_of(self, index: int) -> str:
         """Return the file of an image, relative to its split's folder; empty if unknown."""
-        files: Sequence[str] = getattr(evaluation_dataset(self.trainer), "files", ())
-        return files[index] if index < len(files) else ""
+        dataset = evaluation_dataset(self.trainer)
+        return dataset.files[index] if dataset is not None and index < len(dataset.files) else ""
 
     def add_image(self, tag: str, picture: np.ndarray) -> None:
         """Write a picture, uint8 (H, W, 3), under ``val/`` or ``test/``."""

@@ -10,22 +10,11 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from callbacks.evaluation_callback import EvaluatedModule, EvaluationCallback, EvaluationWriter, evaluation_dataset
-from callbacks.fixed_images import FixedImages, ScoredImages
+from callbacks.rendering.activations import feature_maps
+from callbacks.rendering.class_activation_maps import METHOD_NAMES, Method, heatmaps
 from callbacks.rendering.explanation_grid import explanation_grid
-from callbacks.rendering.feature_maps import feature_maps
-from callbacks.rendering.heatmaps import Method, heatmaps
 from callbacks.rendering.overlay import ColorMap
 from cifar_lit.evaluation.top_mistakes import Mistakes, TopKMistakes
-
-_NAMES: dict[Method, str] = {
-    "gradcam": "Grad-CAM",
-    "gradcam++": "Grad-CAM++",
-    "hirescam": "HiResCAM",
-    "layercam": "LayerCAM",
-    "eigencam": "EigenCAM",
-    "scorecam": "ScoreCAM",
-    "ablationcam": "AblationCAM",
-}
 
 
 class GradCAMImages(EvaluationCallback):
@@ -36,17 +25,17 @@ class GradCAMImages(EvaluationCallback):
 
     Args:
         layers: Layers whose feature maps are shown, as in ``net.named_modules()``; by default the network's last
-            feature map. An unknown name lists the valid ones.
+            feature map. An unknown name raises an error that lists the valid ones.
         method: How to compute the heatmaps. The first four take milliseconds; ScoreCAM and AblationCAM take seconds.
         count: Number of mistakes to show, and of fixed images if ``images`` is not set; 0 shows none.
-        images: Indices of the fixed images in the data set; by default the first of each class in turn.
+        images: Indices of the fixed images in the dataset; by default the first of each class in turn.
         target: Class to explain: ``predicted``, ``true`` or ``both``.
         opacity: Opacity of a heatmap over its image: 0 shows the image alone, 1 the heatmap alone.
         colormap: Colors of the heatmaps; ``inferno``, ``viridis`` and ``cividis`` are perceptually uniform.
-        every_n_epochs: Show them every so many epochs of ``fit`` and after the last one. 0 switches it off.
+        every_n_epochs: Show them every n epochs of ``fit`` and after the last one; 0 disables it.
         png: Also save each picture as a PNG file next to the event file.
 
-    Source: see ``callbacks.rendering.heatmaps``.
+    Source: see ``callbacks.rendering.class_activation_maps``.
     """
 
     def __init__(
@@ -81,14 +70,14 @@ class GradCAMImages(EvaluationCallback):
         if self._layers is not None:
             return self._layers
         if isinstance(trainer.strategy, FSDPStrategy | ModelParallelStrategy | DeepSpeedStrategy):
-            return self._none("the weights are sharded over the processes")
+            return self._show_nothing("the weights are sharded over the processes")
         if self.layers == [] or (self.count == 0 and not self.images):
-            return self._none("layers is empty" if self.layers == [] else "count is 0")
+            return self._show_nothing("layers is empty" if self.layers == [] else "count is 0")
         with trainer.precision_plugin.forward_context():
             example = pl_module.example_input_array.to(pl_module.device)
             found = feature_maps(pl_module.net, pl_module.preprocess(example))
         if not found:
-            return self._none("the network has no feature maps")
+            return self._show_nothing("the network has no feature maps")
         # in the model summary, names start with the classifier's attribute
         layers = [
             name if name in found else name.removeprefix("model.").removeprefix("net.")
@@ -103,50 +92,56 @@ class GradCAMImages(EvaluationCallback):
         self._layers = layers
         return self._layers
 
-    def _none(self, reason: str) -> list[str]:
+    def _show_nothing(self, reason: str) -> list[str]:
         rank_zero_info(f"GradCAMImages shows nothing: {reason}.")
         self._layers = []
         return self._layers
 
     def reset(self, trainer: Trainer, pl_module: EvaluatedModule) -> None:
-        """Choose the fixed images, and forget the previous mistakes."""
+        """Forget the previous mistakes."""
         self._active = bool(self._find_layers(trainer, pl_module))
         self._mistakes = TopKMistakes(self.count)
-        self._fixed = FixedImages(self._fixed_indices(trainer), pl_module.device)
-
-    def _fixed_indices(self, trainer: Trainer) -> list[int]:
-        if self.images is not None:
-            return self.images
-        dataset = evaluation_dataset(trainer)
-        labels, rows = getattr(dataset, "labels", None), getattr(dataset, "rows", None)
-        return [] if labels is None or rows is None else rows[first_of_each_class(labels, self.count)].tolist()
 
     def update(self, pl_module: EvaluatedModule, outputs: dict[str, Any], batch: Any) -> None:
-        """Keep the fixed images and the mistakes of a batch."""
-        self._fixed.update(batch.pixels, outputs["logits"], outputs["labels"], outputs["indices"])
+        """Keep the mistakes of a batch."""
         self._mistakes.update(batch.pixels, outputs["logits"], outputs["labels"], outputs["indices"])
 
-    def compute(self, pl_module: EvaluatedModule) -> tuple[ScoredImages, Mistakes]:
-        """Return the fixed images and the mistakes of all processes."""
-        return self._fixed.gathered(pl_module.all_gather), self._mistakes.gathered(pl_module.all_gather)
+    def compute(self, pl_module: EvaluatedModule) -> Mistakes:
+        """Return the mistakes of all processes."""
+        return self._mistakes.gather(pl_module.all_gather)
 
-    def write(self, results: tuple[ScoredImages, Mistakes], writer: EvaluationWriter) -> None:
+    def write(self, results: Mistakes, writer: EvaluationWriter) -> None:
         """Draw both pictures."""
-        fixed, mistakes = results
-        name = _NAMES[self.method]
-        if missing := sorted(set(self._fixed.indices.tolist()) - set(fixed.indices.tolist())):
-            rank_zero_info(f"GradCAMImages: no image of {writer.split} has index {missing}.")
-        if len(fixed.labels):
-            self._draw(f"{name}: the same images each time", f"{len(fixed.labels)} images", "fixed", fixed, writer)
+        name, fixed = METHOD_NAMES[self.method], self._fixed_images(writer)
+        if fixed is not None:
+            pl_module, precision = writer.pl_module, writer.trainer.precision_plugin
+            with torch.inference_mode(), precision.forward_context():
+                logits = pl_module.evaluate(fixed.pixels.to(pl_module.device)).cpu()
+            heading, count = f"{name}: the same images each time", f"{len(fixed.labels)} images"
+            self._draw(heading, count, "fixed", fixed, logits, writer)
         if self.count:
-            chosen = ScoredImages(mistakes.pixels, mistakes.logits, mistakes.labels, mistakes.indices)
-            count = f"{len(mistakes.labels)} of {mistakes.errors:,} errors in {mistakes.images:,} images"
-            self._draw(f"{name}: the most confident mistakes", count, "mistakes", chosen, writer)
+            heading = f"{name}: the most confident mistakes"
+            count = f"{len(results.labels)} of {results.errors:,} errors in {results.images:,} images"
+            self._draw(heading, count, "mistakes", results, results.logits, writer)
 
-    def _draw(self, heading: str, count: str, tag: str, images: ScoredImages, writer: EvaluationWriter) -> None:
+    def _fixed_images(self, writer: EvaluationWriter) -> Any:
+        """Return a batch of the fixed images; None if there are none."""
+        dataset = evaluation_dataset(writer.trainer)
+        if dataset is None:
+            return None
+        if self.images is None:
+            positions = first_of_each_class(dataset.labels.cpu(), self.count).tolist()
+        else:
+            known = {index: position for position, index in enumerate(dataset.indices.tolist())}
+            positions = [known[index] for index in self.images if index in known]
+            if missing := sorted(set(self.images) - known.keys()):
+                rank_zero_info(f"GradCAMImages: no image of {writer.split} has index {missing}.")
+        return dataset.__getitems__([(0, position) for position in positions]) if positions else None
+
+    def _draw(self, heading: str, count: str, tag: str, images: Any, logits: Tensor, writer: EvaluationWriter) -> None:
         layers, pl_module = self._layers or [], writer.pl_module
         names = pl_module.class_names
-        targets = {"predicted": images.logits.argmax(1), "true": images.labels}
+        targets = {"predicted": logits.argmax(1), "true": images.labels.cpu()}
         kinds = ["predicted", "true"] if self.target == "both" else [self.target]
         if self.method == "eigencam":  # which does not depend on the class
             kinds = ["predicted"]
@@ -166,11 +161,11 @@ class GradCAMImages(EvaluationCallback):
                     for label, peak in zip(labels * len(layers), peaks, strict=True)
                 ]
                 for labels, prob, peaks in zip(
-                    classes.tolist(), images.logits.softmax(1), maps.amax((-2, -1)).tolist(), strict=True
+                    classes.tolist(), logits.softmax(1), maps.amax((-2, -1)).tolist(), strict=True
                 )
             ]
         picture = explanation_grid(
-            images.pixels.permute(0, 2, 3, 1).numpy(),
+            images.pixels.cpu().permute(0, 2, 3, 1).numpy(),
             maps.numpy(),
             captions,
             map_captions,

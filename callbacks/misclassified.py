@@ -14,7 +14,7 @@ from torch import Tensor
 from callbacks.evaluation_callback import EvaluatedModule, EvaluationCallback, EvaluationWriter
 from callbacks.rendering.grid import image_grid
 from callbacks.rendering.markdown import table
-from callbacks.rendering.text import FAINT_INK, RIGHT_INK, WRONG_INK
+from callbacks.rendering.text import CORRECT_INK, FAINT_INK, WRONG_INK
 from cifar_lit.evaluation.label_issues import ConfidentThresholds, is_label_issue
 from cifar_lit.evaluation.top_mistakes import Mistakes, Order, TopKMistakes
 
@@ -23,7 +23,7 @@ _ORDERS = {"confidence": "most confident first", "random": "random choice", "los
 
 
 class MisclassifiedImages(EvaluationCallback):
-    """Show misclassified images with true and predicted class, confidence and index in the data set.
+    """Show misclassified images with true and predicted class, confidence and index in the dataset.
 
     Writes a picture and a table to TensorBoard, and the mistakes of the last evaluation to ``misclassified.csv`` (for
     ``test``: ``misclassified_test.csv``) in the run's folder. A non-default order and filters are added to the names.
@@ -35,7 +35,7 @@ class MisclassifiedImages(EvaluationCallback):
         seed: Seed of the random choice.
         true_class: Show only images of this class.
         predicted_class: Show only images that were predicted as this class.
-        every_n_epochs: Show them every so many epochs of ``fit`` and after the last one. 0 switches it off.
+        every_n_epochs: Show them every n epochs of ``fit`` and after the last one; 0 disables it.
         png: Also save each picture as a PNG file next to the event file.
     """
 
@@ -63,7 +63,7 @@ class MisclassifiedImages(EvaluationCallback):
         for name in (self.true_class, self.predicted_class):
             if name is not None and name not in pl_module.class_names:
                 raise MisconfigurationException(
-                    f"MisclassifiedImages: there is no class {name!r}; choose from {', '.join(pl_module.class_names)}"
+                    f"MisclassifiedImages: unknown class {name!r}; choose from {', '.join(pl_module.class_names)}"
                 )
 
     def reset(self, trainer: Trainer, pl_module: EvaluatedModule) -> None:
@@ -79,7 +79,7 @@ class MisclassifiedImages(EvaluationCallback):
         self._thresholds.to(device).reset()
 
     def update(self, pl_module: EvaluatedModule, outputs: dict[str, Any], batch: Any) -> None:
-        """Keep a batch's mistakes that rank among the first."""
+        """Keep the top-ranked mistakes of a batch."""
         assert self._thresholds is not None
         device = self._thresholds.device
         self._thresholds.update(outputs["logits"].softmax(1).to(device), outputs["labels"].to(device))
@@ -88,7 +88,7 @@ class MisclassifiedImages(EvaluationCallback):
     def compute(self, pl_module: EvaluatedModule) -> tuple[Mistakes, Tensor]:
         """Return the mistakes of all processes, and the confidence threshold of each class."""
         assert self._thresholds is not None
-        return self._mistakes.gathered(pl_module.all_gather), self._thresholds.compute().cpu()
+        return self._mistakes.gather(pl_module.all_gather), self._thresholds.compute().cpu()
 
     def write(self, results: tuple[Mistakes, Tensor], writer: EvaluationWriter) -> None:
         """Write the picture, the table and the CSV file."""
@@ -99,7 +99,7 @@ class MisclassifiedImages(EvaluationCallback):
         title = self._title(mistakes, writer)
         captions = [row.caption() for row in rows]
         pixels = mistakes.pixels.permute(0, 2, 3, 1).numpy()
-        colors = (RIGHT_INK, WRONG_INK, FAINT_INK)
+        colors = (CORRECT_INK, WRONG_INK, FAINT_INK)
         writer.add_image(self._name, image_grid(pixels, captions, 5, 128, title, colors))
         header = ["index", "true class", "predicted class", "confidence", "loss", ""]
         cells = [
@@ -133,7 +133,7 @@ class MisclassifiedImages(EvaluationCallback):
 
 
 class _Row(NamedTuple):
-    """A misclassified image; index and file in the data set."""
+    """A misclassified image; index and file in the dataset."""
 
     image_index: int
     file: str

@@ -22,14 +22,14 @@ def summary_writer(trainer: Trainer) -> "SummaryWriter | None":
 
 
 def writer_unless_resumed(trainer: Trainer) -> "SummaryWriter | None":
-    """Return ``summary_writer``; None if the run resumes in its folder, which already has what is written once."""
+    """Return ``summary_writer``; None if the run was resumed, since one-time entries exist already."""
     resumed = any(getattr(logger, "purge_step", None) is not None for logger in trainer.loggers)
     return None if resumed else summary_writer(trainer)
 
 
 @contextmanager
 def warn_on_error(name: str) -> Iterator[None]:
-    """Turn an error into a warning, so that a failing picture does not end the run."""
+    """Turn an error into a warning, so that a failed plot does not end the run."""
     try:
         yield
     except Exception as error:

@@ -1,4 +1,4 @@
-"""Errors shown to the user as one line: invalid input, and a stop by a signal."""
+"""Errors shown to the user as one line: invalid input, and termination by a signal."""
 
 import shlex
 import signal
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class InputError(Exception):
-    """Invalid user input; the message states what was got, what was expected and what to do.
+    """Invalid user input; the message states the actual value, the expected one and what to do.
 
     Not a ValueError, since jsonargparse catches those and buries them in a longer message.
     The command line prints the message as one line without a traceback and exits with status 2.

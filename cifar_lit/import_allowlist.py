@@ -1,7 +1,7 @@
 """Allowlist of the modules that a configuration or a checkpoint may import.
 
-Importing a module runs its code, and a YAML file from an untrusted source can name any: ``os.system``, or a file that
-was shipped with it. Allowed are this program, its libraries, and what the user allows.
+Importing a module runs its code, and a YAML file from an untrusted source may name any module, even ``os.system`` or
+a file shipped with it. Only this program, its libraries and modules the user allows are imported.
 """
 
 import os

@@ -80,7 +80,7 @@ class SampleRandom:
     Args:
         seed: The run's seed.
         epoch: The epoch, from 0.
-        indices: int64 (N,), indices of the samples in the data set; random numbers are drawn on their device.
+        indices: int64 (N,), indices of the samples in the dataset; random numbers are drawn on their device.
     """
 
     def __init__(self, seed: int, epoch: int, indices: Tensor) -> None:

@@ -1,1 +1,1 @@
-"""A run as a report that can be handed in: what was trained, how good it is, and why."""
+"""The ``report`` command: a run, or a comparison of runs, as a Markdown and HTML document."""

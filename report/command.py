@@ -18,7 +18,7 @@ from report.results import write_accuracy, write_calibration, write_mistakes, wr
 from report.robustness import write_robustness
 from report.training import write_data, write_log, write_model, write_run, write_settings
 from space.export.run_data import RunData
-from space.export.run_images import images_below, other_cifar
+from space.export.run_datasets import images_below, other_cifar
 
 _DEFAULTS = ("best", 0, 10, 500, 50, None, 0)  # of the options that cannot be combined with --compare
 
@@ -42,8 +42,8 @@ def report(
         output: The folder to write; by default ``report`` in the run's folder, or in the current folder for a
             checkpoint outside its run's folder.
         images: Images to evaluate on, in ``DIR/<class>/`` or ``DIR/test/<class>/``; by default the run's own data.
-        folds: Number of networks to train, each without one fold, to look for wrong labels in all training images; 0
-            looks only in images that the network was not trained on.
+        folds: Number of cross-validation folds to train, to find label issues in all training images; 0
+            checks only images that the network was not trained on.
         count: Number of misclassified images to show.
         robustness_images: Number of images to corrupt; 0 to skip.
         faithfulness_images: Number of images whose heatmaps are evaluated; 0 to skip.
@@ -69,8 +69,8 @@ def report(
         raise InputError(f"folds must be 0 or at least 2, got {folds}")
     start = time.monotonic()
     run = RunData.load(ckpt_path, images)
-    if run.run_images.note:
-        print(f"Missing: {run.run_images.note}")
+    if run.datasets.note:
+        print(f"Missing: {run.datasets.note}")
     checkpoint_run = run.checkpoint_run
     default = checkpoint_run.folder / "report" if checkpoint_run.in_run_folder else f"{checkpoint_run.file.stem}_report"
     others = other_cifar(run.data)
@@ -80,12 +80,11 @@ def report(
         check_folds(run)
     document = Document(Path(output or default), run.title)
     predictions, how = out_of_sample_predictions(run, folds)  # slow: only after all checks
-    result = run.evaluate(max_mistakes=0)
     write_summary(document, run)
     write_run(document, run)
-    write_accuracy(document, run, result, seed)
+    write_accuracy(document, run, seed)
     write_mistakes(document, run, count)
-    write_calibration(document, run, result)
+    write_calibration(document, run)
     write_log(document, run)
     write_data(document, run)
     write_model(document, run)
@@ -96,7 +95,7 @@ def report(
     write_ood(document, run, others, seed)
     write_faithfulness(document, run, faithfulness_images, seed)
     write_settings(document, run)
-    document.write(front_matter(run, result))
+    document.write(front_matter(run))
     print(f"Written in {time.monotonic() - start:.0f} s: report.html and report.md in {document.folder}")
 
 

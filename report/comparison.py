@@ -7,9 +7,9 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from callbacks.rendering.charts import compared_curves
+from callbacks.rendering.charts import curves_chart
 from cifar_lit.errors import InputError
-from cifar_lit.evaluation.confusion import class_scores
+from cifar_lit.evaluation.class_scores import class_scores
 from cifar_lit.evaluation.significance import holm, mcnemar, paired_difference, wilson
 from report.document import Document
 from report.results import CHOSEN_BY_VAL
@@ -42,7 +42,7 @@ def write_comparison(document: Document, runs: Sequence[RunData]) -> None:
     document.heading("Results")
     missing = None
     if not all(run.splits for run in runs):
-        missing = "not all runs have images to evaluate on; add some for all with --images DIR"
+        missing = "not all runs have images to evaluate on; pass images for all of them with --images DIR"
     elif any(run.class_names != runs[0].class_names for run in runs):
         missing = "the runs have different classes"
     if missing is None:
@@ -50,13 +50,15 @@ def write_comparison(document: Document, runs: Sequence[RunData]) -> None:
     else:
         document.missing("Accuracy", missing)
     curves = {
-        key: {name: run.history[key] for name, run in zip(names, runs, strict=True) if run.history.get(key)}
+        key.replace("/", " "): {
+            name: run.history[key] for name, run in zip(names, runs, strict=True) if key in run.history
+        }
         for key in _CURVES
     }
-    if curves := {key: by_name for key, by_name in curves.items() if by_name}:
-        document.picture("comparison", compared_curves(curves), "Curves of the runs")
+    if curves := {metric: lines for metric, lines in curves.items() if lines}:
+        document.picture("comparison", curves_chart(curves), "Curves of the runs")
     if missing is None:
-        scores = [class_scores(result.counts) for run in runs if (result := run.evaluate(max_mistakes=0))]
+        scores = [class_scores(run.evaluate(max_mistakes=0).counts) for run in runs]
         document.text("Accuracy on each class:")
         document.table(
             ["class", *names],
@@ -90,7 +92,7 @@ def _write_differences(document: Document, names: Sequence[str], runs: Sequence[
     first, rows = runs[0], []
     for name, run in zip(names, runs, strict=True):
         if not _same_images(first, run):
-            raise InputError(f"{name} was evaluated on other images than {names[0]}; use the same with --images DIR")
+            raise InputError(f"{name} was not evaluated on the same images as {names[0]}; set them with --images DIR")
     baseline, split = first.correct.numpy(), first.eval_split.name
     p_values = holm([mcnemar(baseline, run.correct.numpy()) for run in runs[1:]])
     for name, run, p_value in zip(names, runs, [None, *p_values], strict=True):
@@ -108,11 +110,11 @@ def _write_differences(document: Document, names: Sequence[str], runs: Sequence[
     by_val = split == "val" and any(run.checkpoint_run.file.stem == "best" for run in runs)
     document.text(
         "p: probability of a difference at least this large between two equally good networks (McNemar's exact test"
-        " against the first run, with Holm's correction for the number of runs). It is about these two networks, not"
-        " about other seeds." + (CHOSEN_BY_VAL if by_val else "")
+        " against the first run, with Holm's correction for the number of runs). It applies to these two networks, not"
+        " to other seeds." + (CHOSEN_BY_VAL if by_val else "")
     )
     if len({run.classifier.recipe.image_size for run in runs}) > 1:
-        document.text("The networks have different image sizes; that the images are the same was checked by labels.")
+        document.text("The networks have different image sizes; only their labels were compared.")
 
 
 def _same_images(first: RunData, other: RunData) -> bool:

@@ -15,10 +15,10 @@ from cifar_lit.training.checkpointing.checkpoint_files import read_classifier
 from report.label_issues import OutOfSamplePredictions
 from space.export.evaluate import EvaluationSplit, compute_logits
 from space.export.run_data import RunData
-from space.export.run_images import data_of_run
+from space.export.run_datasets import data_of_run
 
 _MAIN = Path(__file__).parents[1] / "main.py"
-# Callbacks that only observe training, and the one that would stop it by the held-out images
+# Callbacks that only observe training, and the one that would stop it based on the held-out images
 _OMITTED = ("callbacks.", *(f"lightning.pytorch.callbacks.{name}" for name in ("LearningRateMonitor", "EarlyStopping")))
 
 
@@ -27,7 +27,7 @@ def check_folds(run: RunData) -> None:
     if not run.checkpoint_run.in_run_folder:
         raise InputError("--folds needs the run's configuration; use a checkpoint in its run's folder")
     if run.data is None:
-        raise InputError(f"--folds needs the run's training images: {run.run_images.note}")
+        raise InputError(f"--folds needs the run's training images: {run.datasets.note}")
     if not isinstance(run.config["trainer"].get("logger"), dict):
         raise InputError("--folds needs a run whose configuration has a single trainer.logger")
 

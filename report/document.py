@@ -4,10 +4,12 @@ import base64
 import html
 import re
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
 from string import Template
+from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -17,10 +19,31 @@ from PIL import Image
 from callbacks.rendering.markdown import escape, table
 from cifar_lit.errors import InputError
 
+_PAGE = Path(__file__).with_name("page.html")
 _FILES = "report_files"  # in the report's folder
 _PICTURE = re.compile(rf'<img src="({_FILES}/[^"/]+)"')
 _LINK = re.compile(rf'<a href="({_FILES}/([^"/]+))"')
 _MEDIA_TYPES = {".png": "image/png", ".csv": "text/csv", ".yaml": "text/plain"}
+
+
+def section(heading: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Decorate a function that writes a section to the document passed as its first argument.
+
+    If it raises InputError, the reason becomes a note in the section, after what was already written.
+    """
+
+    def decorate(write: Callable[..., None]) -> Callable[..., None]:
+        @wraps(write)
+        def write_section(document: Document, *args: Any) -> None:
+            document.heading(heading)
+            try:
+                write(document, *args)
+            except InputError as error:
+                document.missing(heading, str(error))
+
+        return write_section
+
+    return decorate
 
 
 class Document:
@@ -119,7 +142,7 @@ class Document:
         body = body.replace("<table>", '<div class="table"><table>').replace("</table>", "</table></div>")
         body = _PICTURE.sub(lambda match: f'<img src="{self._data_url(match[1])}"', body)
         body = _LINK.sub(lambda match: f'<a download="{match[2]}" href="{self._data_url(match[1])}"', body)
-        return Template(_PAGE).substitute(title=html.escape(self.title), body=body)
+        return Template(_PAGE.read_text(encoding="utf-8")).substitute(title=html.escape(self.title), body=body)
 
     def _data_url(self, source: str) -> str:
         file = self._unfinished / Path(source).name
@@ -133,39 +156,3 @@ def _writing() -> Iterator[None]:
         yield
     except OSError as error:
         raise InputError(f"the report is incomplete: {error.filename}: {error.strerror or error}") from error
-
-
-_PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>$title</title>
-<style>
-:root { color-scheme: light }
-body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff }
-body { max-width: 1000px; margin: 2rem auto; padding: 0 1rem }
-h1, h2, h3 { line-height: 1.2; break-after: avoid }
-h2 { border-bottom: 1px solid #ddd; padding-bottom: .2rem; margin-top: 2.5rem }
-.table { overflow-x: auto }
-table { border-collapse: collapse; margin: 1rem 0; font-size: .9rem; font-variant-numeric: tabular-nums }
-th, td { border: 1px solid #ddd; padding: .25rem .6rem; text-align: left }
-thead:has(th:first-child:empty + th:empty) { display: none }
-th { background: #f5f5f5 }
-img { max-width: 100%; height: auto }
-pre { background: #f5f5f5; padding: .8rem; overflow-x: auto; font-size: .85rem }
-@page { margin: 15mm }
-@media print {
-  body { max-width: none; margin: 0; font-size: 10pt }
-  img, tr { break-inside: avoid }
-  p:has(+ p > img), p:has(+ .table) { break-after: avoid }
-  .table, pre { overflow: visible }
-  pre { white-space: pre-wrap }
-}
-</style>
-</head>
-<body>
-$body
-</body>
-</html>
-"""

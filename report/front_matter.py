@@ -3,16 +3,16 @@
 import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
-from cifar_lit.evaluation.result import EvaluationResult
 from space.export.run_data import RunData
 from space.export.run_metadata import digest_of
 
 
-def front_matter(run: RunData, result: EvaluationResult | None) -> str:
+def front_matter(run: RunData) -> str:
     """Return YAML front matter, as huggingface_hub's ModelCard reads it.
 
     Source: https://huggingface.co/docs/hub/model-cards
     """
+    result = run.evaluate(max_mistakes=0) if run.splits else None
     metrics = {} if result is None else {"accuracy": result.accuracy, "loss": result.loss}
     eval_results = [
         EvalResult(

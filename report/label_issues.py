@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from callbacks.rendering.grid import image_grid
-from callbacks.rendering.text import FAINT_INK, RIGHT_INK, WRONG_INK
+from callbacks.rendering.text import CORRECT_INK, FAINT_INK, WRONG_INK
+from cifar_lit.errors import InputError
 from cifar_lit.evaluation.label_issues import find_label_issues
-from report.document import Document
+from report.document import Document, section
 from report.results import TILE
 from space.export.evaluate import EvaluationSplit
 
@@ -35,7 +36,7 @@ class LabelIssue:
     """An image whose label may be wrong.
 
     split: The name of its split.
-    row: Its row of the data set.
+    row: Its row of the dataset.
     pixels: uint8 (3, H, W).
     file: Relative to its split's folder; empty if the images are not files.
     label, suggested: Its label, and the network's prediction.
@@ -64,6 +65,7 @@ def rank_label_issues(names: Sequence[str], predictions: Sequence[OutOfSamplePre
     return sorted(issues, key=lambda issue: issue.score)
 
 
+@section("Labels that may be wrong")
 def write_label_issues(
     document: Document, names: Sequence[str], predictions: Sequence[OutOfSamplePredictions], how: str
 ) -> None:
@@ -75,10 +77,8 @@ def write_label_issues(
         predictions: Images with out-of-sample predictions.
         how: A sentence on which images were examined.
     """
-    document.heading("Labels that may be wrong")
     if not predictions:
-        document.missing("Label issues", "there are no images that the network was not trained on")
-        return
+        raise InputError("there are no images that the network was not trained on")
     issues = rank_label_issues(names, predictions)
     text = io.StringIO()
     writer = csv.writer(text)
@@ -93,7 +93,7 @@ def write_label_issues(
     if shown := issues[:_MAX_SHOWN]:
         captions = [f"{one.label}\n{one.suggested}?\n{one.split}\n#{one.row}" for one in shown]
         pixels = torch.stack([one.pixels for one in shown]).permute(0, 2, 3, 1).numpy()
-        colors = (WRONG_INK, RIGHT_INK, FAINT_INK, FAINT_INK)
+        colors = (WRONG_INK, CORRECT_INK, FAINT_INK, FAINT_INK)
         document.text("The most suspicious, each with its label, the network's suggestion, and the image's index.")
         grid = image_grid(pixels, captions, 5, TILE, line_colors=colors)
         document.picture("label_errors", grid, "Images whose label may be wrong")

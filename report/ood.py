@@ -6,11 +6,12 @@ from torch import Tensor
 
 from callbacks.rendering.markdown import escape
 from cifar_lit.evaluation.ood import auroc
-from report.document import Document
+from report.document import Document, section
 from space.export.ood_samples import ood_samples
 from space.export.run_data import RunData
 
 
+@section("Out-of-distribution images")
 def write_ood(document: Document, run: RunData, others: Mapping[str, Tensor], seed: int) -> None:
     """Write how well the network detects images that belong to none of its classes.
 
@@ -20,20 +21,16 @@ def write_ood(document: Document, run: RunData, others: Mapping[str, Tensor], se
         others: Further out-of-distribution images uint8 (N, 3, H, W) by kind.
         seed: Seed of the synthetic images.
     """
-    document.heading("Out-of-distribution images")
-    if not run.splits:
-        document.missing("Out-of-distribution images", "there are no images to compare them with")
-        return
-    recipe = run.classifier.recipe
+    recipe, known = run.classifier.recipe, run.eval_logits
     kinds = ood_samples(256, recipe.image_size, recipe.class_names, seed) | dict(others)
     threshold, logits = run.fit_ood_threshold(kinds)
-    areas = {kind: auroc(run.eval_logits, logits[kind]) for kind in kinds}
+    areas = {kind: auroc(known, logits[kind]) for kind in kinds}
     same_images = " (5 % by construction: the threshold was fitted on them)" if len(run.splits) < 2 else ""
     document.text(
         "The energy score ([Liu et al. 2020](https://arxiv.org/abs/2010.03759)) should be higher for images of the"
         " classes than for others; the web page uses it too. AUROC: the probability that it is higher for an image of"
         f" the classes. Images with a score below {threshold.threshold:.2f} are flagged as unknown, including"
-        f" {threshold.false_alarms:.1%} of the {threshold.judged_on} images{same_images}."
+        f" {threshold.false_alarms:.1%} of the {threshold.evaluated_on} images{same_images}."
     )
     rows = [[kind, len(kinds[kind]), f"{areas[kind]:.4f}", f"{threshold.found[kind]:.1%}"] for kind in kinds]
     document.table(["kind", "images", "AUROC", "flagged as unknown"], rows)

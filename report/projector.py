@@ -6,8 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from cifar_lit.evaluation.neighbors import evenly, features
-from report.document import Document
+from cifar_lit.errors import InputError
+from cifar_lit.evaluation.neighbors import evenly_spaced, features
+from report.document import Document, section
 from space.export.run_data import RunData
 
 _MAX_IMAGES = 1000  # per split, since the browser lays them out
@@ -15,11 +16,11 @@ _MAX_SIDE = 64  # pixels of a thumbnail: TensorBoard's sprite has at most 8192 f
 _BATCH = 256
 
 
+@section("Features")
 def write_projector(document: Document, run: RunData) -> None:
     """Write the features of training and evaluation images to the run's folder."""
-    if not run.splits or not run.checkpoint_run.in_run_folder:
-        document.missing("TensorBoard's projector", "the run's folder or its images are not available")
-        return
+    if not run.checkpoint_run.in_run_folder:
+        raise InputError("the checkpoint is not in its run's folder")
     from torch.utils.tensorboard import SummaryWriter
 
     sources = [(run.eval_split.name, run.eval_split.images, run.eval_split.rows)]
@@ -30,13 +31,9 @@ def write_projector(document: Document, run: RunData) -> None:
     metadata: list[list[str]] = []
     thumbnails: list[Tensor] = []
     for split, images, all_rows in sources:
-        rows = evenly(all_rows, _MAX_IMAGES)
+        rows = evenly_spaced(all_rows, _MAX_IMAGES)
         pixels, labels = images.pixels[rows], images.labels[rows].tolist()
-        try:
-            vectors.append(features(run.classifier.network, pixels.split(_BATCH)))
-        except ValueError as error:
-            document.missing("TensorBoard's projector", str(error))
-            return
+        vectors.append(features(run.classifier.network, pixels.split(_BATCH)))
         for label, predicted in zip(labels, run.classifier.logits(pixels).argmax(1).tolist(), strict=True):
             metadata.append([split, names[label], names[predicted], "correct" if label == predicted else "wrong"])
         thumbnails += map(_thumbnails, pixels.split(_BATCH))
@@ -49,8 +46,7 @@ def write_projector(document: Document, run: RunData) -> None:
                 torch.cat(vectors), metadata, torch.cat(thumbnails), tag="features", metadata_header=header
             )
     except OSError as error:
-        document.missing("TensorBoard's projector", f"{folder} cannot be written ({error.strerror or error})")
-        return
+        raise InputError(f"{folder} cannot be written ({error.strerror or error})") from error
     document.text(
         f"The features of {len(metadata):,} training and {run.eval_split.name} images are in TensorBoard's projector"
         " tab: run `uv run tensorboard --logdir` with the run's folder."

@@ -4,19 +4,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from callbacks.rendering.activations import feature_maps
 from callbacks.rendering.charts import reliability_diagram
+from callbacks.rendering.class_activation_maps import heatmaps
 from callbacks.rendering.confusion import confusion_picture
 from callbacks.rendering.explanation_grid import explanation_grid
-from callbacks.rendering.feature_maps import feature_maps
 from callbacks.rendering.grid import image_grid
-from callbacks.rendering.heatmaps import heatmaps
 from callbacks.rendering.markdown import class_scores_table, confused_pairs_table
-from callbacks.rendering.text import FAINT_INK, RIGHT_INK, WRONG_INK
-from cifar_lit.evaluation.confusion import class_scores, most_confused_pairs
-from cifar_lit.evaluation.result import EvaluationResult
+from callbacks.rendering.text import CORRECT_INK, FAINT_INK, WRONG_INK
+from cifar_lit.errors import InputError
+from cifar_lit.evaluation.class_scores import class_scores, most_confused_pairs
 from cifar_lit.evaluation.significance import bootstrap_mean, wilson
 from cifar_lit.evaluation.top_mistakes import rank_mistakes
-from report.document import Document
+from report.document import Document, section
 from space.export.run_data import RunData
 
 CHOSEN_BY_VAL = " The epoch was chosen on the val images, so their accuracy is slightly optimistic."
@@ -27,7 +27,7 @@ _BATCH = 64  # images per batch of heatmaps
 def write_summary(document: Document, run: RunData) -> None:
     """Write the result in one sentence."""
     height, width = run.classifier.recipe.image_size
-    network = f"A network for {len(run.class_names)} classes of images of {width}x{height} pixels"
+    network = f"A classifier of {width}x{height} images into {len(run.class_names)} classes"
     if not run.splits:
         document.text(f"{network}; there are no images to evaluate it on.")
         return
@@ -39,13 +39,10 @@ def write_summary(document: Document, run: RunData) -> None:
     )
 
 
-def write_accuracy(document: Document, run: RunData, result: EvaluationResult | None, seed: int) -> None:
+@section("Results")
+def write_accuracy(document: Document, run: RunData, seed: int) -> None:
     """Write accuracy and loss with their intervals, the scores of each class, and the confusion matrix."""
-    document.heading("Results")
-    if result is None:
-        document.missing("Accuracy", "there are no images to evaluate on; add some with --images DIR")
-        return
-    rows = []
+    result, rows = run.evaluate(max_mistakes=0), []
     for split in run.splits:
         logits = run.logits[split.name]
         correct = int((logits.argmax(1) == split.labels).sum())
@@ -84,15 +81,12 @@ def pixels_of(run: RunData, positions: Tensor) -> Tensor:
     return run.eval_split.images.pixels[run.eval_split.rows[positions]]
 
 
+@section("Misclassified images")
 def write_mistakes(document: Document, run: RunData, count: int) -> None:
     """Write misclassified images with heatmaps of their predicted and their true class.
 
     If there are none, the least confident images, with heatmaps of their two most likely classes.
     """
-    document.heading("Misclassified images")
-    if not run.splits:
-        document.missing("Misclassified images", "there are no images to evaluate on")
-        return
     split, names = run.eval_split, run.class_names
     mistakes, shown = int((~run.correct).sum()), images_to_show(run, count)
     probs = (run.eval_logits[shown] / run.classifier.recipe.temperature).softmax(1)
@@ -104,7 +98,7 @@ def write_mistakes(document: Document, run: RunData, count: int) -> None:
         "\n".join([*(f"{names[label]} {image_probs[label]:.0%}" for label in pair), f"#{row}"])
         for pair, image_probs, row in zip(classes.tolist(), probs.tolist(), rows, strict=True)
     ]
-    legend = "and its confidence, and the image's index in the data set."
+    legend = "and its confidence, and the image's index in the dataset."
     if mistakes:
         document.text(
             f"The most confident of {mistakes:,} mistakes on {len(run.correct):,} {split.name} images, each with the"
@@ -116,7 +110,7 @@ def write_mistakes(document: Document, run: RunData, count: int) -> None:
             f" class {legend}"
         )
     pixels = pixels_of(run, shown)
-    colors = (WRONG_INK, RIGHT_INK, FAINT_INK) if mistakes else (RIGHT_INK, WRONG_INK, FAINT_INK)
+    colors = (WRONG_INK, CORRECT_INK, FAINT_INK) if mistakes else (CORRECT_INK, WRONG_INK, FAINT_INK)
     grid = image_grid(pixels.permute(0, 2, 3, 1).numpy(), captions, 5, TILE, line_colors=colors)
     document.picture("misclassified", grid, f"Images with predicted and {role} class")
     if split.images.files:
@@ -134,14 +128,12 @@ def _write_heatmaps(document: Document, run: RunData, pixels: Tensor, classes: T
     inputs = network.preprocess(pixels.to(run.classifier.device))
     layers = list(feature_maps(network.net, inputs))
     if not layers:
-        document.missing("Heatmaps", "the network has no feature maps")
-        return
+        raise InputError("no heatmaps, since the network has no feature maps")
     batches = zip(inputs.split(_BATCH), classes.to(inputs.device).split(_BATCH), strict=True)
     try:
         maps = torch.cat([heatmaps(network.net, layers[-1:], *batch)[0].cpu() for batch in batches]).numpy()
     except ValueError as error:  # a network that disables gradients
-        document.missing("Heatmaps", str(error))
-        return
+        raise InputError(f"no heatmaps: {error}") from error
     texts = [[run.class_names[label] for label in pair] for pair in classes.tolist()]
     columns = [f"predicted · {layers[-1]}", f"{role} · {layers[-1]}"]
     grid = explanation_grid(pixels.permute(0, 2, 3, 1).numpy(), maps, [""] * len(texts), texts, columns)
@@ -149,12 +141,10 @@ def _write_heatmaps(document: Document, run: RunData, pixels: Tensor, classes: T
     document.picture("gradcam", grid, f"Grad-CAM of predicted and {role} class")
 
 
-def write_calibration(document: Document, run: RunData, result: EvaluationResult | None) -> None:
+@section("Calibration")
+def write_calibration(document: Document, run: RunData) -> None:
     """Write the calibration error and the reliability diagram."""
-    document.heading("Calibration")
-    if result is None:
-        document.missing("Calibration", "there are no images to evaluate on")
-        return
+    result = run.evaluate(max_mistakes=0)
     before, after = result.calibration_errors()
     temperature = run.classifier.recipe.temperature
     confidence, accuracy, share = result.calibration.numpy().transpose(1, 0, 2)

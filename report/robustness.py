@@ -3,22 +3,21 @@
 import torch
 
 from callbacks.rendering.charts import lines_chart
+from cifar_lit.errors import InputError
 from cifar_lit.evaluation.corruptions import EXTRA, KINDS, SEVERITIES
 from cifar_lit.evaluation.robustness import evaluate_robustness
 from cifar_lit.evaluation.significance import wilson
-from report.document import Document
+from report.document import Document, section
 from report.results import pixels_of
 from space.export.progress import with_progress
 from space.export.run_data import RunData
 
 
+@section("Corrupted images")
 def write_robustness(document: Document, run: RunData, max_images: int, seed: int) -> None:
     """Write the accuracy under common corruptions, on a random choice of images."""
-    document.heading("Corrupted images")
-    if not run.splits or max_images == 0:
-        why = "there are no images to evaluate on" if max_images else "--robustness_images is 0"
-        document.missing("Robustness", why)
-        return
+    if max_images == 0:
+        raise InputError("--robustness_images is 0")
     generator = torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(run.eval_split.rows), generator=generator)[:max_images].sort().values
     result = evaluate_robustness(

@@ -14,24 +14,24 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from callbacks.rendering.charts import class_count_chart, learning_curves
+from cifar_lit.errors import InputError
 from cifar_lit.import_allowlist import OPTION, own_modules
 from cifar_lit.inference.model import tta_views
-from report.document import Document
+from report.document import Document, section
 from space.export.run_data import RunData
 from space.export.run_metadata import config_to_share, recipe_text, run_metadata
 
 _SPEED_SECONDS, _SPEED_ROUNDS = 2.0, 5  # of the speed measurement, whichever ends first
 
 
+@section("The run")
 def write_run(document: Document, run: RunData) -> None:
     """Write the run's metadata, and the command that reruns it."""
-    document.heading("The run")
     document.table(["", ""], run_metadata(run).items())
-    if run.run_images.note:
-        document.missing("Some images are not available", run.run_images.note)
+    if run.datasets.note:
+        document.missing("Some images are not available", run.datasets.note)
     if not run.checkpoint_run.in_run_folder:
-        document.missing("Command to rerun it", "the checkpoint is not in its run's folder")
-        return
+        raise InputError("no command to rerun it, since the checkpoint is not in its run's folder")
     head = next(line for line in run.checkpoint_run.config.read_text().splitlines() if line)
     config = yaml.safe_dump(config_to_share(run.config), sort_keys=False, allow_unicode=True)
     content = f"{head}\n{config}" if head.startswith("#") else config
@@ -40,9 +40,9 @@ def write_run(document: Document, run: RunData) -> None:
     document.code(rerun_command(run, "config.yaml"), "sh")
 
 
+@section("Settings")
 def write_settings(document: Document, run: RunData) -> None:
     """Write the most important settings."""
-    document.heading("Settings")
     document.code(recipe_text(run), "yaml")
 
 
@@ -56,9 +56,9 @@ def rerun_command(run: RunData, config: str) -> str:
     return shlex.join(words)
 
 
+@section("The network")
 def write_model(document: Document, run: RunData) -> None:
     """Write the network's modules with their parameters and multiply-adds, and its speed on this machine."""
-    document.heading("The network")
     classifier, recipe = run.classifier, run.classifier.recipe
     net, device = classifier.network.net, classifier.device
     pixels = torch.zeros(1, 3, *recipe.image_size, dtype=torch.uint8, device=device)
@@ -126,12 +126,11 @@ def images_per_second(run: RunData) -> float:
     return len(pixels) / statistics.median(seconds)
 
 
+@section("Training")
 def write_log(document: Document, run: RunData) -> None:
     """Write the metrics of each epoch, and the curves."""
-    document.heading("Training")
     if not run.history:
-        document.missing("Metrics and curves", "there are no TensorBoard files in the run's folder")
-        return
+        raise InputError("there are no TensorBoard files in the run's folder")
     names = [name for name in ("train/loss", "train/accuracy", "val/loss", "val/accuracy") if name in run.history]
     header = ["epoch", "step", *(name.replace("/", " ") for name in names)]
     if "lr" in run.history:
@@ -139,19 +138,14 @@ def write_log(document: Document, run: RunData) -> None:
     known = (run.checkpoint["global_step"], run.checkpoint["epoch"] + 1)
     document.table(header, epoch_rows(run.history, names, known))
     document.picture("curves", learning_curves(run.history), "Loss, accuracy and learning rate by step")
-    _write_event_picture(document, run, "learning-rate finder", "lr_find", "The learning rate search", None)
+    _write_event_picture(document, run, "learning-rate finder", "lr_find", "The learning rate search")
 
 
-def _write_event_picture(
-    document: Document, run: RunData, tag: str, name: str, title: str, missing: str | None
-) -> None:
-    """Write a picture of the run's TensorBoard files; if there is none, write why, unless that is None."""
-    png = run.event_pictures.get(f"your run/{tag}")
-    if png is not None:
+def _write_event_picture(document: Document, run: RunData, tag: str, name: str, title: str) -> None:
+    """Write a picture from the run's TensorBoard files, if they contain it."""
+    if png := run.event_pictures.get(f"your run/{tag}"):
         document.text(f"{title}:")
         document.picture(name, np.asarray(Image.open(io.BytesIO(png)).convert("RGB")), title)
-    elif missing is not None:
-        document.missing(title, missing)
 
 
 def epoch_rows(
@@ -189,15 +183,11 @@ def epoch_rows(
     return rows
 
 
+@section("The images")
 def write_data(document: Document, run: RunData) -> None:
-    """Write the number of images of each class, and augmented training images."""
-    document.heading("The images")
-    if run.data is None:
-        document.missing("Class counts", run.run_images.note or "the run's data are not available")
-    else:
-        labels = {"train": run.data.train_set.labels} | {split.name: split.labels for split in run.splits}
-        classes = len(run.class_names)
-        counts = {name: torch.bincount(values.cpu(), minlength=classes).tolist() for name, values in labels.items()}
-        document.picture("classes", class_count_chart(run.class_names, counts), "Images of each class")
-    why = "the run's TensorBoard files contain no picture of them"
-    _write_event_picture(document, run, "training samples", "augmented", "Augmented training images", why)
+    """Write augmented training images, and the number of images of each class."""
+    _write_event_picture(document, run, "training samples", "augmented", "Augmented training images")
+    labels = {"train": run.training_data.train_set.labels} | {split.name: split.labels for split in run.splits}
+    classes = len(run.class_names)
+    counts = {name: torch.bincount(values.cpu(), minlength=classes).tolist() for name, values in labels.items()}
+    document.picture("classes", class_count_chart(run.class_names, counts), "Images of each class")

@@ -1,4 +1,4 @@
-"""What the tests share: the program run in this process, and small images in class folders."""
+"""Shared fixtures: an isolated folder per test, main() in this process, short runs, and an exported Space."""
 
 import contextlib
 import os
@@ -13,14 +13,14 @@ from main import main
 from tests.support.program import ROOT, TINY, Outcome
 from tests.support.stress.configurations import log_to
 
-# One thread, here and in the programs that tests start: for networks this small, several only wait for each other
+# One thread, here and in subprocesses: for networks this small, more threads only wait for each other
 torch.set_num_threads(1)
 os.environ["OMP_NUM_THREADS"] = "1"
 
 
 @pytest.fixture(autouse=True)
 def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Runs each test in a folder of its own, with a cache of its own and no seed from the test before."""
+    """Run each test in its own folder with its own cache, and without the seed of the previous test."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     for name in [name for name in os.environ if name.startswith("PL_")]:
@@ -32,7 +32,7 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 
 @pytest.fixture
 def program(capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
-    """Runs the real main() with these arguments."""
+    """Return a function that runs main() with the given arguments and captures its output."""
 
     def run(*args: object) -> Outcome:
         capfd.readouterr()
@@ -49,7 +49,7 @@ def program(capfd: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
 
 @pytest.fixture
 def fit(program: Callable[..., Outcome]) -> Callable[..., Path]:
-    """Trains the quickstart with a tiny network; gives the run's folder."""
+    """Return a function that trains the quickstart with TinyNet and returns the run's folder."""
 
     def run(name: str, *args: object) -> Path:
         config = ROOT / "configs" / "quickstart.yaml"
@@ -62,7 +62,7 @@ def fit(program: Callable[..., Outcome]) -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def space(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Space exported from a short run of the quickstart with a tiny network; its run is beside it."""
+    """Return the folder of a Space exported from a short quickstart run with TinyNet; the run is next to it."""
     folder = tmp_path_factory.mktemp("space")
     config = ROOT / "configs" / "quickstart.yaml"
     with contextlib.chdir(folder):

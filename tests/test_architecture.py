@@ -1,4 +1,4 @@
-"""Who may import whom, and that everything is checked by the same command."""
+"""Import rules, style, static checks, pinned dependencies and licenses."""
 
 import importlib.metadata
 import re
@@ -14,7 +14,7 @@ from tests.support.source import imports
 
 FRAMEWORKS = {"lightning", "tensorboard", "gradio", "torchmetrics", "albumentations", "jsonargparse"}
 PARTS = {"callbacks", "space", "report", "main", "benchmarks", "tests"}
-# For each folder, what it must not import (CONTRIBUTING.md says what it may)
+# Imports that are forbidden in each folder; CONTRIBUTING.md lists what is allowed
 FORBIDDEN = {
     "cifar_lit/models": FRAMEWORKS | PARTS | {f"cifar_lit.{name}" for name in ("cli", "data", "training", "inference")},
     "cifar_lit/evaluation": FRAMEWORKS - {"torchmetrics"}
@@ -30,27 +30,30 @@ FORBIDDEN = {
 }
 
 
-@pytest.mark.parametrize("part", FORBIDDEN)
-def test_nothing_is_imported_across_a_wall(part: str) -> None:
-    files = list((ROOT / part).rglob("*.py"))
+@pytest.mark.parametrize("folder", FORBIDDEN)
+def test_folders_do_not_import_forbidden_modules(folder: str) -> None:
+    files = list((ROOT / folder).rglob("*.py"))
     assert len(files) > 2
     for file in files:
-        crossing = {
-            name for name in imports(file) for wall in FORBIDDEN[part] if name == wall or name.startswith(f"{wall}.")
+        violations = {
+            name
+            for name in imports(file)
+            for module in FORBIDDEN[folder]
+            if name == module or name.startswith(f"{module}.")
         }
-        assert not crossing, f"{file.relative_to(ROOT)} must not import {', '.join(sorted(crossing))}"
+        assert not violations, f"{file.relative_to(ROOT)} must not import {', '.join(sorted(violations))}"
 
 
 FOLDERS = ("cifar_lit", "callbacks", "space", "report")
 SOURCES = [ROOT / "main.py", *(file for folder in FOLDERS for file in (ROOT / folder).rglob("*.py"))]
 COMPAT = {"cifar_lit/training/lightning_compat.py", "cifar_lit/cli/jsonargparse_compat.py"}
-# Words of the old house style, see CONTRIBUTING.md
-FOREIGN = re.compile(
+# Words that made earlier prose read as translated
+UNIDIOMATIC = re.compile(
     r"\b(judged|judges|judging|told|tells|lacks|anew|rightly|whyever|at hand|of before|none of the kind)\b", re.I
 )
 
 
-def test_private_attributes_of_libraries_are_used_in_the_compat_files_only() -> None:
+def test_private_attributes_of_libraries_are_used_only_in_the_compat_files() -> None:
     private = re.compile(r"\._[a-z_]+_connector|fset|_Loop|patch\.object")
     found = {str(file.relative_to(ROOT)) for file in SOURCES if private.search(file.read_text())}
     assert found <= COMPAT
@@ -74,15 +77,15 @@ def test_prose_is_plain_english(folder: str) -> None:
         if file.suffix not in (".py", ".md", ".yaml") or file.name in ("test_architecture.py", "test_docs.py"):
             continue
         for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
-            assert not FOREIGN.search(line), f"{file.relative_to(ROOT)}:{number}: {line.strip()}"
+            assert not UNIDIOMATIC.search(line), f"{file.relative_to(ROOT)}:{number}: {line.strip()}"
 
 
-def test_pyplot_with_its_global_state_is_never_imported() -> None:
+def test_pyplot_is_never_imported() -> None:  # because of its global state
     for file in [*ROOT.glob("cifar_lit/**/*.py"), *ROOT.glob("callbacks/**/*.py"), *ROOT.glob("space/**/*.py")]:
         assert "matplotlib.pyplot" not in imports(file), file
 
 
-def test_every_picture_and_config_that_the_readme_names_is_there() -> None:
+def test_every_picture_and_config_named_in_the_readme_exists() -> None:
     text = (ROOT / "README.md").read_text()
     named = re.findall(r"\]\(([^)#]+)\)|(configs/\w+\.yaml)", text)
     files = {first or second for first, second in named}
@@ -91,8 +94,8 @@ def test_every_picture_and_config_that_the_readme_names_is_there() -> None:
         assert (ROOT / file).is_file(), file
 
 
-def test_help_costs_little_more_than_lightnings_own_command_line() -> None:
-    """Heavy packages are imported when they are used; seconds are told in the failure, the list is what is tested."""
+def test_help_does_not_import_heavy_packages() -> None:
+    """Heavy packages are imported lazily. Only the imports are tested; a failure also reports the time."""
     code = (
         "import sys, main\n"
         "try: main.main(['fit', '--help'])\n"
@@ -100,8 +103,8 @@ def test_help_costs_little_more_than_lightnings_own_command_line() -> None:
         "print(*sys.modules, file=sys.stderr)"
     )
     start = time.monotonic()
-    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    modules = set(ended.stderr.split())
+    completed = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    modules = set(completed.stderr.split())
     heavy = {"albumentations", "gradio", "pytorch_grad_cam", "sklearn.model_selection", "timm"} & modules
     assert not heavy, f"imported for --help: {heavy} ({time.monotonic() - start:.1f} s)"
 
@@ -112,11 +115,11 @@ def test_help_costs_little_more_than_lightnings_own_command_line() -> None:
     ids=lambda check: " ".join(check),
 )
 def test_static_checks_pass(check: list[str]) -> None:
-    ended = subprocess.run([sys.executable, "-m", *check], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stdout + ended.stderr
+    completed = subprocess.run([sys.executable, "-m", *check], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert completed.returncode == 0, completed.stdout + completed.stderr
 
 
-def test_hashes_are_kept_of_the_versions_that_are_pinned_and_of_no_other() -> None:
+def test_requirements_contain_hashes_for_exactly_the_pinned_versions() -> None:
     text = (ROOT / "requirements.txt").read_text()
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
     pins = [*settings["project"]["dependencies"], *settings["dependency-groups"]["dev"]]
@@ -126,16 +129,16 @@ def test_hashes_are_kept_of_the_versions_that_are_pinned_and_of_no_other() -> No
     assert len(hashed) == len(re.findall(r"^\w", text, re.MULTILINE)) > 100
     assert {name: version for name, version, _ in hashed if pinned.get(name) != version} == {}
     assert "://" not in text
-    assert pinned["lightning"] not in ("2.6.2", "2.6.3")  # which were malicious
+    assert pinned["lightning"] not in ("2.6.2", "2.6.3")  # malicious releases
 
 
-def test_licences_of_all_packages_let_this_one_be_mit() -> None:
-    """Permissive ones, MPL's (of a file that is changed), and NVIDIA's of the libraries that torch brings."""
-    free = r"MIT|BSD|Apache|PSF|Python Software|ISC|MPL|Mozilla|Zlib|NVIDIA|Unlicense|CC0|HPND|CNRI"
+def test_licenses_of_all_dependencies_are_compatible_with_mit() -> None:
+    """Allow permissive licenses, the MPL (copyleft per file), and NVIDIA's for the libraries torch depends on."""
+    allowed = r"MIT|BSD|Apache|PSF|Python Software|ISC|MPL|Mozilla|Zlib|NVIDIA|Unlicense|CC0|HPND|CNRI"
     for package in importlib.metadata.distributions():
         metadata = package.metadata
-        told = [metadata.get("License-Expression") or "", (metadata.get("License") or "")[:200]]
-        told += [line for line in metadata.get_all("Classifier") or [] if line.startswith("License")]
-        told += ["NVIDIA"] if metadata["Name"] == "cuda-toolkit" else []  # a list of NVIDIA's other packages
-        assert re.search(free, " ".join(told)), f"{metadata['Name']}: {told}"
-        assert not re.search(r"\b(AGPL|GPL)|Affero", " ".join(told)), f"{metadata['Name']}: {told}"
+        licenses = [metadata.get("License-Expression") or "", (metadata.get("License") or "")[:200]]
+        licenses += [line for line in metadata.get_all("Classifier") or [] if line.startswith("License")]
+        licenses += ["NVIDIA"] if metadata["Name"] == "cuda-toolkit" else []  # a metapackage of NVIDIA's other packages
+        assert re.search(allowed, " ".join(licenses)), f"{metadata['Name']}: {licenses}"
+        assert not re.search(r"\b(AGPL|GPL)|Affero", " ".join(licenses)), f"{metadata['Name']}: {licenses}"

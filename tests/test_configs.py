@@ -30,7 +30,7 @@ PARAMETERS = {
 
 @pytest.fixture
 def small_cifar(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Puts a few random images in place of CIFAR's archives, two of each class in each split."""
+    """Replace CIFAR's archives with random images, 20 of each class in each split."""
 
     def read(self: CIFAR10 | CIFAR100, train: bool) -> ImageTensors:
         labels = torch.arange(20 * self.num_classes) % self.num_classes
@@ -52,9 +52,9 @@ def test_config_trains_through_the_real_program(
     config: Path, program: Callable[..., Outcome], small_cifar: None
 ) -> None:
     root = write_class_folders(Path("images"), train=20)
-    workers = ["--data.num_workers", 0]  # a process each is slow to start, and tested elsewhere
+    workers = ["--data.num_workers", 0]  # worker processes are slow to start, and tested elsewhere
     own = ["--data.root", root] if config.stem == "own_images" else []
-    few = ["--data.batch_size", 8, "--data.val_fraction", 0.2]  # of so few images, 2 % would be none of most classes
+    few = ["--data.batch_size", 8, "--data.val_fraction", 0.2]  # 2% of so few images would not include every class
     outcome = program("fit", "--config", config, *few, *SHORT, *workers, *own)
     assert outcome.status == 0, outcome.err
     [run] = Path("runs", config.stem).iterdir()
@@ -77,18 +77,18 @@ def test_quickstart_reaches_95_percent_on_its_test_images(program: Callable[...,
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.stem)
-def test_config_says_its_command_and_its_schema_in_its_first_lines(config: Path) -> None:
+def test_config_starts_with_its_command_and_its_schema(config: Path) -> None:
     command, schema, *_ = config.read_text().splitlines()
     assert command.startswith(f"# python main.py fit --config configs/{config.name}")
     assert schema == "# yaml-language-server: $schema=schema.json"
 
 
-def test_schema_file_is_what_the_program_prints_and_fits_every_config() -> None:
-    # in a process of its own, since every class that this one has imported would be in it
-    ended = subprocess.run([sys.executable, "main.py", "schema"], cwd=ROOT, capture_output=True, check=True)
-    schema = json.loads(ended.stdout)
+def test_schema_file_is_up_to_date_and_accepts_every_config() -> None:
+    # In a subprocess, since the schema would include every class that this process has imported
+    completed = subprocess.run([sys.executable, "main.py", "schema"], cwd=ROOT, capture_output=True, check=True)
+    schema = json.loads(completed.stdout)
     assert json.loads((ROOT / "configs" / "schema.json").read_text()) == schema, (
-        "renew it: python main.py schema > configs/schema.json"
+        "update it: python main.py schema > configs/schema.json"
     )
     validator = jsonschema.Draft202012Validator(schema)
     for config in [*CONFIGS, ROOT / "configs" / "defaults.yaml"]:
@@ -96,7 +96,7 @@ def test_schema_file_is_what_the_program_prints_and_fits_every_config() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "settings",
     [
         {"trainer": {"max_epoch": 3}},
         {"model": {"net": {"class_path": "ResNet9", "init_args": {"widht": 3}}}},
@@ -104,22 +104,22 @@ def test_schema_file_is_what_the_program_prints_and_fits_every_config() -> None:
         {"model": {"lr_scheduler": {"class_path": "OneCycleLR", "init_args": {"max_lrr": 0.1}}}},
     ],
 )
-def test_schema_finds_what_is_wrong(wrong: dict[str, Any]) -> None:
+def test_schema_rejects_invalid_settings(settings: dict[str, Any]) -> None:
     schema = json.loads((ROOT / "configs" / "schema.json").read_text())
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(wrong, schema)
+        jsonschema.validate(settings, schema)
 
 
 @pytest.mark.parametrize(
-    "right",
+    "settings",
     [
         {"model": {"net": {"class_path": "my_file.MyNet", "init_args": {"anything": 3}}}},
         {"trainer": {"callbacks+": [{"class_path": "EarlyStopping", "init_args": {"monitor": "val/loss"}}]}},
     ],
 )
-def test_schema_accepts_classes_of_the_users_own_and_lists_that_are_added_to(right: dict[str, Any]) -> None:
-    jsonschema.validate(right, json.loads((ROOT / "configs" / "schema.json").read_text()))
+def test_schema_accepts_user_defined_classes_and_appended_lists(settings: dict[str, Any]) -> None:
+    jsonschema.validate(settings, json.loads((ROOT / "configs" / "schema.json").read_text()))
 
 
-def test_torchvisions_names_of_its_data_sets_are_ours() -> None:
+def test_dataset_names_match_torchvision() -> None:
     assert {data.torchvision_name for data in (CIFAR10, CIFAR100)} == {tv.CIFAR10.__name__, tv.CIFAR100.__name__}

@@ -28,36 +28,36 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 SETUP = ["pip install uv && uv run main.py fit --config configs/quickstart.yaml", "uv run pytest"]
 
-# Commands that are not run here, by their first words, with the reason
+# Commands that are not run here, by their first words, each with the reason
 NOT_RUN = {
     "pip install": "downloads packages",
     "uv run pytest": "runs this test",
-    "uv run tensorboard": "serves until it is stopped; tests/callbacks read what it shows",
+    "uv run tensorboard": "serves until it is stopped; tests/callbacks read the event files",
     "uv run python my_space/app.py": "serves until it is stopped; tests/space open the page",
     "python my_space/app.py": "serves until it is stopped; tests/space open the page",
     "uv run hf auth login": "needs an account",
-    "uv run python -m benchmarks": "takes from minutes to hours",
-    "uv run main.py schema": "tests/test_configs.py runs it, in a process of its own",
+    "uv run python -m benchmarks": "takes minutes to hours",
+    "uv run main.py schema": "tests/test_configs.py runs it in a subprocess",
     "uv pip sync": "downloads packages",
     "uvx": "downloads packages",
     "export CIFAR_LIT_ALLOW_IMPORT": "a shell builtin; tests/cli sets the variable",
 }
-# Commands of main.py whose options are only parsed, by a part of the command, with the reason
+# Commands of main.py that are only parsed, by a part of the command, each with the reason
 PARSED_ONLY = {
-    "--trainer.devices": "needs several processes; tests/training starts some",
+    "--trainer.devices": "needs several processes; tests/training covers it",
     "--folds": "trains five networks; tests/report trains fewer",
-    "--lr_find true": "runs lr_find, which is run by itself, and then an ordinary run",
+    "--lr_find true": "runs lr_find, which is tested separately, and then an ordinary run",
 }
-# Options of other programs than main.py
+# Options of programs other than main.py
 FOREIGN_OPTIONS = {"--samples_per_plugin", "--node_rank", "--ntasks-per-node", "--nodes", "--quick", "--folder"}
 
 QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
 ONE_BATCH = ["--trainer.fast_dev_run", "1", "--trainer.accelerator", "cpu", "--data.num_workers", "0"]
 ONE_BATCH += ["--data.batch_size", "16"]
 TINY = ["--model.net", "TinyNet", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu", *QUIET]
-VALIDATED = {"mine.yaml", "pictures.yaml"}  # whose callbacks watch validation, which other runs skip
-OWN_NETWORK = {"my_network.yaml", "pictures.yaml"}  # which need more than a TinyNet
-# Runs with checkpoints, which other commands read
+VALIDATED = {"mine.yaml", "pictures.yaml"}  # their callbacks need validation, which other runs skip
+OWN_NETWORK = {"my_network.yaml", "pictures.yaml"}  # they need a network other than TinyNet
+# Runs whose checkpoints other commands read
 TRAINED = (
     ["fit", "--config", "configs/quickstart.yaml"],
     ["fit", "--config", "configs/own_images.yaml", "--data.root", "DIR"],
@@ -88,7 +88,7 @@ BLOCKS = list(code_blocks())
 
 
 def documented_commands() -> list[str]:
-    """Return the commands of all bash blocks, each once, without comments and redirections."""
+    """Return the unique commands of all bash blocks, without comments and redirections."""
     lines = [
         line
         for block in BLOCKS
@@ -136,7 +136,7 @@ def read_small_cifar(self: CIFAR10, train: bool) -> ImageTensors:
 
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with what the documentation assumes: configs, images, the files of its code blocks and trained runs."""
+    """Return a folder with what the documentation assumes: configs, images, files from code blocks and trained runs."""
     folder = tmp_path_factory.mktemp("docs")
     (folder / "configs").symlink_to(ROOT / "configs")
     for block in BLOCKS:
@@ -158,7 +158,7 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def here(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The workspace as the current folder, from which my_file.py can be imported."""
+    """Change to the workspace, and make my_file.py importable."""
     monkeypatch.chdir(workspace)
     monkeypatch.syspath_prepend(workspace)
     monkeypatch.setattr(CIFAR10, "_read", read_small_cifar)
@@ -185,7 +185,7 @@ def settings_for(args: list[str]) -> list[str]:
         return [*TINY, "--num_training", "20"]
     if command == "report" and "--compare" not in options:
         return ["--robustness_images", "0", "--faithfulness_images", "0"]
-    if command == "export" and "--push" in options:  # never uploads, whatever the documented command says
+    if command == "export" and "--push" in options:  # never upload, even if the documented command does
         return ["--dry_run", "true"]
     if command != "fit" or any("help" in option for option in options):
         return []
@@ -236,7 +236,7 @@ def test_documented_yaml_is_valid(block: Block, here: Path) -> None:
     assert run("fit", "--config", "configs/quickstart.yaml", "--config", "documented.yaml", "--print_config") == 0
 
 
-def test_documented_calls_fit_the_api() -> None:
+def test_documented_calls_match_the_api() -> None:
     """Compare docs/space.md with the methods of Api; tests/space call them."""
     [api] = [node for node in ast.parse((ROOT / "space/app/api.py").read_text()).body if isinstance(node, ast.ClassDef)]
     parameters = {

@@ -22,14 +22,14 @@ print(done, faults() - before)
 
 
 def churn(**environment: str) -> tuple[str, int]:
-    ended = subprocess.run(
+    completed = subprocess.run(
         [sys.executable, "-c", _CHURN],
         capture_output=True,
         text=True,
         check=True,
         env={"PYTHONPATH": str(ROOT), **environment},
     )
-    done, faults = ended.stdout.split()
+    done, faults = completed.stdout.split()
     return done, int(faults)
 
 

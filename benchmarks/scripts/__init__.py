@@ -1,1 +1,1 @@
-"""What this project is held against, each as one script that is read from top to bottom."""
+"""Baselines, each as one script that reads from top to bottom."""

@@ -1,14 +1,14 @@
-"""airbench94 as one bare script, the baseline of `configs/airbench94.yaml`; it uses nothing of this project.
+"""airbench94 as one bare script, the baseline of `configs/airbench94.yaml`; it imports nothing from this project.
 
 A port of airbench94_muon (K. Jordan, https://github.com/KellerJordan/cifar10-airbench: 94.01 % in 2.59 s on an A100)
-that also runs on a CPU: autocast to bfloat16 where the hardware multiplies it, else float32, in place of half
-precision; not compiled, since that is slower on CPUs. Every other constant is the original's. Here, images are
-normalized before the clock starts and the network is built after; in the original it is the other way round.
+that also runs on a CPU: it uses autocast to bfloat16 if the hardware supports it, else float32, instead of half
+precision, and does not compile, which is slower on CPUs. Every other constant is the original's. Here, images are
+normalized before the clock starts and the network is built after; in the original, it is the other way round.
 
 python benchmarks/scripts/airbench94.py ROOT SEED
-ROOT holds cifar-10-batches-py, as torchvision's CIFAR10 reads it; it is downloaded if missing.
-Prints one line of JSON: the accuracy on the test images with test-time augmentation, the seconds of training and of
-that last evaluation, and for each epoch the seconds of training so far and the accuracy without augmentation.
+ROOT holds cifar-10-batches-py in torchvision's format; it is downloaded if missing.
+Prints one line of JSON: the test accuracy with test-time augmentation, the seconds of training and of that last
+evaluation, and for each epoch the seconds of training so far and the test accuracy without augmentation.
 """
 
 import json
@@ -77,7 +77,7 @@ def main(root, seed):
             net.zero_grad(set_to_none=True)
             step += 1
         trained = now()
-        accuracy = evaluate(net, test_images, test_labels, views=False)  # as the original, outside of its time
+        accuracy = evaluate(net, test_images, test_labels, views=False)  # not timed, as in the original
         epoch_ends.append([trained - start - validating, accuracy])
         validating += now() - trained
     trained = now()
@@ -182,7 +182,7 @@ def newton_schulz(g):
 @torch.no_grad()
 def evaluate(net, images, labels, views):
     net.eval()
-    right = 0
+    correct = 0
     for x, y in zip(images.split(2000), labels.split(2000), strict=True):
         x = x.float()
         with torch.autocast(DEVICE, torch.bfloat16, enabled=BFLOAT16):
@@ -191,8 +191,8 @@ def evaluate(net, images, labels, views):
                 padded = F.pad(x, (1,) * 4, "reflect")
                 moved = mirror(net, padded[:, :, :32, :32]) + mirror(net, padded[:, :, 2:, 2:])
                 logits = logits / 2 + moved / 4
-        right += (logits.argmax(1) == y).sum().item()
-    return right / len(labels)
+        correct += (logits.argmax(1) == y).sum().item()
+    return correct / len(labels)
 
 
 def mirror(net, x):

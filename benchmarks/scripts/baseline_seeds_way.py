@@ -1,7 +1,7 @@
-"""S4's ResNet-9 in the systems' way: float32, NCHW, torch's dropout, albumentations sample by sample, metric objects.
+"""S4's ResNet-9 as a typical Lightning script trains it: float32, NCHW, per-sample albumentations, logging each step.
 
 python -m benchmarks.scripts.baseline_seeds_way BATCH_SIZE BATCHES EPOCHS WORKERS
-Prints one line of JSON, as benchmarks.clock writes it, without validation.
+Prints one line of JSON in the format of benchmarks.clock, without validation.
 """
 
 import json
@@ -32,13 +32,13 @@ class Images(Dataset):
 
         self.images = torch.randint(0, 256, (count, 32, 32, 3), dtype=torch.uint8).numpy()
         self.labels = torch.randint(0, 10, (count,)).tolist()
-        colour = tuple(255 * channel for channel in MEAN)
+        mean_color = tuple(255 * channel for channel in MEAN)
         self.transform = album.Compose(
             [
-                album.PadIfNeeded(48, 48, border_mode=0, fill=colour),
+                album.PadIfNeeded(48, 48, border_mode=0, fill=mean_color),
                 album.RandomCrop(32, 32),
                 album.HorizontalFlip(p=0.5),
-                album.CoarseDropout((1, 1), (8, 8), (8, 8), fill=colour, p=0.2),
+                album.CoarseDropout((1, 1), (8, 8), (8, 8), fill=mean_color, p=0.2),
                 album.Normalize(MEAN, STD),
                 album.ToTensorV2(),
             ]

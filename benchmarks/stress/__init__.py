@@ -1,1 +1,1 @@
-"""Harm done for real: kills, damaged files, faulty configurations, hostile requests; what is lost is counted."""
+"""Stress tests of the reliability benchmark only; those shared with the tests are in ``tests.support.stress``."""

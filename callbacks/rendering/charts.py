@@ -51,28 +51,44 @@ def learning_curves(history: Mapping[str, Sequence[tuple[float, float]]]) -> np.
     Returns:
         uint8 (height, width, 3).
     """
-    panels = {"loss": "loss", "accuracy": "accuracy", "lr": "learning rate"}
-    shown = [panel for panel in panels if any(name.rpartition("/")[2] == panel for name in history)]
-    figure = Figure(figsize=(4.2 * max(len(shown), 1), 3.6), dpi=100, layout="constrained")
-    colors = dict(zip(("train", "val"), _COLORS, strict=False))
-    for axes, panel in zip(figure.subplots(1, len(shown), squeeze=False)[0] if shown else [], shown, strict=True):
-        for name, curve in history.items():
-            split, _, kind = name.rpartition("/")
-            if kind == panel and curve:
-                steps, values = zip(*curve, strict=True)
-                marker = "o" if len(curve) <= 60 else ""
-                color = colors.get(split, "#444444")
-                axes.plot(steps, values, color=color, label=split, marker=marker, markersize=3, linewidth=1.5)
-        axes.set(title=panels[panel], xlabel="step")
+    panels: dict[str, dict[str, Sequence[tuple[float, float]]]] = {"loss": {}, "accuracy": {}, "learning rate": {}}
+    for name, curve in history.items():
+        split, _, metric = name.rpartition("/")
+        if curve:
+            panels["learning rate" if metric == "lr" else metric][split or "learning rate"] = curve
+    return curves_chart({title: lines for title, lines in panels.items() if lines})
+
+
+def curves_chart(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]) -> np.ndarray:
+    """Draw curves over the steps, with one panel per metric and one line per run or split.
+
+    Args:
+        panels: Pairs of step and value, by metric and by name of the line; at least one of each.
+
+    Returns:
+        uint8 (height, width, 3).
+    """
+    figure = Figure(figsize=(4.2 * len(panels), 4.0), dpi=100, layout="constrained")
+    names = list(dict.fromkeys(name for lines in panels.values() for name in lines))
+    handles: dict[str, Artist] = {}
+    all_axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    for axes, (metric, lines) in zip(all_axes, panels.items(), strict=True):
+        for name, curve in lines.items():
+            steps, values = zip(*curve, strict=True)
+            color = _COLORS[names.index(name) % len(_COLORS)]
+            marker = "o" if len(steps) <= 60 else ""
+            [handles[name]] = axes.plot(steps, values, color=color, marker=marker, linewidth=1.5, markersize=3)
+        axes.set(title=metric, xlabel="step")
+        heights = [value for curve in lines.values() for _, value in curve]
+        if metric.endswith("loss") and 0 < 30 * min(heights) < max(heights):
+            axes.set_yscale("log")
+        elif metric.endswith("loss"):
+            axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
-        losses = [value for name, curve in history.items() if name.endswith("loss") for _, value in curve if value > 0]
-        if panel == "loss" and losses and max(losses) > 30 * min(losses):
-            axes.set_yscale("log")
-        elif panel == "loss":
-            axes.set_ylim(bottom=0)
-        if panel != "lr":
-            axes.legend(frameon=False)
+    labels = [escape_mathtext(name).lstrip("_") or "run" for name in handles]  # matplotlib hides a leading "_"
+    if len(handles) > 1:
+        figure.legend(handles.values(), labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return _pixels(figure)
 
 
@@ -152,38 +168,6 @@ def lines_chart(
     panels[0].set_ylim(*limits)
     figure.supxlabel(labels[0], fontsize=10)
     figure.supylabel(labels[1], fontsize=10)
-    return _pixels(figure)
-
-
-def compared_curves(curves: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]) -> np.ndarray:
-    """Draw curves of several runs, with one panel per metric and one line per run.
-
-    Args:
-        curves: Pairs of step and value by metric and name of the run.
-
-    Returns:
-        uint8 (height, width, 3).
-    """
-    figure = Figure(figsize=(4.2 * max(len(curves), 1), 4.0), dpi=150, layout="constrained")
-    names = list(dict.fromkeys(name for runs in curves.values() for name in runs))
-    for axes, (metric, runs) in zip(figure.subplots(1, len(curves), squeeze=False)[0], curves.items(), strict=True):
-        for name, curve in runs.items():
-            steps, values = zip(*curve, strict=True)
-            color = _COLORS[names.index(name) % len(_COLORS)]
-            label = escape_mathtext(name).lstrip("_") or "run"  # matplotlib hides labels that start with "_"
-            style = "o-" if len(steps) < 40 else "-"
-            axes.plot(steps, values, style, color=color, label=label, linewidth=1.5, markersize=3)
-        axes.set(title=metric.replace("/", " "), xlabel="step")
-        heights = [value for curve in runs.values() for _, value in curve]
-        if metric.endswith("loss") and 0 < 30 * min(heights) < max(heights):
-            axes.set_yscale("log")
-        axes.grid(alpha=0.3)
-        axes.spines[["top", "right"]].set_visible(False)
-    legend: dict[str, Artist] = {}
-    for axes in figure.axes:
-        handles, labels = axes.get_legend_handles_labels()
-        legend.update(zip(labels, handles, strict=True))
-    figure.legend(legend.values(), legend.keys(), loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return _pixels(figure)
 
 

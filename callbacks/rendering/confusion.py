@@ -23,8 +23,8 @@ def confusion_picture(
 ) -> np.ndarray:
     """Draw a confusion matrix: rows are true classes, columns predicted classes.
 
-    A cell's color is its fraction of the row, so that classes of different size are comparable, on a square-root scale,
-    so that rare mistakes are visible.
+    Colors show each cell's fraction of its row, which makes classes of different size comparable, on a square-root
+    scale, which makes rare mistakes visible.
 
     Args:
         counts: int (C, C), number of images by true class (row) and predicted class (column).

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from callbacks.rendering.grid import GAP, as_rgb, enlarged, titled_canvas
-from callbacks.rendering.overlay import ColorMap, colored, overlay
+from callbacks.rendering.grid import GAP, as_rgb, enlarge_images, titled_canvas
+from callbacks.rendering.overlay import ColorMap, colorize, overlay
 from callbacks.rendering.text import FAINT_INK, FONT_SIZE, INK, LINE_HEIGHT, font, text_picture, truncate
 
 _SMALL = FONT_SIZE - 3  # so that a layer's name fits above two tiles
@@ -34,7 +34,7 @@ def explanation_grid(
         map_captions: For each image, M texts of one or more lines below its heatmaps.
         headings: M texts above the columns of heatmaps.
         opacity: Opacity of the overlaid heatmaps: 0 shows the image alone, 1 the heatmap.
-        colormap: See ``overlay.colored``.
+        colormap: See ``overlay.colorize``.
         tile: Maximum side of an enlarged image; the scale is an integer.
         title: Lines above the grid, the first in bold.
 
@@ -52,8 +52,8 @@ def explanation_grid(
         )
     if images == 0 or maps == 0:
         return text_picture(title or "no heatmaps")
-    tiles = enlarged(as_rgb(pixels), tile)
-    tile_maps = enlarged(heatmaps.reshape(-1, *heatmaps.shape[2:]), tile).reshape(images, maps, *tiles.shape[1:3])
+    tiles = enlarge_images(as_rgb(pixels), tile)
+    tile_maps = enlarge_images(heatmaps.reshape(-1, *heatmaps.shape[2:]), tile).reshape(images, maps, *tiles.shape[1:3])
     height, width = tiles.shape[1:3]
     lines = 1 + max(text.count("\n") for text in [*captions, *(text for texts in map_captions for text in texts)])
     pair, cell_height = 2 * (width + GAP), height + lines * _LINE + 2 * GAP
@@ -69,7 +69,7 @@ def explanation_grid(
         canvas.paste(Image.fromarray(tiles[row]), (GAP, y))
         _caption(draw, captions[row], GAP, y + height, width + GAP)
         for x, heat, text in zip(column_x, tile_maps[row], map_captions[row], strict=True):
-            canvas.paste(Image.fromarray(colored(heat, colormap)), (x, y))
+            canvas.paste(Image.fromarray(colorize(heat, colormap)), (x, y))
             canvas.paste(Image.fromarray(overlay(tiles[row], heat, opacity, colormap)), (x + width + GAP, y))
             _caption(draw, text, x, y + height, pair - GAP)
     _legend(canvas, draw, colormap, GAP, top + header + images * cell_height + GAP)
@@ -83,7 +83,7 @@ def _caption(draw: ImageDraw.ImageDraw, text: str, x: int, y: int, width: int) -
 
 def _legend(canvas: Image.Image, draw: ImageDraw.ImageDraw, colormap: ColorMap, x: int, y: int) -> None:
     scale = np.linspace(0, 1, _LEGEND_WIDTH)[None].repeat(_LEGEND_HEIGHT, 0)
-    canvas.paste(Image.fromarray(colored(scale, colormap)), (x, y))
+    canvas.paste(Image.fromarray(colorize(scale, colormap)), (x, y))
     below = y + _LEGEND_HEIGHT + 2
     draw.text((x, below), "least", FAINT_INK, font(_SMALL))
     draw.text((x + _LEGEND_WIDTH, below), "most", FAINT_INK, font(_SMALL), anchor="ra")

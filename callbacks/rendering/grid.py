@@ -39,7 +39,7 @@ def image_grid(
         raise ValueError(f"every image needs a caption, got {len(pixels)} images and {len(captions)} captions")
     if len(pixels) == 0:
         return text_picture(title or "no images")
-    tiles = enlarged(as_rgb(pixels), tile)
+    tiles = enlarge_images(as_rgb(pixels), tile)
     tile_height, tile_width = tiles.shape[1:3]
     lines = max(caption.count("\n") + 1 for caption in captions)
     cell_height, cell_width = tile_height + lines * LINE_HEIGHT + 2 * GAP, tile_width + GAP
@@ -63,10 +63,10 @@ def as_rgb(pixels: np.ndarray) -> np.ndarray:
     return np.broadcast_to(pixels, (*pixels.shape[:3], 3))
 
 
-def enlarged(pixels: np.ndarray, tile: int) -> np.ndarray:
+def enlarge_images(pixels: np.ndarray, tile: int) -> np.ndarray:
     """Return images (N, H, W, ...), enlarged by the largest integer factor that fits into ``tile`` pixels.
 
-    >>> enlarged(np.array([[[1, 2]]]), 5).tolist()
+    >>> enlarge_images(np.array([[[1, 2]]]), 5).tolist()
     [[[1, 1, 2, 2], [1, 1, 2, 2]]]
     """
     scale = max(1, tile // max(pixels.shape[1:3]))

@@ -10,7 +10,7 @@ import numpy as np
 ColorMap = Literal["inferno", "viridis", "cividis", "turbo", "jet"]
 
 
-def colored(heatmaps: np.ndarray, colormap: ColorMap = "inferno") -> np.ndarray:
+def colorize(heatmaps: np.ndarray, colormap: ColorMap = "inferno") -> np.ndarray:
     """Return heatmaps in color.
 
     Args:
@@ -31,7 +31,7 @@ def overlay(pixels: np.ndarray, heatmaps: np.ndarray, opacity: float, colormap: 
         pixels: uint8 (..., H, W, 3), RGB.
         heatmaps: float (..., H, W) in [0, 1].
         opacity: 0 returns the images, 1 the heatmaps.
-        colormap: See ``colored``.
+        colormap: See ``colorize``.
 
     Returns:
         uint8 (..., H, W, 3), RGB.
@@ -41,7 +41,7 @@ def overlay(pixels: np.ndarray, heatmaps: np.ndarray, opacity: float, colormap: 
     """
     if not 0 <= opacity <= 1:
         raise ValueError(f"opacity must be from 0 (the image) to 1 (the heatmap), got {opacity}")
-    blended = (1 - opacity) * pixels.astype(np.float32) + opacity * colored(heatmaps, colormap)
+    blended = (1 - opacity) * pixels.astype(np.float32) + opacity * colorize(heatmaps, colormap)
     return blended.round().astype(np.uint8)
 
 

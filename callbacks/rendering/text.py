@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 BACKGROUND, INK, FAINT_INK = "#ffffff", "#222222", "#666666"
 # Color-blind safe: Okabe & Ito's bluish green and vermillion, darkened for contrast on white
-RIGHT_INK, WRONG_INK = "#00725a", "#b84a00"
+CORRECT_INK, WRONG_INK = "#00725a", "#b84a00"
 FONT_SIZE = 18  # TensorBoard shows a whole picture 350 pixels wide
 LINE_HEIGHT = 22
 

@@ -17,7 +17,7 @@ class Command:
     summary: One line for ``main.py --help``.
     function: Import path of the function that runs it, whose signature gives the options; None for the commands of
         Lightning's command line (cifar_lit.cli.training_commands).
-    positional: Argument that takes the values without an option name.
+    positional: Argument that collects the positional values.
     repeated: Argument that takes several values after its option name.
     """
 
@@ -33,8 +33,8 @@ COMMANDS = {
     "test": Command("evaluate a checkpoint on the test images"),
     "lr_find": Command("find a learning rate"),
     "predict": Command("classify image files", "cifar_lit.cli.predict.predict", positional="images"),
-    "demo": Command("open a web page on which to try a trained network", "space.export.command.demo"),
-    "export": Command("write this page as a Hugging Face Space", "space.export.command.export"),
+    "demo": Command("open a web page for trying out a trained network", "space.export.command.demo"),
+    "export": Command("export that page as a Hugging Face Space", "space.export.command.export"),
     "report": Command("write a report on a run, or compare runs", "report.command.report", repeated="compare"),
     "schema": Command("print a JSON Schema of the YAML files"),
 }
@@ -71,7 +71,7 @@ def run_command(args: Sequence[str], plugin_packages: Sequence[str], defaults: P
 
     Args:
         args: Arguments after the program name.
-        plugin_packages: Packages whose classes YAML may name without the module.
+        plugin_packages: Packages whose classes can be named in YAML without their module.
         defaults: YAML file with the defaults of all runs.
 
     Raises:
@@ -90,9 +90,7 @@ def run_command(args: Sequence[str], plugin_packages: Sequence[str], defaults: P
     if name in ("-c", "--config"):
         raise InputError("the command comes first: main.py fit --config FILE")
     if name not in COMMANDS:
-        raise InputError(
-            f"there is no command {name!r}{did_you_mean(name, COMMANDS)} (commands: {', '.join(COMMANDS)})"
-        )
+        raise InputError(f"unknown command {name!r}{did_you_mean(name, COMMANDS)} (commands: {', '.join(COMMANDS)})")
     if COMMANDS[name].function is not None:
         _run_function(name, options)
         return

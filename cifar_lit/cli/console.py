@@ -15,7 +15,7 @@ def print_metrics(title: str, columns: Mapping[str, Mapping[str, float]]) -> Non
 
     Args:
         title: Title of the table.
-        columns: Metrics by name, by the heading of their column; missing ones are left blank.
+        columns: Maps each column heading to its metrics by name; missing metrics are left blank.
     """
     table = Table(title=title, title_justify="left")
     table.add_column()
@@ -28,7 +28,7 @@ def print_metrics(title: str, columns: Mapping[str, Mapping[str, float]]) -> Non
 
 
 def split_metrics(split: str, metrics: Mapping[str, object]) -> dict[str, float]:
-    """Return the loss and the accuracy of a split, where logged.
+    """Return the logged loss and accuracy of a split.
 
     >>> split_metrics("val", {"val/loss": 0.25, "val/accuracy": 0.5, "train/loss": 1.0})
     {'loss': 0.25, 'accuracy': 0.5}

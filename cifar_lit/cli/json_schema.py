@@ -1,4 +1,4 @@
-"""A JSON Schema of the configuration, with which an editor completes and checks the YAML."""
+"""JSON Schema of the configuration, for completion and validation in editors."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,6 +1,6 @@
 """All uses of private attributes of jsonargparse, argparse and LightningCLI, and overrides of their internal methods.
 
-Written for jsonargparse 4.53 and lightning 2.6.6; an upgrade has to be checked against this file alone.
+Written for jsonargparse 4.53 and lightning 2.6.6; when upgrading either, only this file needs to be checked.
 """
 
 import json
@@ -14,12 +14,12 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
 
 class CompatParser(LightningArgumentParser):
-    """LightningCLI's parser, with ``null`` checked in classes and links to the arguments of functions."""
+    """LightningCLI's parser, which also checks ``null`` in class arguments and links function arguments."""
 
     def validate(self, namespace: Namespace, skip_unset: bool = True, *args: Any, **kwargs: Any) -> None:
         """Also refuse ``null`` for an argument of a class whose type does not allow it.
 
-        jsonargparse takes ``null`` for "not set" there, so that the constructor would fail with a traceback.
+        jsonargparse treats ``null`` as "not set" there, so the constructor would fail with a traceback.
         """
         super().validate(namespace, skip_unset, *args, **kwargs)
         if not self.exit_on_error:  # the parser of a class

@@ -44,18 +44,18 @@ def one_line(message: str, options: Iterable[str]) -> str:
 
 
 def _unknown_argument(key: str, match: re.Match[str], text: str, options: list[str]) -> str:
-    return f"{key}: there is no setting {match[1]!r}{did_you_mean(match[1], _arguments_of(text))}"
+    return f"{key}: unknown setting {match[1]!r}{did_you_mean(match[1], _arguments_of(text))}"
 
 
 def _unknown_class(key: str, match: re.Match[str], text: str, options: list[str]) -> str:
     known = list(_class_names(key))
     hint = did_you_mean(match[1], known) or (f"; choose from {', '.join(sorted(known))}" if known else "")
-    return f"{key}: there is no class {match[1]!r}{hint} (a class of another package needs its import path)"
+    return f"{key}: unknown class {match[1]!r}{hint} (give classes from other packages by import path)"
 
 
 def _unknown_setting(key: str, match: re.Match[str], text: str, options: list[str]) -> str:
     name = match[1].lstrip("-")
-    return f"there is no setting {name!r}{did_you_mean(name, options)} (--help lists them all)"
+    return f"unknown setting {name!r}{did_you_mean(name, options)} (--help lists them all)"
 
 
 def _missing(key: str, match: re.Match[str], text: str, options: list[str]) -> str:
@@ -63,7 +63,7 @@ def _missing(key: str, match: re.Match[str], text: str, options: list[str]) -> s
     if "model.net" in names:
         return "no network is configured; give a configuration, for example --config configs/quickstart.yaml"
     settings = ", ".join(f"{key}.{name}" if key else name for name in names)
-    return f"{settings} missing; give it, for example as --{settings.split(', ')[-1]} VALUE (see --help)"
+    return f"missing {settings}; pass it, for example with --{settings.split(', ')[-1]} VALUE (see --help)"
 
 
 def _wrong_type(key: str, match: re.Match[str], text: str, options: list[str]) -> str:

@@ -21,7 +21,7 @@ def predict(
     batch_size: int = 256,
     skip_unreadable: bool = False,
 ) -> None:
-    """Classify image files and write a CSV: file, then classes with their probabilities, the most likely first.
+    """Classify image files and write each file's most likely classes and probabilities to a CSV file.
 
     Args:
         images: Image files, or folders that contain them at any depth.
@@ -74,5 +74,5 @@ def _find_files(images: Sequence[str]) -> list[Path]:
         elif path.is_file():
             files.append(path)
         else:
-            raise InputError(f"there is no file or folder {path}")
+            raise InputError(f"no such file or folder: {path}")
     return files

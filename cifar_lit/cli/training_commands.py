@@ -17,7 +17,8 @@ from cifar_lit.atomic_file import write_atomically
 from cifar_lit.cli.console import print_metrics, print_next_steps, split_metrics
 from cifar_lit.cli.json_schema import config_schema
 from cifar_lit.cli.jsonargparse_compat import subcommand_parser
-from cifar_lit.cli.parser import Parser, check_yaml, option_values, with_explicit_true
+from cifar_lit.cli.parser import Parser, option_values, with_explicit_true
+from cifar_lit.cli.yaml_check import check_yaml
 from cifar_lit.data.datamodule import ImageDataModule
 from cifar_lit.errors import InputError
 from cifar_lit.training.checkpointing.best_checkpoint import BestCheckpoint
@@ -37,7 +38,7 @@ from cifar_lit.training.precision import fastest_precision
 from cifar_lit.training.trainer import Trainer
 
 _FIT_DESCRIPTION = """Train a network. CIFAR-10 (downloaded): --config configs/resnet9_s4.yaml. Your own images, in
-DIR/train/<class>/ and DIR/test/<class>/: the same with --data ClassFolders --data.root DIR."""
+DIR/train/<class>/ and DIR/test/<class>/: add --data ClassFolders --data.root DIR."""
 
 
 class SaveRunConfig(SaveConfigCallback):
@@ -115,7 +116,7 @@ class CommandLine(LightningCLI):
         parser.link_arguments("data.num_classes", "model.net.init_args.num_classes", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse the arguments and find the checkpoint; refuse one of another network."""
+        """Parse the arguments and find the checkpoint; raise if it belongs to a different network."""
         args = self._with_run_config(with_explicit_true(args, "--resume"))
         for file in option_values(args, "-c", "--config"):
             check_yaml(Path(file))
@@ -153,7 +154,7 @@ class CommandLine(LightningCLI):
         self._run = find_checkpoint(checkpoints[-1], "runs/*/*")
         config = self._run.config
         if not config.is_file():
-            raise InputError(f"there is no {config}; give the configuration of the checkpoint's run: --config FILE")
+            raise InputError(f"{config} does not exist; pass the configuration of the run with --config FILE")
         print(f"Configuration: {config}")
         return [args[0], "--config", str(config), *args[1:]]
 
@@ -171,7 +172,7 @@ class CommandLine(LightningCLI):
         return f"{settings.get('save_dir') or 'runs'}/{settings.get('name') or 'run'}/*"
 
     def before_instantiate_classes(self) -> None:
-        """Set what the configuration leaves open, and the folder of a resumed run."""
+        """Fill in unset settings, and set the folder of a resumed run."""
         config = self.config[self.subcommand]
         if config.trainer.precision is None:
             config.trainer.precision = fastest_precision(config.trainer.accelerator)
@@ -186,12 +187,12 @@ class CommandLine(LightningCLI):
                 settings.purge_step = self._resumed_step + 1 if self.subcommand == "fit" else None
 
     def after_instantiate_classes(self) -> None:
-        """Refuse a checkpoint that was trained on other classes than the data have."""
+        """Raise if the checkpoint was trained on different classes."""
         if self._run is not None:
             names = read_hyperparameters(self._run.file).get("class_names")
             if names is not None and list(names) != self.datamodule.class_names:
                 raise InputError(
-                    f"{self._run.file} was trained on the classes {', '.join(names)}, but the data have"
+                    f"{self._run.file} was trained on the classes {', '.join(names)}, but the data has"
                     f" {', '.join(self.datamodule.class_names)}; use the data it was trained on"
                 )
 

@@ -11,7 +11,7 @@ _WARNINGS = {
     r"The dirpath has changed from": UserWarning,
     # the summary shows the size of the float32 weights, which is correct for mixed precision
     r"Precision .* is not supported by the model summary": UserWarning,
-    # batches are read in one piece, so that 0 workers are faster than 1
+    # each batch is a single read, so 0 workers are faster than 1
     r".*does not have many workers which may be a bottleneck": UserWarning,
     # every epoch is logged in any case
     r"The number of training batches .* is smaller than the logging interval": UserWarning,

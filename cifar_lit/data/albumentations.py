@@ -20,8 +20,8 @@ class AlbumentationsPipeline:
     Args:
         transforms: One mapping per transform, from its name to its arguments, as in
             ``[{"HorizontalFlip": {"p": 0.5}}, {"OneOf": {"transforms": [{"Blur": {}}], "p": 0.1}}]``.
-            The value ``mean`` for ``fill`` or ``fill_mask`` stands for the mean color of the data set.
-        mean: Mean of each channel of the data set, in [0, 1].
+            The value ``mean`` for ``fill`` or ``fill_mask`` stands for the mean color of the dataset.
+        mean: Mean of each channel of the dataset, in [0, 1].
         image_size: Height and width of the images.
 
     Raises:
@@ -66,7 +66,7 @@ class AlbumentationsPipeline:
             raise InputError(f"albumentations has no transform {name!r}; names are case-sensitive (HorizontalFlip)")
         arguments = arguments or {}
         if name == "CropAndPad" and arguments.get("fill") == "mean":
-            raise InputError("albumentations.CropAndPad does not support fill: mean, it would fill with gray; use Pad")
+            raise InputError("albumentations.CropAndPad does not support fill: mean and would fill with gray; use Pad")
         arguments = {key: self._convert_argument(key, value) for key, value in arguments.items()}
         if name == "PadIfNeeded":
             self._check_padding(arguments)

@@ -27,11 +27,11 @@ class Augmentation(ABC):
         Args:
             pixels: uint8 (N, C, H, W), 0 to 255; not modified.
             random: Random numbers, one per sample in each draw.
-            mean: Mean of each channel of the data set, in [0, 1].
+            mean: Mean of each channel of the dataset, in [0, 1].
         """
 
     def output_sizes(self, size: tuple[int, int]) -> list[tuple[int, int]]:
-        """Return every (height, width) that images of this size may come out in; by default only their own."""
+        """Return every possible output (height, width) for this input size; by default, the input size."""
         return [size]
 
 
@@ -57,7 +57,7 @@ class RandomCrop(Augmentation):
     Args:
         padding: Pixels added on each side, the largest shift in each direction.
         mode: How to pad: mirror the image at its edge, repeat the edge, or fill with black or with the mean color of
-            the data set.
+            the dataset.
     """
 
     def __init__(self, padding: int = 4, mode: Literal["reflect", "edge", "black", "mean"] = "reflect") -> None:
@@ -121,7 +121,7 @@ class AlternatingFlip(Augmentation):
 
 
 class Cutout(Augmentation):
-    """Cover a random square inside each image with the mean color of the data set.
+    """Cover a random square inside each image with the mean color of the dataset.
 
     Args:
         size: Side length of the square in pixels.
@@ -167,7 +167,7 @@ class ProgressiveResizing(Augmentation):
     def __init__(self, sizes: list[int]) -> None:
         if not sizes or min(sizes) < 8:
             raise InputError(
-                f"ProgressiveResizing: sizes must be a non-empty list of sizes of 8 and more pixels, got {sizes}"
+                f"ProgressiveResizing: sizes must be a non-empty list of sizes of at least 8 pixels, got {sizes}"
             )
         self.sizes = sizes
 
@@ -177,7 +177,7 @@ class ProgressiveResizing(Augmentation):
         if random.epoch >= len(self.sizes) or self.sizes[random.epoch] == min(height, width):
             return pixels
         size = self.output_sizes((height, width))[random.epoch]
-        if pixels.device.type == "cpu":  # which has a uint8 kernel, 6 times faster with channels last
+        if pixels.device.type == "cpu":  # the CPU has a uint8 kernel, 6 times faster with channels last
             channels_last = pixels.contiguous(memory_format=torch.channels_last)
             return F.interpolate(channels_last, size, mode="bilinear", antialias=True)
         resized = F.interpolate(pixels.float(), size, mode="bilinear", antialias=True)
@@ -198,9 +198,9 @@ class ProgressiveResizing(Augmentation):
         return [(round(size[0] * side / shorter), round(size[1] * side / shorter)) for side in self.sizes]
 
 
-@cache  # since a copy to an accelerator would synchronize with it in every step
+@cache  # cached, since a copy to an accelerator would synchronize at every step
 def _to_color(mean: tuple[float, ...], device: torch.device) -> Tensor:
-    """Return the mean color of the data set, uint8 (C, 1, 1)."""
+    """Return the mean color of the dataset, uint8 (C, 1, 1)."""
     return torch.tensor([round(255 * channel) for channel in mean], dtype=torch.uint8, device=device).view(-1, 1, 1)
 
 

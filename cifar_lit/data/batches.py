@@ -16,7 +16,7 @@ _BLOCK = 10_000  # positions converted to Python ints at a time, which take five
 
 
 class Batch(NamedTuple):
-    """A batch of images, their labels and their indices in the data set.
+    """A batch of images, their labels and their indices in the dataset.
 
     pixels: (N, 3, H, W), uint8, 0 to 255; float32 of the same range after mixup.
     labels: int64 (N,); float32 (N, classes) after mixup.
@@ -50,7 +50,7 @@ class ImageDataset(Dataset[Batch]):
 
     Args:
         images: All images.
-        rows: int64 (n,), the rows of ``images`` in this data set.
+        rows: int64 (n,), the rows of ``images`` in this dataset.
         pipeline: Augments a batch of pixels, uint8 (N, 3, H, W), given a seed.
         seed: The run's seed, for the pipeline.
         indices: int64 (n,), the ``Batch.indices`` of the rows; ``rows`` by default.
@@ -96,12 +96,12 @@ class ImageDataset(Dataset[Batch]):
 
 
 def identity_collate(batch: Any) -> Any:
-    """Return the batch unchanged: a ``collate_fn`` for data sets that return batches."""
+    """Return the batch unchanged: a ``collate_fn`` for datasets that return batches."""
     return batch
 
 
 class BatchLoader(DataLoader[Batch]):
-    """A DataLoader that Lightning considers resumable within an epoch, as EpochSampler makes it.
+    """A DataLoader that Lightning treats as resumable mid-epoch, which EpochSampler makes it.
 
     Its workers ignore SIGINT and SIGTERM, so that the main process can save a checkpoint before it exits.
     """
@@ -125,17 +125,17 @@ def _ignore_signals(worker: int) -> None:
 class EpochSampler(DistributedSampler[Batch]):
     """Yield (epoch, position) for each sample of this process.
 
-    The epoch reaches workers with the sample, so that they can augment by it however they were started. The shuffled
+    Workers receive the epoch with each sample, so augmentation can depend on it whatever the start method. The shuffled
     order depends only on (seed, epoch). Subclassing DistributedSampler makes Lightning set the epoch and keeps it from
     wrapping the sampler in its own.
 
     Args:
-        dataset: The data set to sample from.
+        dataset: The dataset to sample from.
         shuffle: Whether to shuffle in each epoch.
         seed: Seed of the shuffling.
         processes: Number of processes that divide the samples among themselves.
         rank: Rank of this process.
-        pad: Repeat samples until all processes have equally many, for training; evaluation must count each only once.
+        pad: Repeat samples until all processes have the same number; for training only, as evaluation must not.
         start: Epoch to resume in, and the number of this process's samples to skip in it.
     """
 

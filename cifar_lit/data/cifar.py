@@ -14,7 +14,7 @@ _DATASET_ERRORS = (OSError, RuntimeError, EOFError)  # raised by torchvision if 
 
 
 class _CIFAR(ImageDataModule):
-    """Base class of the two data sets: 60,000 images of 32x32 pixels, 10,000 of them for testing.
+    """Base class of the two datasets: 60,000 images of 32x32 pixels, 10,000 of them for testing.
 
     Args:
         root: Folder to download to.

@@ -37,7 +37,7 @@ class ImageDataModule(LightningDataModule, ABC):
         folds: Divide the training images into this many equal folds and hold out one of them, instead of using
             ``val_fraction`` or the source's own validation images; 0 disables it.
         fold: The fold to hold out, from 0.
-        augment: Augmentations of batches, run on the device in this order; the fast route.
+        augment: Batch augmentations, run on the device in this order; the faster option.
         albumentations: Albumentations transforms, run per image in the loader's workers in this order, each a name
             with its arguments, e.g. ``[{HorizontalFlip: {p: 0.5}}]``.
         route: ``batched`` ignores ``albumentations``, ``per_sample`` ignores ``augment``; ``both`` applies
@@ -80,7 +80,7 @@ class ImageDataModule(LightningDataModule, ABC):
             raise InputError(f"data.folds must be 0 or at least 2, and data.fold below it, got {folds} and {fold}")
         ignored, used = (albumentations, augment) if route == "batched" else (augment, albumentations)
         if route != "both" and ignored and not used:
-            raise InputError(f"data.route {route} would ignore all of the given augmentation; use route both")
+            raise InputError(f"data.route {route} would ignore all configured augmentations; use route both")
         self.batch_size, self.num_workers = batch_size, num_workers
         self.augment = [] if augment is None or route == "per_sample" else augment
         self._albumentations = None if route == "batched" else albumentations
@@ -160,7 +160,7 @@ class ImageDataModule(LightningDataModule, ABC):
 
     @property
     def val_set(self) -> ImageDataset | None:
-        """The images that determine the best checkpoint; None if all are trained on."""
+        """The images that determine the best checkpoint; None if all images are used for training."""
         return self._train_and_val[1]
 
     def train_dataloader(self) -> DataLoader[Batch]:
@@ -237,7 +237,7 @@ class ImageDataModule(LightningDataModule, ABC):
         self._resume_state = {}
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
-        """Return validation batches in the source's order; an empty list if all images are trained on."""
+        """Return validation batches in the source's order; an empty list if all images are used for training."""
         return [] if self.val_set is None else self._loader(self.val_set, training=False)
 
     def test_dataloader(self) -> DataLoader[Batch]:
@@ -289,7 +289,7 @@ class ImageDataModule(LightningDataModule, ABC):
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Apply augmentation and mixup to training batches; return any other unchanged."""
         if self.trainer is None or not self.trainer.training or not isinstance(batch, Batch):
-            return batch  # Lightning also passes the model summary's example, which is no Batch
+            return batch  # Lightning also passes the model summary's example, which is not a Batch
         epoch, seed = self.trainer.current_epoch, run_seed()
         random = SampleRandom(seed, epoch, batch.indices)
         batch = batch._replace(pixels=apply_augmentations(self.augment, batch.pixels, random, self.mean))

@@ -7,25 +7,25 @@ from torch import Tensor
 
 from cifar_lit.data.batches import ImageDataset, ImageTensors
 
-_MAX_FRACTION = 0.5  # of the free device memory that a data set may take; the network needs the rest
+_MAX_FRACTION = 0.5  # of the free device memory that a dataset may take; the network needs the rest
 
 
 def cache_on_device(
     dataset: ImageDataset, device: torch.device, free: int, rank: int, processes: int, sharded: bool | None = None
 ) -> tuple[ImageDataset, bool]:
-    """Move the images of a data set to the device if there is room.
+    """Move the images of a dataset to the device if there is room.
 
     Args:
         dataset: Data set with images in host memory.
         device: The training device.
-        free: Bytes free on the device; must be the same in all processes, so that they all decide alike.
+        free: Bytes free on the device; must be the same in all processes, so that they all make the same decision.
         rank: Rank of this process.
         processes: Number of processes, each with its own device.
         sharded: Whether each process reads only its own shard; None to shard only if the images do not fit otherwise.
             A resumed run must keep its choice, which determines the order of the samples.
 
     Returns:
-        The data set, and whether it holds only this process's shard.
+        The dataset, and whether it holds only this process's shard.
     """
     pixels = dataset.images.pixels
     needed = len(dataset) * pixels[0].numel() * pixels.element_size()

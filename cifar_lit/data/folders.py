@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from cifar_lit.data.batches import ImageTensors
-from cifar_lit.data.cache import FolderImages, decode_folder
 from cifar_lit.data.datamodule import ImageDataModule, Split
+from cifar_lit.data.folder_cache import FolderImages, decode_folder
 from cifar_lit.errors import InputError
 from cifar_lit.inference.images import SUFFIXES
 
@@ -23,7 +23,7 @@ class ClassFolders(ImageDataModule):
         root: Folder that contains ``train`` and, for the ``test`` command, ``test``.
         image_size: Side length of the square that images are resized to (scaled to cover it, then center-cropped). By
             default, images that all have one size of up to 128 pixels keep it, and others are resized to 64.
-        skip_unreadable: Skip files that cannot be read as images, and print them, instead of refusing to start.
+        skip_unreadable: Skip and list files that cannot be read as images, instead of stopping.
         cache_dir: Where decoded images are cached; by default ``cifar_lit`` in the user's cache folder.
         **kwargs: See ImageDataModule.
     """
@@ -48,7 +48,7 @@ class ClassFolders(ImageDataModule):
     def class_names(self) -> list[str]:
         """The names of the folders in ``root/train``, sorted."""
         if not self.root.is_dir():
-            raise InputError(f"there is no folder {self.root.absolute()}; set an existing one with --data.root")
+            raise InputError(f"folder {self.root.absolute()} does not exist; choose another with --data.root")
         if not (self.root / "train").is_dir():
             raise InputError(f"{self.root} has no folder train; sort the images into {self.root}/train/<class>/")
         names = _subfolders(self.root / "train")

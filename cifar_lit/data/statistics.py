@@ -1,4 +1,4 @@
-"""Exact mean and standard deviation of a data set, in bounded memory."""
+"""Exact mean and standard deviation of a dataset, in bounded memory."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,7 @@ from torch import Tensor
 def mean_and_std(pixels: Tensor) -> tuple[list[float], list[float]]:
     """Return the mean and standard deviation of each channel over all pixels.
 
-    Computed from a histogram of each channel, hence exact, and block by block, for arrays mapped from a file.
+    Exact, since computed from per-channel histograms; works block by block, for memory-mapped arrays.
 
     Args:
         pixels: uint8 (N, C, H, W).

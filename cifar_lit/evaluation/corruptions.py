@@ -1,8 +1,8 @@
 """Common corruptions of small images, at five severities.
 
 The kinds and severities are those of CIFAR-10-C, which is made for images of 32 pixels; lengths scale with the image.
-Snow, frost, glass blur, elastic and spatter are omitted: they need extra images or minutes. Existing libraries are for
-images of 224 pixels or unmaintained.
+Snow, frost, glass blur, elastic and spatter are omitted: they need extra images or are slow. Other libraries target
+images of 224 pixels, or are unmaintained.
 
 Source: Hendrycks & Dietterich 2019, arXiv:1903.12261, section 3 and appendix B.
 """

@@ -18,7 +18,7 @@ class Faithfulness:
         """Return the means of insertion and deletion with their standard errors, as table cells."""
         return [f"{areas.mean():.3f} ± {standard_error(areas):.3f}" for areas in (self.insertion, self.deletion)]
 
-    def inserts_as_well_as(self, other: "Faithfulness") -> bool:
+    def has_similar_insertion(self, other: "Faithfulness") -> bool:
         """Return whether the mean paired difference of insertion is at most two standard errors."""
         difference = self.insertion - other.insertion
         return abs(float(difference.mean())) <= 2 * standard_error(difference)
@@ -30,12 +30,12 @@ def standard_error(values: np.ndarray) -> float:
 
 
 @torch.inference_mode()
-def areas(
+def deletion_insertion(
     net: nn.Module, inputs: Tensor, classes: Tensor, maps: Tensor, steps: int = 10, seed: int = 0
 ) -> Faithfulness:
     """Return the areas under the deletion and insertion curves of heatmaps.
 
-    Deletion replaces the pixels by the mean color, the hottest first; the faster the class's probability drops, the
+    Deletion replaces pixels with the mean color, hottest first; the faster the class's probability drops, the
     more faithful the map: a low area under the curve. Insertion adds them to the mean color instead: a high area.
 
     Args:

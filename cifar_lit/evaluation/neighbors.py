@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cifar_lit.errors import InputError
+
 _BATCH = 256
 
 
@@ -53,7 +55,7 @@ def features(model: Model, batches: Iterable[Tensor]) -> Tensor:
         batches: Pixels uint8 (n, 3, H, W), N images in all.
 
     Raises:
-        ValueError: if no layer's output equals the logits up to their scale.
+        InputError: if no layer's output equals the logits up to their scale.
     """
     device, result = next(model.net.parameters()).device, []
     with _capture_head(model.net) as captured:
@@ -64,7 +66,7 @@ def features(model: Model, batches: Iterable[Tensor]) -> Tensor:
                 or captured[1].shape != logits.shape
                 or not (F.cosine_similarity(captured[1], logits, dim=1) > 0.999).all()
             ):
-                raise ValueError("no layer of the network outputs its logits, so it has no penultimate features")
+                raise InputError("no layer of the network outputs its logits, so it has no penultimate features")
             result.append(F.normalize(captured[0], dim=1).cpu())
             captured.clear()
     return torch.cat(result)
@@ -85,10 +87,10 @@ def nearest(queries: Tensor, candidates: Tensor, count: int) -> tuple[Tensor, Te
     return indices, similarities
 
 
-def evenly(rows: Tensor, max_count: int) -> Tensor:
+def evenly_spaced(rows: Tensor, max_count: int) -> Tensor:
     """Return at most ``max_count`` of the rows, evenly spaced.
 
-    >>> evenly(torch.arange(7), 3).tolist()
+    >>> evenly_spaced(torch.arange(7), 3).tolist()
     [0, 3, 6]
     """
     return rows[torch.linspace(0, len(rows) - 1, min(max_count, len(rows))).long()]
@@ -102,7 +104,7 @@ def nearest_training_images(
     Args:
         model: The network, in evaluation mode.
         queries: uint8 (N, 3, H, W).
-        pixels: uint8 (M, 3, H, W), all images of the data set.
+        pixels: uint8 (M, 3, H, W), all images of the dataset.
         rows: int64 (n,), the training images among them.
         max_images: Maximum number of training images to search, evenly spaced in ``rows``.
         count: Number of neighbors per image.
@@ -111,9 +113,9 @@ def nearest_training_images(
         int64 (N, count), rows of ``pixels``, the most similar first; float (N, count), their cosine similarities.
 
     Raises:
-        ValueError: if the network has no penultimate features.
+        InputError: if the network has no penultimate features.
     """
-    rows = evenly(rows.cpu(), max_images)
+    rows = evenly_spaced(rows.cpu(), max_images)
     candidates = features(model, (pixels[chunk] for chunk in rows.split(_BATCH)))
     indices, similarities = nearest(features(model, queries.split(_BATCH)), candidates, count)
     return rows[indices], similarities

@@ -12,14 +12,14 @@ class OODThreshold:
     """A threshold on the energy score, below which an image is flagged as out-of-distribution, and its error rates.
 
     threshold: Energy score.
-    fitted_on, judged_on: The splits on which the threshold was fitted and its false alarms were measured.
+    fitted_on, evaluated_on: The splits on which the threshold was fitted and its false alarms were measured.
     false_alarms: Share of in-distribution images that are flagged.
     found: Share of out-of-distribution images that are flagged, by kind of image.
     """
 
     threshold: float
     fitted_on: str
-    judged_on: str
+    evaluated_on: str
     false_alarms: float
     found: dict[str, float]
 

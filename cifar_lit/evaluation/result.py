@@ -42,7 +42,7 @@ class EvaluationResult:
     counts: int64 (C, C), number of images by true class (row) and predicted class (column).
     calibration: float32 (2, 3, B), a ``Calibration`` before and one after temperature scaling.
     pixels: uint8 (K, 3, H, W).
-    labels, indices: int64 (K,), the true classes, and rows of the data set.
+    labels, indices: int64 (K,), the true classes, and rows of the dataset.
     logits: float32 (K, C).
     label_issue: bool (K,), whether the label may be wrong.
     neighbors: int64 (K, n), the most similar training images, as rows of ``training_pixels``; -1 where not searched.
@@ -112,11 +112,11 @@ class EvaluationResult:
                 tensors = {name: opened.get_tensor(name) for name in _TENSORS}
             return cls(metadata["split"], float(metadata["loss"]), **tensors)
         except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{file} holds no evaluation result ({error}); export it again") from error
+            raise InputError(f"{file} is not a valid evaluation result ({error}); export it again") from error
 
 
 def select_images_to_keep(logits: Tensor, labels: Tensor, max_mistakes: int, per_cell: int = 8) -> Tensor:
-    """Return the rows of the images to keep of an evaluation, int64, sorted.
+    """Return the rows of the evaluated images to store in a bundle, int64, sorted.
 
     Args:
         logits: float (N, C), divided by the temperature.

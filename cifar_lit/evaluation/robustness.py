@@ -27,7 +27,7 @@ class Robustness:
 
     @property
     def mean_error(self) -> float:
-        """The mean corruption error over severities and the 11 kinds here that CIFAR-10-C's own mean includes.
+        """Mean corruption error over all severities and the 11 implemented kinds that CIFAR-10-C averages.
 
         As usual for CIFAR-10-C, it is not divided by the error of a baseline network.
         """

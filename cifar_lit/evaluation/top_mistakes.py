@@ -5,6 +5,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
+from cifar_lit.randomness import hash_uniform, key
+
 Order = Literal["confidence", "random", "loss"]
 
 
@@ -16,7 +18,7 @@ def rank_mistakes(scores: Tensor, wrong: Tensor, indices: Tensor | None = None) 
     Args:
         scores: float (N,), such as confidences.
         wrong: bool (N,), whether each image is misclassified.
-        indices: int64 (N,), of the images in the data set; by default their positions.
+        indices: int64 (N,), of the images in the dataset; by default their positions.
 
     >>> rank_mistakes(torch.tensor([0.9, 0.5, 0.8, 0.6]), torch.tensor([False, True, True, False])).tolist()
     [2, 1, 3, 0]
@@ -33,7 +35,7 @@ class Mistakes(NamedTuple):
     labels, predictions: int64 (K,), the true and the predicted class.
     logits: float32 (K, C).
     confidences, losses: float32 (K,), the predicted class's probability, and the cross-entropy.
-    indices: int64 (K,), rows of the data set.
+    indices: int64 (K,), rows of the dataset.
     errors, images: Number of misclassified and of evaluated images in all, after filtering.
     """
 
@@ -49,7 +51,7 @@ class Mistakes(NamedTuple):
 
 
 class TopKMistakes:
-    """Keep the first ``count`` mistakes in an order, in memory that does not grow with the number of images.
+    """Keep the top ``count`` mistakes, in memory independent of the number of images.
 
     Args:
         count: Number of mistakes to keep.
@@ -79,7 +81,7 @@ class TopKMistakes:
             pixels: uint8 (N, 3, H, W).
             logits: float (N, C).
             labels: int64 (N,).
-            indices: int64 (N,), unique in the data set.
+            indices: int64 (N,), unique in the dataset.
         """
         log_probs = logits.float().log_softmax(1)
         log_confidences, predictions = log_probs.max(1)
@@ -90,11 +92,10 @@ class TopKMistakes:
         wrong = counted & (predictions != labels)
         if self.predicted_class is not None:
             wrong &= predictions == self.predicted_class
-        scores = (
-            self.random_scores(indices)
-            if self.order == "random"
-            else {"confidence": log_confidences, "loss": -losses}[self.order]
-        )
+        if self.order == "random":
+            scores = hash_uniform(indices, key("mistakes", self.seed))
+        else:
+            scores = log_confidences if self.order == "confidence" else -losses
         batch = {
             "scores": torch.where(wrong, scores.nan_to_num(nan=torch.inf), -torch.inf),
             "indices": indices,
@@ -114,7 +115,7 @@ class TopKMistakes:
         totals = self._kept["totals"] + torch.stack([wrong.sum(), counted.sum()])
         self._kept = _top(joined, self.count) | {"totals": totals}
 
-    def gathered(self, all_gather: Any) -> Mistakes:
+    def gather(self, all_gather: Any) -> Mistakes:
         """Return the mistakes of all processes, each of which must call this.
 
         Args:
@@ -128,16 +129,6 @@ class TopKMistakes:
         found = int((kept.pop("scores") > -torch.inf).sum())
         fields = {name: values[:found].cpu() for name, values in kept.items()}
         return Mistakes(**fields, errors=errors, images=images)
-
-    def random_scores(self, indices: Tensor) -> Tensor:
-        """Return random numbers float32 (N,) in [0, 1) that depend on the seed and the indices only.
-
-        Source: the finalizer of SplitMix64, Steele et al. 2014, doi:10.1145/2660193.2660195.
-        """
-        bits = indices + (self.seed + 1) * 0x1E3779B97F4A7C15 % 2**62
-        for shift, factor in ((30, 0xBF58476D1CE4E5B9 - 2**64), (27, 0x94D049BB133111EB - 2**64)):
-            bits = (bits ^ (bits >> shift & (1 << 64 - shift) - 1)) * factor
-        return (bits >> 40 & (1 << 24) - 1).float() / (1 << 24)
 
 
 def _top(values: dict[str, Tensor], count: int) -> dict[str, Tensor]:

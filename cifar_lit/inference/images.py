@@ -24,17 +24,17 @@ def image_files(folder: Path) -> Iterator[Path]:
 def read_image(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
     """Return the pixels of an image file, uint8 (H, W, 3), RGB, scaled and center-cropped to a height and width.
 
-    The EXIF orientation is applied, 16-bit values are scaled to 8 bits, transparency is composited on white, and of an
-    animation the first frame is read.
+    The EXIF orientation is applied, 16-bit values are scaled to 8 bits, transparency is composited on white, and
+    only the first frame of an animation is read.
 
     Raises:
         InputError: if the file is not an image, is truncated, or is too large.
     """
-    image = decoded(path, size)
-    return np.asarray(image if size is None else fitted(image, size, "crop"))
+    image = decode_image(path, size)
+    return np.asarray(image if size is None else resize_to_fit(image, size, "crop"))
 
 
-def decoded(
+def decode_image(
     path: Path,
     size: tuple[int, int] | None = None,
     formats: tuple[str, ...] | None = None,
@@ -65,13 +65,13 @@ def decoded(
         raise InputError(f"{path} cannot be read as an image ({reason})") from error
 
 
-def fitted(image: Image.Image, size: tuple[int, int], fit: Fit) -> Image.Image:
+def resize_to_fit(image: Image.Image, size: tuple[int, int], fit: Fit) -> Image.Image:
     """Return the image resized to a height and width, with antialiasing.
 
     Args:
         image: The image.
         size: Height and width.
-        fit: How to fit another aspect ratio: ``crop``: scale to cover ``size`` and crop the center; ``pad``: scale to
+        fit: How to fit other aspect ratios: ``crop``: scale to cover ``size`` and crop the center; ``pad``: scale to
             fit inside and add gray bars; ``inside``: scale down to fit inside.
     """
     target = (size[1], size[0])

@@ -66,8 +66,8 @@ def tta_views(pixels: Tensor, flip: bool, translate: int) -> Iterator[tuple[floa
     Args:
         pixels: uint8 (N, 3, H, W).
         flip: Whether each view is followed by its mirror image, with the same weight.
-        translate: Number of pixels by which two further views are moved, up and left, and down and right; together they
-            have half of the weight. The border is mirrored. 0 for none.
+        translate: Shift in pixels of two additional views, one up and left, one down and right; together they
+            get half of the weight. Borders are padded by reflection; 0 disables it.
 
     Source: the test-time augmentation of K. Jordan 2024, arXiv:2404.00498, section 3.5.
     """

@@ -21,7 +21,7 @@ def build_network(recipe: Mapping[str, Any]) -> nn.Module:
     Raises:
         ImportError: If the module cannot be imported.
         AttributeError: If the module has no such class or function.
-        TypeError: If the recipe names anything else than a torch.nn.Module.
+        TypeError: If the recipe names anything other than a torch.nn.Module.
 
     >>> type(build_network({"class_path": "cifar_lit.models.TinyNet", "init_args": {"num_classes": 3}})).__name__
     'TinyNet'
@@ -36,7 +36,7 @@ def _build(value: Any) -> Any:
         factory = getattr(importlib.import_module(module), name)
         returned = factory if inspect.isclass(factory) else get_type_hints(factory).get("return")
         if not (inspect.isclass(returned) and issubclass(returned, nn.Module)):
-            raise TypeError(f"{value['class_path']} is no torch.nn.Module or function annotated to return one")
+            raise TypeError(f"{value['class_path']} is not a torch.nn.Module or function annotated to return one")
         arguments = {**value.get("init_args", {}), **value.get("dict_kwargs", {})}
         return factory(**{key: _build(argument) for key, argument in arguments.items()})
     if isinstance(value, list):

@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 
 class PixelNormalization(nn.Module):
-    """Scale pixels to [0, 1], then subtract the mean of the data set and divide by its standard deviation.
+    """Scale pixels to [0, 1], then subtract the mean of the dataset and divide by its standard deviation.
 
     Args:
         mean: Mean of each channel, in [0, 1].
-        std: Standard deviation of each channel over all pixels of the data set, in [0, 1].
+        std: Standard deviation of each channel over all pixels of the dataset, in [0, 1].
 
     >>> PixelNormalization([0.5], [0.25])(torch.tensor([[[[0, 255]]]], dtype=torch.uint8)).tolist()
     [[[[-2.0, 2.0]]]]

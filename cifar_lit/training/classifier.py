@@ -35,10 +35,10 @@ class Classifier(LightningModule):
             logits.
         optimizer: The optimizer's class, without its parameters.
         lr_scheduler: The learning-rate schedule's class, without its optimizer. One that takes ``total_steps``
-            (OneCycleLR) gets the run's number of steps and moves every step; any other moves every epoch.
+            (OneCycleLR) gets the run's number of steps and is updated every step, any other every epoch.
         lr: Peak learning rate; replaces the optimizer's ``lr`` and OneCycleLR's ``max_lr``. If the optimizer has
-            several rates, it is that of its first group, and the others stay in proportion.
-        label_smoothing: Share of the target that is spread over all classes. Szegedy et al. 2015, arXiv:1512.00567.
+            several rates, this sets that of the first group and scales the others in proportion.
+        label_smoothing: Fraction of the target spread over all classes. Szegedy et al. 2015, arXiv:1512.00567.
         flip_tta: Test-time augmentation: average the logits of each image and its mirror image.
         translate_tta: Test-time augmentation: average the logits of the image and of the image moved by this many
             pixels up and left, and down and right (with flip_tta: and their mirror images); 0 for none.
@@ -105,12 +105,12 @@ class Classifier(LightningModule):
 
     @property
     def trained_step(self) -> int:
-        """Number of optimizer steps behind the weights: of this run, or of the checkpoint that is evaluated."""
+        """Number of optimizer steps that the weights were trained for, in this run or the loaded checkpoint."""
         return self.global_step if self.trainer.state.fn == "fit" or not self._loaded_step else self._loaded_step
 
     @property
     def trained_epoch(self) -> int:
-        """Number of the epoch that the weights are from, counted from 1; 0 for fresh ones."""
+        """Epoch that the weights come from, counted from 1; 0 if untrained."""
         return self.current_epoch + 1 if self.trainer.state.fn == "fit" else self._loaded_epoch or self.current_epoch
 
     def forward(self, pixels: Tensor) -> Tensor:
@@ -135,7 +135,7 @@ class Classifier(LightningModule):
     # Training
 
     def on_fit_start(self) -> None:
-        """Compute the whitening filters from the data, unless a checkpoint provides them; forget an earlier search."""
+        """Compute the whitening filters from the data, unless a checkpoint provides them; reset the NaN check."""
         self._nan_step = None
         self._reset_metrics(*_TRAINING_METRICS)
         if whitening_layers(self.net) and self.trainer.ckpt_path is None:
@@ -183,13 +183,13 @@ class Classifier(LightningModule):
         return batches % self.trainer.accumulate_grad_batches == 0 or batches == self.trainer.num_training_batches
 
     def _log_now(self, metrics: dict[str, Tensor], step: int, prog_bar: bool = False) -> None:
-        """Log at once: Lightning would log after the checkpoint, and a run resumed from that would miss the value."""
+        """Log immediately: Lightning logs only after the checkpoint, so a run resumed from it would miss the value."""
         self.log_dict(metrics, prog_bar=prog_bar, logger=False)
         for logger in self.trainer.loggers:
             logger.log_metrics({name: float(value) for name, value in metrics.items()}, step)
 
     def _update_metrics(self, name: str, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
-        classes = labels.argmax(1) if labels.ndim == 2 else labels  # of mixed images, the heavier label counts
+        classes = labels.argmax(1) if labels.ndim == 2 else labels  # for mixed images, the label with the larger weight
         self._metrics[name]["loss"].update(loss.detach().float(), len(logits))
         self._metrics[name]["accuracy"].update(logits.detach(), classes)
 
@@ -200,7 +200,7 @@ class Classifier(LightningModule):
     # Evaluation
 
     def on_validation_start(self) -> None:
-        """Refuse to evaluate, and so to keep, a network whose training diverged."""
+        """Raise if training diverged, before the network is evaluated and saved as the best."""
         self._check_finite()
 
     def on_validation_epoch_start(self) -> None:
@@ -210,7 +210,7 @@ class Classifier(LightningModule):
         self.calibration.to(self.device if has_float64 else "cpu").reset()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Return logits, labels and data-set indices of a batch, for the callbacks."""
+        """Return logits, labels and dataset indices of a batch, for the callbacks."""
         logits = self.evaluate(batch.pixels)
         self._update_metrics("evaluated", F.cross_entropy(logits, batch.labels), logits, batch.labels)
         self.calibration.update(logits.to(self.calibration.device), batch.labels.to(self.calibration.device))
@@ -241,7 +241,7 @@ class Classifier(LightningModule):
     # Checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add temperature and metrics; refuse to replace a good checkpoint by a diverged network."""
+        """Add temperature and metrics; raise rather than overwrite a good checkpoint with a diverged one."""
         self._check_finite(weights=True)
         checkpoint["temperature"] = self.temperature
         if self.trainer.state.fn == "fit":

@@ -18,11 +18,11 @@ LRFinderResult = _LRFinder  # what Tuner.lr_find returns; the class has no publi
 
 
 def mark_epoch_as_complete(trainer: Trainer) -> None:
-    """Tell the fit loop that it does not restart within an epoch.
+    """Mark the fit loop as not restarting mid-epoch.
 
-    With max_steps, Lightning takes a run that is resumed from the end of an epoch for one within the epoch; and after a
-    restart within an epoch, it skips the schedules that wait for a plateau at its end. The property of the fit loop
-    would also change its children, hence the base class's setter.
+    With max_steps, Lightning treats a run resumed at the end of an epoch as if resumed mid-epoch; after a mid-epoch
+    restart, it does not step ReduceLROnPlateau at the end of that epoch. The fit loop's own property setter would also
+    change its child loops, hence the base class's setter.
     https://github.com/Lightning-AI/pytorch-lightning/issues/19617
     """
     _Loop.restarting.fset(trainer.fit_loop, False)
@@ -38,7 +38,7 @@ def is_between_epochs(trainer: Trainer) -> bool:
 
 
 def validates_in_this_epoch(trainer: Trainer) -> bool:
-    """Whether ``check_val_every_n_epoch`` puts a validation into the current epoch; there is no public way to ask."""
+    """Whether ``check_val_every_n_epoch`` schedules validation in this epoch, which has no public API."""
     return bool(trainer.fit_loop.epoch_loop._should_check_val_epoch())
 
 
@@ -52,7 +52,7 @@ def dump_checkpoint(trainer: Trainer, weights_only: bool | None = False) -> dict
 
 
 def restore_callback_metrics(trainer: Trainer, metrics: Mapping[str, Tensor]) -> None:
-    """Restore ``trainer.callback_metrics``, which checkpoints lack and schedules and early stopping wait for.
+    """Restore ``trainer.callback_metrics``, monitored by schedules and early stopping but not checkpointed.
 
     https://github.com/Lightning-AI/pytorch-lightning/issues/14699
     """
@@ -69,7 +69,7 @@ def cluster_environment(trainer: Trainer) -> ClusterEnvironment | None:
 
 
 def clear_received_sigterm(trainer: Trainer) -> None:
-    """Forget a SIGTERM that Lightning noted, on which it would exit without saving.
+    """Clear a SIGTERM recorded by Lightning, which would exit without saving.
 
     https://github.com/Lightning-AI/pytorch-lightning/issues/1455
     """

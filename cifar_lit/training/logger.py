@@ -45,7 +45,7 @@ class RunLogger(TensorBoardLogger):
         self._warned = False
 
     @contextmanager
-    def _surviving(self) -> Iterator[None]:
+    def _warn_on_write_error(self) -> Iterator[None]:
         """Warn once about events that cannot be written, for example to a full disk; later events go to a new file."""
         try:
             yield
@@ -67,7 +67,7 @@ class RunLogger(TensorBoardLogger):
                 by_split[split][rest] = value
             else:
                 by_split[""][name] = value
-        with self._surviving():
+        with self._warn_on_write_error():
             for split, values in by_split.items():
                 writer = self.split_experiment(split) if split else self.experiment
                 for name, value in values.items():
@@ -88,39 +88,39 @@ class RunLogger(TensorBoardLogger):
         """Log the hyperparameters, with the newest validation metrics as their result."""
         if self.purge_step is not None:
             return  # logged before the resume
-        with self._surviving():
+        with self._warn_on_write_error():
             super().log_hyperparams(params)
         from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
         from torch.utils.tensorboard.summary import hparams
 
-        shown = readable_hyperparameters(flatten_hyperparameters(params))
-        experiment, session_start, _ = hparams(shown, {"accuracy": 0.0, "loss": 0.0})
+        readable = readable_hyperparameters(flatten_hyperparameters(params))
+        experiment, session_start, _ = hparams(readable, {"accuracy": 0.0, "loss": 0.0})
         plugin_data = experiment.value[0].metadata.plugin_data
         content = HParamsPluginData.FromString(plugin_data.content)
         for metric in content.experiment.metric_infos:
             metric.name.group = "val"  # the metric's sub-run, which torch's function cannot set
         plugin_data.content = content.SerializeToString()
-        with self._surviving():
+        with self._warn_on_write_error():
             for part in (experiment, session_start):
                 self.experiment.file_writer.add_summary(part)
 
     @rank_zero_only
     def flush(self) -> None:
         """Flush buffered events, so that they survive the process."""
-        with self._surviving():
+        with self._warn_on_write_error():
             for writer in (self.experiment, *self._writers.values()):
                 writer.flush()
 
     @rank_zero_only
     def save(self) -> None:
         """Write buffered events."""
-        with self._surviving():
+        with self._warn_on_write_error():
             super().save()
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
         """Write buffered events."""
-        with self._surviving():
+        with self._warn_on_write_error():
             super().finalize(status)
             for writer in self._writers.values():
                 writer.flush()
@@ -128,7 +128,7 @@ class RunLogger(TensorBoardLogger):
 
 
 def readable_hyperparameters(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the hyperparameters that a person chose, under short names.
+    """Return the hyperparameters chosen by the user, under short names.
 
     >>> readable_hyperparameters({"batch_size": 64, "net/class_path": "a.b.ResNet9", "net/init_args/width": 16,
     ...     "compile": "None"})

@@ -12,7 +12,7 @@ from cifar_lit.training.lightning_compat import LRFinderResult
 
 
 def unbias(losses: list[float]) -> list[float]:
-    """Correct Lightning's smoothed losses, which start at half the loss and so put their minimum at the first rates.
+    """Correct the bias of Lightning's smoothed losses: they start at half the loss, at the lowest rates.
 
     Lightning divides the n-th exponential average by 1 - beta^(n+1) instead of 1 - beta^n.
 

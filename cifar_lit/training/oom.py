@@ -24,12 +24,12 @@ def explain_out_of_memory(datamodule: Any, device: torch.device) -> Iterator[Non
             raise
         size = getattr(datamodule, "batch_size", None)
         hint = (
-            f"with batches of {size} images; try --data.batch_size {max(1, size // 2)}"
-            " --trainer.accumulate_grad_batches 2, which takes the same steps"
+            f" with batches of {size} images; try --data.batch_size {max(1, size // 2)}"
+            " --trainer.accumulate_grad_batches 2, which keeps the effective batch size"
             if size
             else "; try smaller batches"
         )
-        raise InputError(f"out of memory on {device} {hint}, a smaller network, or smaller images") from error
+        raise InputError(f"out of memory on {device}{hint}, a smaller network, or smaller images") from error
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

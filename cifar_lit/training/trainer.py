@@ -27,7 +27,7 @@ class Trainer(pl.Trainer):
         logger: The logger, or False for none.
         enable_progress_bar: Whether to show the progress bar.
         enable_checkpointing: Whether to save checkpoints.
-        check_val_every_n_epoch: Validate every so many epochs, and after the last; null to validate every
+        check_val_every_n_epoch: Validate every n epochs, and after the last one; null to validate every
             ``val_check_interval`` batches across epochs.
         **kwargs: See Lightning's Trainer.
     """
@@ -210,7 +210,7 @@ class Trainer(pl.Trainer):
 
 
 class _ValidateLastEpoch(Callback):
-    """Validate the last epoch, too, whatever ``check_val_every_n_epoch`` is."""
+    """Also validate after the last epoch, regardless of ``check_val_every_n_epoch``."""
 
     _every: int | None = None  # the setting before the last epoch
 

@@ -5,8 +5,9 @@ from typing import Any
 import gradio as gr
 
 from cifar_lit.inference.images import Fit
+from space.app.bundle_metadata import NO_EVALUATION
 from space.app.image_cache import cached_image
-from space.app.loaded_bundle import NO_EVALUATION, LoadedBundle
+from space.app.loaded_bundle import LoadedBundle
 from space.app.service import METHODS, ExplainOptions, UploadResult, classify, explain
 from space.app.tabs.classify import FITS
 from space.app.tabs.evaluated_images import ANY
@@ -15,7 +16,7 @@ from space.app.validation import MAX_CLASSES, MAX_IMAGES, check_choice, check_in
 
 
 class Api:
-    """Adds ``/classify``, ``/explain``, ``/misclassified`` and ``/confusion_matrix`` to the page under construction.
+    """Adds ``/classify``, ``/explain``, ``/misclassified`` and ``/confusion_matrix`` to the enclosing ``gr.Blocks``.
 
     The inputs belong to hidden components, so that gradio accepts only uploaded files.
     """
@@ -40,7 +41,7 @@ class Api:
         Args:
             images: The files.
             top_k: Number of classes to return for each image, from 1 to 10, and at most the number of classes.
-            fit: How to fit an image of another aspect ratio: crop or pad.
+            fit: How to fit an image of a different aspect ratio: crop or pad.
 
         Returns:
             For each image that can be read, its number from 1, its most likely classes with calibrated confidences, the
@@ -79,7 +80,7 @@ class Api:
             layer: The feature map, by name; the last one by default.
             method: gradcam, gradcam++, hirescam or layercam.
             opacity: Opacity of the heatmap: 0 shows the image, 1 the heatmap.
-            fit: How to fit an image of another aspect ratio: crop or pad.
+            fit: How to fit an image of a different aspect ratio: crop or pad.
 
         Returns:
             For each image, the network's input overlaid with the heatmap, and the class.
@@ -114,7 +115,7 @@ class Api:
             predicted_class: The predicted class, or any class.
 
         Returns:
-            For each image, its index in the data set, true and predicted class, confidence and logits; and a picture.
+            For each image, its index in the dataset, true and predicted class, confidence and logits; and a picture.
         """
         rows, _, pictures = mistakes(self._loaded, count, order, seed, true_class, predicted_class)
         evaluation, names = self._loaded.evaluation, self._network.class_names

@@ -6,6 +6,8 @@ from typing import Any
 
 from cifar_lit.evaluation.ood import OODThreshold
 
+EVALUATION, METADATA, EXAMPLES = "evaluation.safetensors", "metadata.json", "examples"  # next to the network's files
+NO_EVALUATION = "This Space was exported without evaluation images."
 # Precedes the run's report in a Space's README; the page shows only what is above it
 REPORT_MARKER = "<!-- The report on the run -->"
 
@@ -15,7 +17,7 @@ class BundleMetadata:
     """Metadata of a bundle, as plain JSON.
 
     title: Title of the page.
-    run: Facts about the run by name, for display: the data, the seed, the training time and so on.
+    run: Metadata of the run by name, for display: the data, the seed, the training time and so on.
     history: Curves by name (``train/loss``), as pairs of step and value.
     unknown: Threshold for out-of-distribution images; None if there were no images to fit it on.
     examples: The examples' files, and the controls that each one sets.

@@ -1,7 +1,7 @@
 """Decode uploaded images in a separate process.
 
-A small file can exhaust the memory, time or stability of the process that decodes it. This process has little of each,
-and is restarted after a failure.
+A small file can exhaust the memory or CPU time of the process that decodes it, or crash it. This process has strict
+limits, and is restarted after a failure.
 """
 
 import atexit
@@ -20,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 
 from cifar_lit.errors import InputError
-from cifar_lit.inference.images import Fit, decoded, fitted
+from cifar_lit.inference.images import Fit, decode_image, resize_to_fit
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 MAX_PIXELS = 16_000_000
@@ -28,7 +28,7 @@ TILE = 224  # maximum side of a displayed upload in pixels; small images are enl
 _MAX_SCANS = 100  # of a progressive JPEG, each of which covers all pixels; cameras and editors write about ten
 _MAX_MEMORY = 256 * 2**20  # bytes, on top of the memory of the idle process
 _MAX_CPU_SECONDS = 1.5  # per file
-_TIMEOUT = 20.0  # seconds per file, waiting for other processes included
+_TIMEOUT = 20.0  # seconds per file, including time spent waiting for other processes
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Decoder:
         Args:
             path: The file.
             size: Height and width of the network's input.
-            fit: How to fit an image of another aspect ratio.
+            fit: How to fit an image of a different aspect ratio.
         """
         with self._lock:
             try:
@@ -140,11 +140,11 @@ def _decode(path: Path, size: tuple[int, int], fit: Fit) -> list[np.ndarray]:
     content = path.read_bytes()
     if content.startswith(b"\xff\xd8") and content.count(b"\xff\xda") > _MAX_SCANS:  # JPEG, start of scan
         raise InputError(f"{path} has more than {_MAX_SCANS} scans")
-    image = decoded(path, size, FORMATS, MAX_PIXELS)
-    pixels = np.asarray(fitted(image, size, fit))
+    image = decode_image(path, size, FORMATS, MAX_PIXELS)
+    pixels = np.asarray(resize_to_fit(image, size, fit))
     if min(image.size) < TILE:  # possibly a JPEG decoded at a reduced size, too small to display
-        image = decoded(path, (TILE, TILE), FORMATS, MAX_PIXELS)
-    return [pixels, np.asarray(fitted(image, (TILE, TILE), "inside"))]
+        image = decode_image(path, (TILE, TILE), FORMATS, MAX_PIXELS)
+    return [pixels, np.asarray(resize_to_fit(image, (TILE, TILE), "inside"))]
 
 
 def _limit_memory() -> None:

@@ -8,11 +8,8 @@ from pathlib import Path
 from cifar_lit.errors import InputError
 from cifar_lit.evaluation.result import EvaluationResult
 from cifar_lit.inference.bundle import read_bundle
-from space.app.bundle_metadata import BundleMetadata
+from space.app.bundle_metadata import EVALUATION, METADATA, BundleMetadata
 from space.app.service import Network
-
-NO_EVALUATION = "This Space was exported without evaluation images."
-EVALUATION, METADATA, EXAMPLES = "evaluation.safetensors", "metadata.json", "examples"  # next to the network's files
 
 
 @dataclass(frozen=True)

@@ -143,7 +143,7 @@ def _json_problem(body: bytes | None) -> str | None:
             return f"The request has more than {_MAX_DEPTH} levels of nesting."
         if isinstance(value, dict):
             if isinstance(value.get("path"), str) and _URL.match(value["path"]):
-                return "Upload the file; the page fetches none from other servers."
+                return "Upload the file; this page does not fetch files from other servers."
             value = list(value.values())
         if isinstance(value, list):
             stack += [(item, depth + 1) for item in value]

@@ -9,9 +9,15 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from callbacks.rendering.feature_maps import feature_maps
-from callbacks.rendering.grid import enlarged
-from callbacks.rendering.heatmaps import Method, heatmaps, logits_and_heatmaps
+from callbacks.rendering.activations import feature_maps
+from callbacks.rendering.class_activation_maps import (
+    GRADIENT_METHODS,
+    METHOD_NAMES,
+    Method,
+    heatmaps,
+    logits_and_heatmaps,
+)
+from callbacks.rendering.grid import enlarge_images
 from callbacks.rendering.overlay import overlay
 from cifar_lit.evaluation.ood import OODThreshold
 from cifar_lit.inference.bundle import TrainedClassifier
@@ -21,13 +27,8 @@ from space.app.validation import MAX_IMAGES
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-# The methods that take milliseconds; the others in callbacks.rendering take seconds, too long for a public page
-METHODS: dict[str, Method] = {
-    "Grad-CAM": "gradcam",
-    "Grad-CAM++": "gradcam++",
-    "HiResCAM": "hirescam",
-    "LayerCAM": "layercam",
-}
+# The other methods take seconds, too long for a public page
+METHODS: dict[str, Method] = {METHOD_NAMES[method]: method for method in GRADIENT_METHODS}
 LIMITS = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]} file of at most {MAX_PIXELS // 10**6} million pixels"
 
 
@@ -192,7 +193,7 @@ def classify(
     Args:
         network: The classifier.
         paths: The files, of which the first ``MAX_IMAGES`` are classified.
-        fit: How to fit an image of another aspect ratio.
+        fit: How to fit an image of a different aspect ratio.
         options: Which images to explain, for their predicted classes; None for none.
     """
     options = options or ExplainOptions()
@@ -233,7 +234,7 @@ def read_images(paths: Sequence[str], size: tuple[int, int], fit: Fit) -> tuple[
     Args:
         paths: The files.
         size: Height and width of the network's input.
-        fit: How to fit an image of another aspect ratio.
+        fit: How to fit an image of a different aspect ratio.
 
     Returns:
         The images by their number, from 1, and an error message for each rejected file.
@@ -263,7 +264,7 @@ def flagged(threshold: OODThreshold | None, logits: np.ndarray) -> list[bool] | 
 
 def enlarge(image: np.ndarray) -> np.ndarray:
     """Return an image uint8 (H, W, 3), enlarged for display so that its pixels are visible."""
-    return enlarged(image[None], TILE)[0]
+    return enlarge_images(image[None], TILE)[0]
 
 
 def _on_gpu(function: Function) -> Function:

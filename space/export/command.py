@@ -16,13 +16,12 @@ import torch
 from PIL import Image
 
 from callbacks.grad_cam import first_of_each_class
-from callbacks.rendering.feature_maps import feature_maps
+from callbacks.rendering.activations import feature_maps
+from callbacks.rendering.class_activation_maps import GRADIENT_METHODS
 from cifar_lit.errors import InputError
 from cifar_lit.inference.bundle import TrainedClassifier, write_bundle
 from cifar_lit.training.checkpointing.checkpoint_files import CheckpointRun, find_checkpoint
-from space.app.bundle_metadata import REPORT_MARKER, BundleMetadata
-from space.app.loaded_bundle import EVALUATION, EXAMPLES, METADATA
-from space.app.service import METHODS
+from space.app.bundle_metadata import EVALUATION, EXAMPLES, METADATA, REPORT_MARKER, BundleMetadata
 from space.export.evaluate import EvaluationSplit, with_neighbors
 from space.export.external_code import ExternalCode, find_external_code
 from space.export.hub import check_push
@@ -42,6 +41,7 @@ SHIPPED = (
     "cifar_lit/evaluation",
     "cifar_lit/inference",
     "cifar_lit/models",
+    "cifar_lit/randomness.py",
     "space/__init__.py",
     "space/app",
 )
@@ -91,7 +91,7 @@ def export(
     push: str | None = None,
     dry_run: bool = True,
 ) -> None:
-    """Write a web page that shows a trained classifier: a folder that runs anywhere, and is a Hugging Face Space.
+    """Export a trained classifier as a web page: a folder that runs anywhere, also as a Hugging Face Space.
 
     Args:
         ckpt_path: A checkpoint file, or ``best`` or ``last`` for the newest such file in runs.
@@ -111,12 +111,13 @@ def export(
     _check_folder(folder)
     run = RunData.load(ckpt_path, images)
     external = find_external_code(run.classifier.recipe.net)
-    note = run.run_images.note
+    note = run.datasets.note
     if not run.splits:
         print(f"Without examples, mistakes, confusion matrix and thresholds: {note}. Add images with --images DIR.")
     elif note:
         print(f"Without validation images to choose the thresholds on: {note}.")
-    classifier, result, unknown = run.classifier, run.evaluate(mistakes), None
+    classifier, unknown = run.classifier, None
+    result = run.evaluate(mistakes) if run.splits else None
     if result is not None:
         samples = ood_samples(256, classifier.recipe.image_size, classifier.recipe.class_names)
         unknown, _ = run.fit_ood_threshold(samples)
@@ -145,7 +146,7 @@ def export(
     size = sum((folder / file).stat().st_size for file in files) / 1e6
     python = "uv run python" if "UV" in os.environ else "python"  # `uv run` sets UV
     print(
-        f"Written to {folder}: {len(files)} files, {size:.1f} MB. Open it with `{python} {folder / 'app.py'}`, at"
+        f"Written to {folder}: {len(files)} files, {size:.1f} MB. Run `{python} {folder / 'app.py'}`, then open"
         " http://127.0.0.1:7860 in a browser"
     )
     if push is not None:
@@ -162,7 +163,7 @@ def _copy_report(folder: Path, run: CheckpointRun) -> str:
         return ""
     text = (source / "report.md").read_text(encoding="utf-8")
     if digest_of(run.file) not in text.partition("\n---\n")[0]:
-        print(f"{source} is about another checkpoint and left out; `report --ckpt_path {run.file}` writes a new one")
+        print(f"{source} describes another checkpoint; skipped (`report --ckpt_path {run.file}` rewrites it)")
         return ""
     pictures = folder / "report_files"
     pictures.mkdir()
@@ -224,7 +225,7 @@ def _write_examples(folder: Path, classifier: TrainedClassifier, split: Evaluati
     folder.mkdir()
     pixels = torch.zeros(1, 3, *classifier.recipe.image_size, dtype=torch.uint8)
     layers = list(feature_maps(classifier.network.net, classifier.network.preprocess(pixels)))[:-4:-1] or [""]
-    methods, max_classes = list(METHODS.values()), min(10, len(classifier.recipe.class_names))
+    methods, max_classes = list(GRADIENT_METHODS), min(10, len(classifier.recipe.class_names))
     examples = []
     for number, index in enumerate(first_of_each_class(split.labels, 10).tolist()):
         file = f"example_{number}.png"

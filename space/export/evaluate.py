@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cifar_lit.data.batches import ImageDataset, ImageTensors
+from cifar_lit.errors import InputError
 from cifar_lit.evaluation.calibration import TemperatureSweep
 from cifar_lit.evaluation.label_issues import ConfidentThresholds, is_label_issue
 from cifar_lit.evaluation.neighbors import nearest_training_images
@@ -25,7 +26,7 @@ class EvaluationSplit:
     """Images to evaluate on.
 
     name: ``val`` or ``test``.
-    images: All images of the data set that contains them.
+    images: All images of the dataset that contains them.
     rows: int64 (n,), the rows of ``images`` to evaluate on.
     """
 
@@ -104,7 +105,7 @@ def with_neighbors(
         rows, cosines = nearest_training_images(
             classifier.network, result.pixels[queries], images.pixels, train_set.rows, max_images, _NEIGHBORS
         )
-    except ValueError:  # the network has no penultimate features
+    except InputError:  # the network has no penultimate features
         return result
     used, inverse = rows.unique(return_inverse=True)
     neighbors = torch.full((len(result.labels), rows.shape[1]), -1)

@@ -8,7 +8,7 @@ from cifar_lit.errors import InputError
 
 
 def check_push(repo: str, dry_run: bool) -> None:
-    """Raise InputError if ``push`` could not work, before an export spends time."""
+    """Raise InputError if ``push`` would fail, before the time-consuming export."""
     from huggingface_hub import get_token
 
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
@@ -18,7 +18,7 @@ def check_push(repo: str, dry_run: bool) -> None:
 
 
 def push(folder: Path, files: Sequence[str], repo: str, dry_run: bool) -> str:
-    """Upload files of a folder as a Space, logged in as huggingface_hub is, and delete stale files of earlier uploads.
+    """Upload a folder's files as a Space, with huggingface_hub's login, and delete stale files of earlier uploads.
 
     Args:
         folder: The Space's folder.

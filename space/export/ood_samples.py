@@ -1,4 +1,4 @@
-"""Synthetic out-of-distribution images, to measure whether a network notices them."""
+"""Synthetic out-of-distribution images, to measure whether a network detects them."""
 
 from collections.abc import Sequence
 

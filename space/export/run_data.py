@@ -23,7 +23,7 @@ from cifar_lit.training.checkpointing.checkpoint_files import (
 )
 from cifar_lit.training.tensorboard_reader import read_history
 from space.export.evaluate import EvaluationSplit, compute_logits, evaluate_images
-from space.export.run_images import RunImages, find_run_images
+from space.export.run_datasets import RunDatasets, find_run_datasets
 
 
 @dataclass(frozen=True)
@@ -34,15 +34,15 @@ class RunData:
     checkpoint: The content of the checkpoint.
     config: The run's configuration; empty if the checkpoint is not in its run's folder.
     classifier: The trained classifier.
-    run_images: The run's data and the images to evaluate on.
-    evaluated_on: Name of the data set of the last evaluated split.
+    datasets: The run's data and the images to evaluate on.
+    evaluated_on: Name of the dataset of the last evaluated split.
     """
 
     checkpoint_run: CheckpointRun
     checkpoint: dict[str, Any]
     config: dict[str, Any]
     classifier: TrainedClassifier
-    run_images: RunImages
+    datasets: RunDatasets
     evaluated_on: str
 
     @classmethod
@@ -61,19 +61,26 @@ class RunData:
         classifier.network.to("cuda" if torch.cuda.is_available() else "cpu")
         config = yaml.safe_load(checkpoint_run.config.read_text()) if checkpoint_run.in_run_folder else {}
         checkpoint = read_checkpoint(checkpoint_run.file)
-        run_images = find_run_images(config, checkpoint, classifier.recipe, images)
+        datasets = find_run_datasets(config, checkpoint, classifier.recipe, images)
         evaluated_on = Path(images).resolve().name if images else _data_name(config)
-        return cls(checkpoint_run, checkpoint, config, classifier, run_images, evaluated_on)
+        return cls(checkpoint_run, checkpoint, config, classifier, datasets, evaluated_on)
 
     @property
     def data(self) -> ImageDataModule | None:
         """The run's data; None if they are not available or have changed."""
-        return self.run_images.data
+        return self.datasets.data
+
+    @property
+    def training_data(self) -> ImageDataModule:
+        """The run's data; raises InputError if they are not available or have changed."""
+        if self.data is None:
+            raise InputError(self.datasets.note or "the run's data are not available")
+        return self.data
 
     @property
     def splits(self) -> list[EvaluationSplit]:
         """The splits to evaluate on, validation before test; may be empty."""
-        return self.run_images.splits
+        return self.datasets.splits
 
     @cached_property
     def logits(self) -> dict[str, Tensor]:
@@ -84,7 +91,7 @@ class RunData:
     def eval_split(self) -> EvaluationSplit:
         """The split that results are reported on: the test images if there are any."""
         if not self.splits:
-            raise InputError("there are no images to evaluate on")
+            raise InputError("there are no images to evaluate on; add some with --images DIR")
         return self.splits[-1]
 
     @property
@@ -97,10 +104,8 @@ class RunData:
         """bool (n,), which images of ``eval_split`` are classified correctly."""
         return self.eval_logits.argmax(1) == self.eval_split.labels.cpu()
 
-    def evaluate(self, max_mistakes: int) -> EvaluationResult | None:
-        """Return the evaluation result on ``eval_split``, with at most so many mistakes; None without images."""
-        if not self.splits:
-            return None
+    def evaluate(self, max_mistakes: int) -> EvaluationResult:
+        """Return the evaluation result on ``eval_split``, with at most ``max_mistakes`` mistakes."""
         return evaluate_images(self.eval_split, self.eval_logits, self.classifier.recipe.temperature, max_mistakes)
 
     def fit_ood_threshold(self, pixels: Mapping[str, Tensor]) -> tuple[OODThreshold, dict[str, Tensor]]:

@@ -23,7 +23,7 @@ from callbacks.evaluation_callback import EvaluationCallback
 from callbacks.grad_cam import GradCAMImages
 from callbacks.misclassified import MisclassifiedImages
 from callbacks.rendering.confusion import confusion_picture
-from callbacks.rendering.overlay import colored
+from callbacks.rendering.overlay import colorize
 from cifar_lit.data.batches import Batch
 from cifar_lit.data.digits import Digits
 from cifar_lit.evaluation.calibration import TEMPERATURES, TemperatureSweep
@@ -134,7 +134,7 @@ def test_validate_and_test_draw_at_the_trained_step(command: str, split: str, fi
     assert (run / "misclassified_test.csv").exists() == (command == "test")
 
 
-def test_averaged_weights_are_explained_whatever_the_order_of_callbacks(fit: Fit, program: Program) -> None:
+def test_averaged_weights_are_explained_for_any_order_of_callbacks(fit: Fit, program: Program) -> None:
     average = {"class_path": "EMAWeightAveraging", "init_args": {"decay": 0.9}}
     names = ["MisclassifiedImages", "GradCAMImages", "ConfusionMatrix", "CalibrationPlot"]
     drawn: list[list[np.ndarray]] = []
@@ -147,7 +147,7 @@ def test_averaged_weights_are_explained_whatever_the_order_of_callbacks(fit: Fit
         file.unlink()
     outcome = program("validate", "--ckpt_path", run / "checkpoints" / "last.ckpt", *EXACT)
     assert outcome.status == 0, outcome.err
-    drawn.append([pictures(run, f"val/{tag}")[42] for tag in PICTURES])  # of the averaged weights, which are saved
+    drawn.append([pictures(run, f"val/{tag}")[42] for tag in PICTURES])  # from the averaged weights, which are saved
     for one, two, three in zip(*drawn, strict=True):
         assert np.array_equal(one, two)
         assert np.array_equal(one, three)
@@ -281,7 +281,7 @@ def test_settings_that_show_little_or_nothing_do_not_stop_training(
         ("GradCAMImages", {"opacity": 2}, "opacity must be from 0"),
         ("GradCAMImages", {"count": -1}, "count must be at least 0, got -1"),
         ("MisclassifiedImages", {"count": -1}, "count must be at least 0, got -1"),
-        ("MisclassifiedImages", {"true_class": "cat"}, "there is no class 'cat'; choose from zero, one"),
+        ("MisclassifiedImages", {"true_class": "cat"}, "unknown class 'cat'; choose from zero, one"),
         ("ConfusionMatrix", {"every_n_epochs": -1}, "every_n_epochs must be at least 0, got -1; 0 switches it off"),
         ("GradCAMImages", {"method": "gradcamera"}, "gradcamera"),
     ],
@@ -349,7 +349,7 @@ def test_heatmaps_of_predicted_and_true_class_are_shown_in_this_order(fit: Fit) 
     picture = pictures(run, "val/gradcam/mistakes")[21]
     for left, label in ((120, logits[worst].argmax()), (336, labels[worst])):
         [heat] = library(inputs, [ClassifierOutputTarget(int(label))])
-        expected = colored(heat.repeat(3, 0).repeat(3, 1), "viridis").astype(int)
+        expected = colorize(heat.repeat(3, 0).repeat(3, 1), "viridis").astype(int)
         tile = picture[80 : 80 + 96, left : left + 96].astype(int)
         assert np.abs(tile - expected).max() <= 4  # one step of the color map
 

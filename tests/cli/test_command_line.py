@@ -226,7 +226,7 @@ def poison_at_step_25(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_lr_find_prints_and_plots_a_suggestion(program: Program) -> None:
-    outcome = program("lr_find", "--config", QUICKSTART, *TINY, "--num_training", 40)  # 21 steps an epoch
+    outcome = program("lr_find", "--config", QUICKSTART, *TINY, "--num_training", 40)  # 21 steps per epoch
     assert outcome.status == 0, outcome.err
     assert "stopped early" not in outcome.err
     shown = EventAccumulator("runs/quickstart/version_0").Reload()
@@ -281,28 +281,31 @@ _WRONG_MONITOR = '{"class_path": "EarlyStopping", "init_args": {"monitor": "val/
 @pytest.mark.parametrize(
     ("args", "message"),
     [
-        (["fitt"], "there is no command 'fitt'; did you mean 'fit'?"),
-        (["exprot"], "there is no command 'exprot'; did you mean 'export'?"),
+        (["fitt"], "unknown command 'fitt'; did you mean 'fit'?"),
+        (["exprot"], "unknown command 'exprot'; did you mean 'export'?"),
         (["--config", "none.yaml", "fit"], "the command comes first"),
         (["fit"], "no network is configured; give a configuration"),
         (["fit", "--config", "none.yaml"], "--config: none.yaml cannot be read"),
         (["fit", "--config", "broken.yaml"], "broken.yaml is not valid YAML"),
         (["fit", "--config", "list.yaml"], "list.yaml must hold settings"),
         (["fit", "--config", "no_data.yaml"], "no_data.yaml: data must name a class"),
-        (["fit", "Q", "--config", "wrong_key.yaml"], "no setting 'model.nett'; did you mean 'model.net'?"),
+        (["fit", "Q", "--config", "wrong_key.yaml"], "unknown setting 'model.nett'; did you mean 'model.net'?"),
         (["fit", "Q", "--trainer.max_epoch", "3"], "'trainer.max_epoch'; did you mean 'trainer.max_epochs'?"),
         (["fit", "Q", "--trainer.max_epochs", "three"], "trainer.max_epochs: expected int or null, got three"),
-        (["fit", "Q", "--model.net", "ResNet99"], "no class 'ResNet99'; did you mean 'ResNet9'?"),
-        (["fit", "Q", "--model.net.widht", "3"], "no setting 'widht'; did you mean 'width'?"),
-        (["fit", "Q", "--model.optimizer", "SDG"], "no class 'SDG'; did you mean 'SGD'?"),
-        (["fit", "Q", "--data", "Digitz"], "no class 'Digitz'; did you mean 'Digits'?"),
-        (["fit", "Q", "--data", "ClassFolders"], "data.root missing"),
-        (["fit", "Q", "--data", "ClassFolders", "--data.root", "none"], "there is no folder"),
-        (["fit", "Q", "--config", "wrong_callback.yaml"], "no setting 'cuont'; did you mean 'count'?"),
+        (["fit", "Q", "--model.net", "ResNet99"], "unknown class 'ResNet99'; did you mean 'ResNet9'?"),
+        (["fit", "Q", "--model.net.widht", "3"], "unknown setting 'widht'; did you mean 'width'?"),
+        (["fit", "Q", "--model.optimizer", "SDG"], "unknown class 'SDG'; did you mean 'SGD'?"),
+        (["fit", "Q", "--data", "Digitz"], "unknown class 'Digitz'; did you mean 'Digits'?"),
+        (["fit", "Q", "--data", "ClassFolders"], "missing data.root"),
+        (
+            ["fit", "Q", "--data", "ClassFolders", "--data.root", "none"],
+            "does not exist; choose another with --data.root",
+        ),
+        (["fit", "Q", "--config", "wrong_callback.yaml"], "unknown setting 'cuont'; did you mean 'count'?"),
         (["fit", "Q", "--ckpt_path", "last"], "no last.ckpt in runs/quickstart"),
-        (["fit", "Q", "--ckpt_path", "none.ckpt"], "there is no file none.ckpt"),
-        (["fit", "Q", "--ckpt_path", "broken.yaml"], "broken.yaml is cut short, or is not a checkpoint of this"),
-        (["validate", "--ckpt_path", "broken.yaml"], "give the configuration of the checkpoint's run"),
+        (["fit", "Q", "--ckpt_path", "none.ckpt"], "no such file: none.ckpt"),
+        (["fit", "Q", "--ckpt_path", "broken.yaml"], "broken.yaml is truncated, or is not a checkpoint of this"),
+        (["validate", "--ckpt_path", "broken.yaml"], "pass the configuration of the run with --config"),
         (["fit", "Q", "--model.net", "torchvision.models.resnet99"], "resnet99"),
         (["fit", "Q", "--model.net.residual_layers", "[4]"], "residual_layers must be taken from 1, 2, 3"),
         (["fit", "Q", "--model.label_smoothing", "2"], "model.label_smoothing must be"),
@@ -314,10 +317,10 @@ _WRONG_MONITOR = '{"class_path": "EarlyStopping", "init_args": {"monitor": "val/
         (["fit", "Q", "--trainer.accelerator", "cpu", "--trainer.devices", "0"], "devices"),
         (["fit", "Q", "--trainer.accelerator", "cpu", "--trainer.strategy", "fsdp"], "requires a GPU accelerator"),
         (["fit", "Q", "--trainer.strategy", "dpp"], "trainer: You selected an invalid strategy name: `strategy='dpp'`"),
-        (["fit", "Q", "--ckpt_path", "broken.yaml", "--lr_find", "true"], "is cut short, or is not a checkpoint"),
+        (["fit", "Q", "--ckpt_path", "broken.yaml", "--lr_find", "true"], "is truncated, or is not a checkpoint"),
         (["lr_find", "Q", "--num_training", "5"], "num_training must be at least 20"),
-        (["predict"], "images, ckpt_path missing"),
-        (["predict", "none.png", "--ckpt_path", "none.ckpt"], "there is no file none.ckpt"),
+        (["predict"], "missing images, ckpt_path"),
+        (["predict", "none.png", "--ckpt_path", "none.ckpt"], "no such file: none.ckpt"),
         (["fit", "Q", "--trainer.logger.save_dir", "file"], "file"),
         (["fit", "Q", "--model.net", "os.system"], "os.system may not be imported from a configuration"),
         (["fit", "Q", "--model.net", "stranger.Net"], "if you trust it, add --allow_import stranger"),
@@ -351,8 +354,8 @@ def test_checkpoint_of_another_network_is_refused_with_both_names(fit: Fit, prog
     checkpoint = fit("other") / "checkpoints" / "last.ckpt"
     outcome = program("test", "--config", QUICKSTART, "--ckpt_path", checkpoint)
     assert outcome.status == 2
-    assert "holds the network TinyNet(" in outcome.err
-    assert "the configuration asks for ResNet9(" in outcome.err
+    assert "contains the network TinyNet(" in outcome.err
+    assert "the configuration specifies ResNet9(" in outcome.err
 
 
 def test_checkpoint_of_other_classes_is_refused(fit: Fit, program: Program) -> None:

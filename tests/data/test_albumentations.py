@@ -10,7 +10,7 @@ from tests.support.program import ROOT
 
 MEAN = (0.5, 0.25, 0.75)
 COLOR = (128, 64, 191)
-SYSTEMS = {  # largest shift in pixels, size of the cutout, its probability
+RECIPES = {  # largest shift in pixels, cutout size, cutout probability
     "resnet9_s0": (4, 16, 0.5),
     "resnet9_s2": (4, 8, 0.5),
     "resnet18_s3": (4, 16, 0.5),
@@ -18,16 +18,16 @@ SYSTEMS = {  # largest shift in pixels, size of the cutout, its probability
 }
 
 
-def system_pipeline(name: str) -> list[dict[str, Any]]:
+def recipe_pipeline(name: str) -> list[dict[str, Any]]:
     config = yaml.safe_load((ROOT / "configs" / f"{name}.yaml").read_text())
     transforms: list[dict[str, Any]] = config["data"]["init_args"]["albumentations"]
     return transforms
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
-def test_albumentations_of_the_system_configs_shift_flip_and_cut_out(name: str) -> None:
-    max_shift, size, p = SYSTEMS[name]
-    pad, crop, flip, cutout = system_pipeline(name)
+@pytest.mark.parametrize("name", RECIPES)
+def test_albumentations_of_the_recipes_shift_flip_and_cut_out(name: str) -> None:
+    max_shift, size, p = RECIPES[name]
+    pad, crop, flip, cutout = recipe_pipeline(name)
     rows = torch.arange(32, dtype=torch.uint8).view(1, 1, 32, 1).expand(600, 3, 32, 32).contiguous() + 1
 
     # Pad and crop shift the rows by -max_shift to max_shift
@@ -50,9 +50,9 @@ def test_albumentations_of_the_system_configs_shift_flip_and_cut_out(name: str) 
     assert {tuple(color) for color in colors} == {(7, 7, 7), COLOR}
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
-def test_system_configs_augment_batches_with_the_same_settings(name: str) -> None:
-    max_shift, size, p = SYSTEMS[name]
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipes_augment_batches_with_the_same_settings(name: str) -> None:
+    max_shift, size, p = RECIPES[name]
     settings = yaml.safe_load((ROOT / "configs" / f"{name}.yaml").read_text())["data"]["init_args"]
     crop, flip, cutout = settings["augment"]
     assert settings["route"] == "batched"
@@ -63,7 +63,7 @@ def test_system_configs_augment_batches_with_the_same_settings(name: str) -> Non
 
 def test_pipeline_is_deterministic_given_the_seed() -> None:
     pixels = torch.randint(0, 256, (16, 3, 32, 32), dtype=torch.uint8)
-    transforms = system_pipeline("resnet9_s4")
+    transforms = recipe_pipeline("resnet9_s4")
     first, second = (AlbumentationsPipeline(transforms, MEAN, (32, 32)) for _ in range(2))
     assert torch.equal(first(pixels, 3), second(pixels, 3))
     assert torch.equal(first(pixels, 3), first(pixels, 3))

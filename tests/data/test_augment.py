@@ -94,7 +94,7 @@ def test_crop_refuses_reflection_padding_as_large_as_the_image() -> None:
 
 @pytest.mark.parametrize("sizes", [[], [4, 32]])
 def test_progressive_resizing_refuses_missing_or_tiny_sizes(sizes: list[int]) -> None:
-    with pytest.raises(InputError, match="8 and more pixels"):
+    with pytest.raises(InputError, match="at least 8 pixels"):
         ProgressiveResizing(sizes)
 
 

@@ -13,7 +13,7 @@ import torchvision.datasets as tv
 
 from cifar_lit.data.cifar import CIFAR10, CIFAR100
 from cifar_lit.errors import InputError
-from space.export.run_images import other_cifar
+from space.export.run_datasets import other_cifar
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from cifar_lit.errors import InputError
 from tests.support.images import write_class_folders
 
 
-def test_mean_and_std_equal_numpys_over_all_pixels() -> None:
+def test_mean_and_std_match_numpy_over_all_pixels() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (5000, 3, 4, 4), dtype=np.uint8)  # more than one block
     mean, std = mean_and_std(torch.from_numpy(pixels))
     np.testing.assert_allclose(mean, (pixels / 255).mean((0, 2, 3)), rtol=1e-12)
@@ -41,7 +41,7 @@ def test_hold_out_refuses_a_split_without_every_class(labels: list[int], fractio
         hold_out(torch.tensor(labels), fraction, 0, ["cat", "dog"])
 
 
-def test_digits_are_sklearns_with_three_equal_channels() -> None:
+def test_digits_are_those_of_scikit_learn_with_three_equal_channels() -> None:
     data = Digits()
     train, test = data.load("train"), data.load("test")
     assert train is not None

@@ -19,7 +19,7 @@ def dataset(count: int = 11) -> ImageDataset:
     return ImageDataset(images, torch.arange(1, 2 * count, 2), seed=5)
 
 
-ALL = 2 * 11 * 48  # free bytes that suffice for the data set, which may take half of them
+ALL = 2 * 11 * 48  # free bytes that are enough for the dataset, which may take half of them
 
 
 def test_images_that_fit_are_cached_with_their_indices_and_files() -> None:
@@ -52,7 +52,7 @@ def test_images_that_do_not_fit_or_need_albumentations_stay_on_the_host() -> Non
     assert cache_on_device(data, CPU, ALL, 0, 1) == (data, False)
 
 
-def test_resumed_run_keeps_its_sharding_whatever_memory_is_free() -> None:
+def test_resumed_run_keeps_its_sharding_regardless_of_free_memory() -> None:
     for free, sharded in [(ALL, True), (ALL, False), (ALL // 2 + 48, False)]:
         assert cache_on_device(dataset(), CPU, free, 0, 2, sharded)[1] is sharded
     data = dataset()

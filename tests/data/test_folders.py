@@ -42,7 +42,7 @@ def test_val_folder_is_used_for_validation() -> None:
 @pytest.mark.parametrize(
     ("sizes", "image_size", "expected"),
     [
-        ([(12, 20), (12, 20)], None, (12, 20)),  # kept, as all have one size
+        ([(12, 20), (12, 20)], None, (12, 20)),  # kept, since all have the same size
         ([(12, 20), (30, 20)], None, (64, 64)),
         ([(200, 200), (200, 200)], None, (64, 64)),
         ([(12, 20), (12, 20)], 16, (16, 16)),
@@ -171,7 +171,7 @@ def remove_train_dog(root: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda root: root.rename("moved"), "there is no folder"),
+        (lambda root: root.rename("moved"), "does not exist; choose another with --data.root"),
         (lambda root: (root / "train").rename(root / "training"), "no folder train"),
         (remove_train_dog, "only one class folder, 'cat'"),
         (lambda root: (root / "test" / "dog").rename(root / "test" / "wolf"), "missing from train: wolf"),

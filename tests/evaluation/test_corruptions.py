@@ -49,7 +49,7 @@ def test_motion_blur_spreads_a_pixel_along_a_line() -> None:
     for image in corrupt(images, "motion blur", 5).astype(float):
         y, x = np.nonzero(image[..., 0])
         assert image.sum() == pytest.approx(3 * 255, rel=0.1)
-        assert image[16, 16].min() == image.max()  # brightest at its start
+        assert image[16, 16].min() == image.max()  # brightest at the start of the line
         assert len(y) <= 10  # a line, not a disk
         down, right = y - 16, x - 16
         end = np.hypot(down, right).argmax()
@@ -57,7 +57,7 @@ def test_motion_blur_spreads_a_pixel_along_a_line() -> None:
         assert distance.max() <= 1
 
 
-def test_jpeg_and_pixelation_equal_pils() -> None:
+def test_jpeg_and_pixelation_match_pil() -> None:
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     file = io.BytesIO()
     Image.fromarray(image).save(file, "JPEG", quality=40)
@@ -67,7 +67,7 @@ def test_jpeg_and_pixelation_equal_pils() -> None:
     assert np.array_equal(corrupt(image[None], "pixelation", 5)[0], np.asarray(small))
     larger = image.repeat(4, 0).repeat(4, 1)
     blocks = corrupt(larger[None], "pixelation", 5)[0]
-    assert len({tuple(pixel) for row in blocks for pixel in row}) <= 20 * 20  # as many blocks as in a small image
+    assert len({tuple(pixel) for row in blocks for pixel in row}) <= 20 * 20  # no more blocks than in a small image
 
 
 @pytest.mark.parametrize(("kind", "severity"), [("brightness", 3), ("saturation", 2), ("saturation", 5)])

@@ -11,7 +11,7 @@ from torchmetrics.classification import MulticlassCalibrationError
 
 from cifar_lit.data.batches import ImageTensors
 from cifar_lit.errors import InputError
-from cifar_lit.evaluation.confusion import class_scores
+from cifar_lit.evaluation.class_scores import class_scores
 from cifar_lit.evaluation.ood import OODThreshold, energy, fit_ood_threshold
 from cifar_lit.evaluation.result import EvaluationResult, select_images_to_keep
 from cifar_lit.inference.bundle import Recipe, TrainedClassifier
@@ -31,7 +31,7 @@ def classifier() -> TrainedClassifier:
     return TrainedClassifier.from_weights(recipe, recipe.build().state_dict())
 
 
-# The predictions, except for a third of the images
+# Equal to the predictions, except for a third of the images
 LABELS = classifier().logits(PIXELS).argmax(1)
 LABELS[::3] = torch.randint(0, 3, (100,), generator=GENERATOR)
 
@@ -43,7 +43,7 @@ def evaluated() -> tuple[TrainedClassifier, EvaluationResult]:
     return trained, evaluate_images(split, logits, trained.recipe.temperature, max_mistakes=20)
 
 
-def test_scores_equal_those_of_scikit_learn_and_torchmetrics() -> None:
+def test_scores_match_scikit_learn_and_torchmetrics() -> None:
     trained, result = evaluated()
     logits, labels = trained.logits(PIXELS[100:]), LABELS[100:]
     assert np.array_equal(result.counts, confusion_matrix(labels, logits.argmax(1), labels=range(3)))
@@ -81,7 +81,7 @@ def test_kept_images_are_mistakes_of_each_cell_then_the_most_confident_and_corre
     assert torch.allclose(result.confidences(trained.recipe.temperature), confidence[result.indices - 100], atol=1e-5)
 
 
-def test_max_mistakes_limits_the_mistakes_whatever_the_number_of_classes() -> None:
+def test_max_mistakes_limits_the_mistakes_for_any_number_of_classes() -> None:
     logits = torch.randn(5000, 50, generator=torch.Generator().manual_seed(1))
     labels = torch.arange(5000) % 50
     kept = select_images_to_keep(logits, labels, 30)
@@ -104,7 +104,7 @@ def test_save_and_load_round_trip() -> None:
     for name in ("counts", "calibration", "pixels", "labels", "logits", "indices"):
         assert torch.equal(getattr(loaded, name), getattr(result, name))
     Path("evaluation.safetensors").write_bytes(b"other")
-    with pytest.raises(InputError, match="holds no evaluation result"):
+    with pytest.raises(InputError, match="is not a valid evaluation result"):
         EvaluationResult.load(Path("evaluation.safetensors"))
 
 
@@ -119,11 +119,11 @@ def test_threshold_flags_a_twentieth_of_the_first_split() -> None:
     assert float(unknown.flags(val).float().mean()) == pytest.approx(0.05, abs=0.001)
     assert unknown.false_alarms == pytest.approx((logsumexp(test.numpy(), axis=1) < unknown.threshold).mean())
     assert unknown.found == {"flat": float(np.log(10) < unknown.threshold)}
-    assert (unknown.fitted_on, unknown.judged_on) == ("val", "test")
+    assert (unknown.fitted_on, unknown.evaluated_on) == ("val", "test")
 
 
 def test_a_threshold_is_useful_if_it_flags_unknown_images_more_often() -> None:
-    rates = {"threshold": 1.0, "fitted_on": "val", "judged_on": "test", "false_alarms": 0.06}
+    rates = {"threshold": 1.0, "fitted_on": "val", "evaluated_on": "test", "false_alarms": 0.06}
     assert OODThreshold(**rates, found={"noise": 0.9, "letters": 0.0}).useful  # type: ignore[arg-type]
     weak = OODThreshold(**rates, found={"noise": 0.2, "letters": 0.01})  # type: ignore[arg-type]
     assert not weak.useful

@@ -17,7 +17,7 @@ from torch import nn
 from cifar_lit.data.digits import Digits
 from cifar_lit.data.splits import hold_out_fold
 from cifar_lit.evaluation.corruptions import EXTRA, KINDS, corrupt
-from cifar_lit.evaluation.faithfulness import Faithfulness, areas
+from cifar_lit.evaluation.faithfulness import Faithfulness, deletion_insertion
 from cifar_lit.evaluation.label_issues import ConfidentThresholds, find_label_issues, is_label_issue
 from cifar_lit.evaluation.neighbors import features, nearest
 from cifar_lit.evaluation.ood import auroc, energy
@@ -29,11 +29,11 @@ from report.training import multiply_adds
 
 
 @pytest.mark.parametrize(("correct", "images"), [(0, 10), (10, 10), (9068, 10_000), (1, 3)])
-def test_accuracy_intervals_equal_statsmodels(correct: int, images: int) -> None:
+def test_accuracy_intervals_match_statsmodels(correct: int, images: int) -> None:
     assert wilson(correct, images) == pytest.approx(proportion_confint(correct, images, method="wilson"), abs=1e-9)
 
 
-def test_loss_intervals_equal_numpys_bootstrap() -> None:
+def test_loss_intervals_match_a_numpy_bootstrap() -> None:
     random = np.random.default_rng(1)
     values = np.random.default_rng(0).exponential(size=400)
     means = values[random.integers(0, 400, (4000, 400))].mean(1)
@@ -41,14 +41,14 @@ def test_loss_intervals_equal_numpys_bootstrap() -> None:
     assert bootstrap_mean(values[:1]) == (values[0], values[0])
 
 
-def test_mcnemars_test_equals_statsmodels() -> None:
+def test_mcnemars_test_matches_statsmodels() -> None:
     random = np.random.default_rng(0)
     first, second = random.random(500) < 0.9, random.random(500) < 0.87
     table = [[(a & b).sum() for b in (second, ~second)] for a in (first, ~first)]
     assert mcnemar(first, second) == pytest.approx(statsmodels_mcnemar(table, exact=True).pvalue, rel=1e-9)
 
 
-def test_label_issues_equal_cleanlabs_even_if_a_class_has_no_images() -> None:
+def test_label_issues_match_cleanlab_even_if_a_class_has_no_images() -> None:
     random = np.random.default_rng(0)
     labels = random.integers(0, 3, 300)
     probs = np.eye(4)[labels] * 4 + random.random((300, 4))
@@ -66,7 +66,7 @@ def test_label_issues_equal_cleanlabs_even_if_a_class_has_no_images() -> None:
     assert found.suggested.tolist() == probs[expected].argmax(1).tolist()
 
 
-def test_label_issues_from_batches_equal_cleanlabs() -> None:
+def test_label_issues_from_batches_match_cleanlab() -> None:
     random = np.random.default_rng(1)
     labels = random.choice(5, 2000, p=[0.4, 0.3, 0.15, 0.1, 0.05])
     probs = random.dirichlet([0.5] * 5, 2000)  # often confident in several classes, or in none
@@ -98,11 +98,11 @@ def test_heatmap_methods_are_compared_by_paired_differences() -> None:
     noise, gain = np.random.default_rng(0).normal(0, 1, 50), np.random.default_rng(1).normal(0.1, 0.01, 50)
     one, better, other = Faithfulness(noise, noise), Faithfulness(noise, noise + gain), Faithfulness(noise, -noise)
     assert ttest_rel(better.insertion, one.insertion).pvalue < 1e-9
-    assert not better.inserts_as_well_as(one)  # despite the variance of both
-    assert other.inserts_as_well_as(one) == (ttest_rel(other.insertion, one.insertion).pvalue > 0.05)
+    assert not better.has_similar_insertion(one)  # despite the variance of both
+    assert other.has_similar_insertion(one) == (ttest_rel(other.insertion, one.insertion).pvalue > 0.05)
 
 
-def test_holms_correction_equals_statsmodels() -> None:
+def test_holms_correction_matches_statsmodels() -> None:
     p_values = np.random.default_rng(0).random(9) ** 3
     assert holm(list(p_values)) == pytest.approx(multipletests(p_values, method="holm")[1].tolist(), rel=1e-9)
     assert holm([]) == []
@@ -118,16 +118,16 @@ def test_the_interval_of_a_difference_has_its_nominal_coverage() -> None:
     assert 0.92 <= covered / 400 <= 0.99
 
 
-def test_the_interval_of_a_difference_equals_bonett_and_prices() -> None:
+def test_the_interval_of_a_difference_matches_bonett_and_price() -> None:
     first, second = np.zeros(40, bool), np.zeros(40, bool)
-    first[:5], second[5:6] = True, True  # five only correct in the first, one only in the second
+    first[:5], second[5:6] = True, True  # five correct only in the first, one only in the second
     gained, lost = 2 / 42, 6 / 42
     margin = 1.959964 * ((gained + lost - (gained - lost) ** 2) / 42) ** 0.5
     expected = (gained - lost - margin, gained - lost + margin)
     assert paired_difference(first, second) == pytest.approx(expected, abs=1e-6)
 
 
-def test_auroc_is_the_share_of_pairs_in_the_right_order() -> None:
+def test_auroc_is_the_fraction_of_correctly_ordered_pairs() -> None:
     generator = torch.Generator().manual_seed(0)
     known, other = torch.randn(50, 10, generator=generator) * 3, torch.randn(70, 10, generator=generator)
     pairs = energy(known)[:, None] - energy(other)[None]
@@ -145,7 +145,7 @@ def test_nearest_are_sorted_by_cosine_similarity() -> None:
     assert (similarities.diff(dim=1) <= 0).all()
 
 
-def test_multiply_adds_equal_the_formula() -> None:
+def test_multiply_adds_match_the_formula() -> None:
     net = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 64, 10)).eval()
     counts, total = multiply_adds(net, torch.zeros(1, 3, 8, 8))
     assert counts == {"0": 8 * 3 * 9 * 64, "1": 0, "2": 0, "3": 8 * 64 * 10}
@@ -167,13 +167,15 @@ def test_multiply_adds_of_attention_are_counted() -> None:
     assert total == 4 * 16 * 8 * 8 + 2 * 16 * 16 * 8  # projections; scores and weighted sums
 
 
-def test_areas_equal_those_computed_by_hand() -> None:
+def test_areas_match_hand_computed_values() -> None:
     class Kept(nn.Module):
         def forward(self, inputs: torch.Tensor) -> torch.Tensor:
             kept = inputs[:, 0].mean((1, 2)).clamp(1e-6, 1 - 1e-6)
             return torch.stack([kept, 1 - kept], 1).log()
 
-    result = areas(Kept().eval(), torch.ones(3, 1, 4, 4), torch.zeros(3, 1, dtype=torch.int64), torch.rand(3, 4, 4), 4)
+    result = deletion_insertion(
+        Kept().eval(), torch.ones(3, 1, 4, 4), torch.zeros(3, 1, dtype=torch.int64), torch.rand(3, 4, 4), 4
+    )
     assert result.insertion.shape == (3,)
     assert result.insertion == pytest.approx(np.trapezoid([0, 0.25, 0.5, 0.75, 1], dx=0.25), abs=1e-5)
     assert result.deletion == pytest.approx(np.trapezoid([1, 0.75, 0.5, 0.25, 0], dx=0.25), abs=1e-5)
@@ -230,7 +232,10 @@ def test_a_map_of_the_used_pixels_is_more_faithful_than_its_inverse() -> None:
     inputs, maps = torch.ones(5, 3, 8, 8), torch.zeros(5, 8, 8)
     maps[:, :4, :4] = 1
     classes = torch.zeros(5, 1, dtype=torch.int64)
-    faithful, inverse = areas(Corner().eval(), inputs, classes, maps), areas(Corner().eval(), inputs, classes, -maps)
+    faithful, inverse = (
+        deletion_insertion(Corner().eval(), inputs, classes, maps),
+        deletion_insertion(Corner().eval(), inputs, classes, -maps),
+    )
     assert faithful.insertion.mean() > inverse.insertion.mean()
     assert faithful.deletion.mean() < inverse.deletion.mean()
 

@@ -25,17 +25,17 @@ def evaluation_data(seed: int = 0) -> dict[str, Tensor]:
 
 
 def kept(data: dict[str, Tensor], batch: int, count: int = 20, processes: int = 1, **options: object) -> Mistakes:
-    """Return the mistakes kept of the data, given in batches to the processes in turn."""
-    keepers = [TopKMistakes(count, **options) for _ in range(processes)]  # type: ignore[arg-type]
+    """Return the mistakes kept after distributing the batches over the processes in turn."""
+    metrics = [TopKMistakes(count, **options) for _ in range(processes)]  # type: ignore[arg-type]
     batches = zip(*(values.split(batch) for values in data.values()), strict=True)
-    for keeper, values in zip(itertools.cycle(keepers), batches, strict=False):
-        keeper.update(**dict(zip(data, values, strict=True)))
-    states = [iter(keeper._kept.values()) for keeper in keepers]
+    for metric, values in zip(itertools.cycle(metrics), batches, strict=False):
+        metric.update(**dict(zip(data, values, strict=True)))
+    states = [iter(metric._kept.values()) for metric in metrics]
 
     def all_gather(values: Tensor) -> Tensor:
         return values if processes == 1 else torch.stack([next(state) for state in states])
 
-    return keepers[0].gathered(all_gather)
+    return metrics[0].gather(all_gather)
 
 
 def expected_indices(data: dict[str, Tensor], order: str, wrong: np.ndarray) -> list[int]:
@@ -48,7 +48,7 @@ def expected_indices(data: dict[str, Tensor], order: str, wrong: np.ndarray) -> 
 
 
 @pytest.mark.parametrize("order", ["confidence", "loss"])
-def test_mistakes_and_their_order_equal_numpys(order: str) -> None:
+def test_mistakes_and_their_order_match_numpy(order: str) -> None:
     data = evaluation_data()
     wrong = (data["logits"].argmax(1) != data["labels"]).numpy()
     mistakes = kept(data, 64, order=order)
@@ -113,15 +113,15 @@ def test_count_may_be_zero_or_exceed_the_number_of_mistakes() -> None:
 
 
 def test_state_does_not_grow_with_the_data() -> None:
-    keeper = TopKMistakes(20)
+    metric = TopKMistakes(20)
 
     def size() -> int:
-        return sum(values.untyped_storage().nbytes() for values in keeper._kept.values())
+        return sum(values.untyped_storage().nbytes() for values in metric._kept.values())
 
-    keeper.update(**evaluation_data(0))
+    metric.update(**evaluation_data(0))
     after_one = size()
     for seed in range(1, 20):
-        keeper.update(**evaluation_data(seed))
+        metric.update(**evaluation_data(seed))
     assert size() == after_one < 10_000
 
 

@@ -1,4 +1,4 @@
-"""Bundles: round trip, trust and damage."""
+"""Bundles: round trip, untrusted networks and damaged files."""
 
 import json
 from pathlib import Path
@@ -109,7 +109,7 @@ def test_only_trusted_networks_are_built(net: dict[str, object]) -> None:
     assert not Path("ran").exists()
 
 
-def test_a_network_that_does_not_fit_its_weights_is_refused_before_it_fills_the_memory() -> None:
+def test_a_network_that_does_not_match_its_weights_is_refused_before_it_fills_the_memory() -> None:
     first = trained(recipe())
     write_bundle(Path("bundle"), first.recipe, first.network.state_dict())
     change(net={"class_path": "cifar_lit.models.ResNet9", "init_args": {"width": 2**16}})  # 27 TB of weights
@@ -121,7 +121,7 @@ def test_a_damaged_bundle_is_refused_in_one_line() -> None:
     first = trained(recipe())
     damages = {
         "no recipe": lambda: Path("bundle/recipe.json").unlink(),
-        "no JSON": lambda: Path("bundle/recipe.json").write_text("{"),
+        "invalid JSON": lambda: Path("bundle/recipe.json").write_text("{"),
         "a list": lambda: Path("bundle/recipe.json").write_text("[]"),
         "another version": lambda: change(format=99),
         "an unknown setting": lambda: change(run="rm"),

@@ -1,4 +1,4 @@
-"""Reading of image files of any kind."""
+"""Reading image files of any kind."""
 
 from pathlib import Path
 

@@ -14,7 +14,7 @@ from cifar_lit.models.whitening import WhiteningConv, fit_whitening, whitening_l
 from tests.support import airbench_reference
 from tests.support.program import ROOT
 
-# S0 to S4 were counted in the reference systems' code; WRN-28-10 is "36.5M" in table 4 of the paper
+# S0 to S4 were counted in the original implementations; WRN-28-10 has "36.5M" in table 4 of the paper
 NETWORKS = {
     "S0": (lambda: ResNet9(head="conv"), 6_573_120),
     "S1": (lambda: ResNet9(residual_layers=(1, 2, 3), bias=True, relu_before_add=True), 7_756_554),
@@ -137,7 +137,7 @@ def test_build_network_accepts_only_modules_and_functions_annotated_to_return_on
     assert isinstance(build_network(recipe), nn.Sequential)
     resnet = build_network({"class_path": "torchvision.models.resnet18", "dict_kwargs": {"num_classes": 3}})
     assert resnet.fc.out_features == 3  # type: ignore[union-attr]
-    with pytest.raises(TypeError, match=r"os\.mkdir is no torch"):
+    with pytest.raises(TypeError, match=r"os\.mkdir is not a torch"):
         build_network({"class_path": "os.mkdir", "init_args": {"path": "planted"}})
     assert not Path("planted").exists()  # os.mkdir was not called
 

@@ -112,7 +112,7 @@ def test_an_exported_space_omits_a_report_on_another_checkpoint(
     outcome = program("export", "--ckpt_path", "last", "--output", "without_report", "--neighbors", 0)
     shutil.rmtree(own)
     assert outcome.status == 0, outcome.err
-    assert "is about another checkpoint" in outcome.out
+    assert "describes another checkpoint" in outcome.out
     assert REPORT_MARKER not in Path("without_report/README.md").read_text()
 
 
@@ -312,7 +312,7 @@ def test_the_learning_rate_search_is_in_the_report(fit: Callable[..., Path], pro
 
 
 @needs_browser
-def test_the_page_fits_the_window_and_the_paper(report: Path) -> None:
+def test_the_html_report_fits_the_window_and_can_be_printed(report: Path) -> None:
     with sync_playwright() as started:
         browser = started.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
         for width in (1100, 400):
@@ -336,7 +336,7 @@ def test_runs_evaluated_on_different_images_are_not_compared(fit: Callable[..., 
         runs.append(fit(name, "--data", "ClassFolders", "--data.root", name))
     outcome = program("report", "--compare", *runs)
     assert outcome.status == 2
-    assert "was evaluated on other images than" in outcome.err
+    assert "was not evaluated on the same images as" in outcome.err
 
 
 def test_folds_examine_all_training_images(fit: Callable[..., Path], program: Program) -> None:

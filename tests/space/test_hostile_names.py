@@ -55,7 +55,7 @@ _INJECTED = ", ".join(
 
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory, monkeypatch_module: pytest.MonkeyPatch) -> Iterator[Page]:
-    """The page of a network with these class names, in a real browser."""
+    """Open the page of a network with these class names in a real browser."""
     folder = tmp_path_factory.mktemp("hostile")
     monkeypatch_module.chdir(folder)
     write_class_folders(Path("images"), HOSTILE, train=10, test=2)

@@ -1,4 +1,4 @@
-"""Parts of airbench94_muon (K. Jordan, MIT license), as published: references that share no code with this project."""
+"""Parts of airbench94_muon (K. Jordan, MIT license) as published: a reference that shares no code with this project."""
 
 import torch
 

@@ -1,4 +1,4 @@
-"""The browser that the page and the report are tested in."""
+"""The browser used to test the page and the report."""
 
 import shutil
 

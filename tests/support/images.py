@@ -14,7 +14,7 @@ def write_class_folders(
     size: tuple[int, int] = (12, 12),
     suffix: str = "png",
 ) -> Path:
-    """Writes images to ``root/train/<class>/`` and ``root/test/<class>/``, a colour for each class plus noise."""
+    """Write images to ``root/train/<class>/`` and ``root/test/<class>/``: one color per class, plus noise."""
     random = np.random.default_rng(0)
     for split, count in (("train", train), ("test", test)):
         for label, name in enumerate(classes):

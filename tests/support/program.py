@@ -1,19 +1,19 @@
-"""The program under test: where it is, settings for short runs, and how a run ended."""
+"""The program under test: its location, options for short runs, and the outcome of a run."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-# Fast settings for a run of which only the outcome matters
+# Options for fast runs
 QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
 TINY = ["--model.net", "TinyNet", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu", *QUIET]
 
-EXACT = ["--trainer.precision", "32-true"]  # the same numbers on every CPU with the same kernels
+EXACT = ["--trainer.precision", "32-true"]  # the same numbers on all CPUs that use the same kernels
 
 
 @dataclass
 class Outcome:
-    """How a run of the program ended."""
+    """Exit status and output of a run of the program."""
 
     status: int
     out: str

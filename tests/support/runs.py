@@ -1,4 +1,4 @@
-"""Run folders, read back."""
+"""Read checkpoints and TensorBoard events from a run's folder."""
 
 from io import BytesIO
 from pathlib import Path
@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-# The pictures that a validation writes by default
+# The pictures that validation writes by default
 PICTURES = [
     "misclassified",
     "gradcam/fixed",
@@ -20,25 +20,25 @@ PICTURES = [
 
 
 def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
-    """The weights in a run's checkpoint."""
+    """Return the weights in a run's checkpoint."""
     checkpoint = torch.load(run / "checkpoints" / f"{name}.ckpt", weights_only=True)
     state: dict[str, torch.Tensor] = checkpoint["state_dict"]
     return state
 
 
 def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bool:
-    """Whether two sets of weights are equal to the bit."""
+    """Return whether two sets of weights are bit-identical."""
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
 
 
 def events(folder: Path) -> EventAccumulator:
-    """The events in a folder, all steps of each tag."""
+    """Return the events in a folder, with all steps of each tag."""
     accumulator = EventAccumulator(str(folder), size_guidance={"images": 0, "scalars": 0, "tensors": 0})
     return accumulator.Reload()
 
 
 def pictures(run: Path, tag: str) -> dict[int, np.ndarray]:
-    """The pictures of a tag by their step."""
+    """Return the pictures of a tag by step."""
     return {
         image.step: np.asarray(Image.open(BytesIO(image.encoded_image_string)).convert("RGB"))
         for image in events(run).Images(tag)
@@ -46,7 +46,7 @@ def pictures(run: Path, tag: str) -> dict[int, np.ndarray]:
 
 
 def texts(run: Path, tag: str) -> dict[int, str]:
-    """The texts of a tag by their step."""
+    """Return the texts of a tag by step."""
     return {
         event.step: event.tensor_proto.string_val[0].decode() for event in events(run).Tensors(f"{tag}/text_summary")
     }

@@ -18,7 +18,7 @@ Fit = Callable[..., Path]
 
 def classifier(**settings: object) -> Classifier:
     torch.manual_seed(0)
-    with pytest.warns(UserWarning, match="is an instance of `nn.Module`"):  # the command line saves its recipe instead
+    with pytest.warns(UserWarning, match="is an instance of `nn.Module`"):  # the CLI saves its recipe instead
         return Classifier(TinyNet(num_classes=10), **settings).eval()  # type: ignore[arg-type]
 
 
@@ -59,7 +59,7 @@ def test_adaptive_tta_adds_views_only_where_the_first_two_disagree() -> None:
     assert 0 < disagree.sum() < len(images)
     expected = torch.where(disagree[:, None], all_views.evaluate(images), flips.evaluate(images))
     torch.testing.assert_close(adaptive.evaluate(images), expected)
-    torch.testing.assert_close(adaptive.evaluate(images[:1]), expected[:1])  # whatever else is in the batch
+    torch.testing.assert_close(adaptive.evaluate(images[:1]), expected[:1])  # regardless of the rest of the batch
 
 
 def test_channels_last_changes_only_the_memory_layout() -> None:
@@ -75,7 +75,7 @@ def test_precision_matches_the_hardware(feature: str, precision: str, monkeypatc
     assert fastest_precision("cpu") == precision
 
 
-AIDS = {
+OPTIONS = {
     "label smoothing": ["--model.label_smoothing", "0.1"],
     "clipping": ["--trainer.gradient_clip_val", "0.01"],
     "mixup": ["--data.mixup", "0.2"],
@@ -88,11 +88,11 @@ AIDS = {
 }
 
 
-@pytest.mark.parametrize("aid", AIDS)
-def test_each_training_option_changes_the_weights(aid: str, fit: Fit) -> None:
-    plain, other = ("bf16-mixed", "32-true") if aid == "float32" else ("32-true", "32-true")
-    aided = fit("aided", "--trainer.precision", other, *AIDS[aid])
-    assert not equal(weights(fit("plain", "--trainer.precision", plain)), weights(aided))
+@pytest.mark.parametrize("option", OPTIONS)
+def test_each_training_option_changes_the_weights(option: str, fit: Fit) -> None:
+    plain, other = ("bf16-mixed", "32-true") if option == "float32" else ("32-true", "32-true")
+    changed = fit("changed", "--trainer.precision", other, *OPTIONS[option])
+    assert not equal(weights(fit("plain", "--trainer.precision", plain)), weights(changed))
 
 
 def test_flip_tta_does_not_change_training(fit: Fit) -> None:
@@ -115,9 +115,9 @@ def test_without_validation_the_last_checkpoint_is_the_only_one(fit: Fit) -> Non
 
 @pytest.mark.parametrize(("every", "evaluated"), [(1, [1, 2, 3]), (2, [2, 3]), (3, [3]), (9, [3])])
 def test_the_last_epoch_is_always_validated(fit: Fit, every: int, evaluated: list[int]) -> None:
-    steps = 2  # an epoch
+    steps = 2  # per epoch
     options = ["--trainer.limit_train_batches", steps, "--trainer.max_epochs", 3]
-    run = fit("seldom", *options, "--trainer.check_val_every_n_epoch", every)
+    run = fit("rare", *options, "--trainer.check_val_every_n_epoch", every)
     assert [step for step, _ in read_history(run)["val/accuracy"]] == [steps * epoch for epoch in evaluated]
     best = torch.load(run / "checkpoints" / "best.ckpt", weights_only=True)
     assert best["epoch"] + 1 in evaluated
@@ -140,7 +140,7 @@ def test_compiled_network_keeps_the_names_of_its_weights(
     program: Callable[..., Outcome], fit: Fit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     compiled: list[nn.Module] = []
-    monkeypatch.setattr(nn.Module, "compile", lambda self: compiled.append(self))  # the compiler itself takes minutes
+    monkeypatch.setattr(nn.Module, "compile", lambda self: compiled.append(self))  # actual compilation takes minutes
     run = fit("compiled", "--model.compile", "true")
     assert [type(net) for net in compiled] == [TinyNet]
     assert "model.net.features.0.weight" in weights(run)

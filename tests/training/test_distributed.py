@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.support.program import EXACT, QUIET, ROOT, TINY, Outcome
 from tests.support.runs import PICTURES, pictures, texts
 
-OF_LAUNCHERS = ("SLURM_", "MASTER_", "TORCHELASTIC_")  # how the variables begin that tell processes of each other
+LAUNCHER_PREFIXES = ("SLURM_", "MASTER_", "TORCHELASTIC_")  # of environment variables that launchers set
 
 
 def scalars(file: Path) -> dict[str, float]:
@@ -23,14 +23,14 @@ def scalars(file: Path) -> dict[str, float]:
 
 def test_two_processes_evaluate_and_draw_like_one(program: Callable[..., Outcome]) -> None:
     config = ROOT / "configs" / "quickstart.yaml"
-    # 143 validation images do not divide: one process evaluates 72 in two batches, the other 71 in one
+    # 143 validation images do not divide evenly: one process evaluates 72 in two batches, the other 71 in one
     two = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--data.batch_size", "71"]
     odd = ["--data.val_fraction", "0.0993"]
     command = [sys.executable, ROOT / "main.py", "fit", "--config", config, *TINY, *EXACT, *two, *odd]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.count("Test:") == 1  # rank 0 alone speaks
-    assert "wrote nothing" not in ended.stderr
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.count("Test:") == 1  # only rank 0 prints
+    assert "wrote nothing" not in result.stderr
     [run] = Path("runs/quickstart").iterdir()
     [by_two] = (run / "val").iterdir()
     drawn = {tag: pictures(run, f"val/{tag}") for tag in PICTURES}
@@ -44,7 +44,7 @@ def test_two_processes_evaluate_and_draw_like_one(program: Callable[..., Outcome
     assert outcome.status == 0, outcome.err
     [by_one] = set((run / "val").iterdir()) - {by_two}
     one, two_processes = scalars(by_one), scalars(by_two)
-    assert len(one) == 15  # loss, accuracy and that of ten classes, calibration
+    assert len(one) == 15  # loss, accuracy, ten class accuracies, calibration
     assert two_processes == pytest.approx(one, abs=1e-6)
     assert "errors in 143 images" in written["misclassified"][10]
     assert written == {tag: texts(run, f"val/{tag}") for tag in written}
@@ -55,19 +55,19 @@ def test_two_processes_evaluate_and_draw_like_one(program: Callable[..., Outcome
         assert np.array_equal(again[10], drawn[tag][10]), tag
 
 
-def by_lightning(command: Sequence[str]) -> list[tuple[int | None, str]]:
-    """Exit status and standard error of the command, which starts the second process itself."""
-    ended = subprocess.run([*command, "--trainer.strategy", "ddp"], capture_output=True, text=True, check=False)
-    return [(ended.returncode, ended.stderr)]
+def launch_with_lightning(command: Sequence[str]) -> list[tuple[int | None, str]]:
+    """Run the command, which starts the second process itself; return its exit status and standard error."""
+    result = subprocess.run([*command, "--trainer.strategy", "ddp"], capture_output=True, text=True, check=False)
+    return [(result.returncode, result.stderr)]
 
 
-def as_tasks_of_slurm(command: Sequence[str]) -> list[tuple[int | None, str]]:
-    """Exit status and standard error of each of two processes that have the variables which srun gives its tasks."""
+def launch_as_slurm_tasks(command: Sequence[str]) -> list[tuple[int | None, str]]:
+    """Run the command as two SLURM tasks, with srun's variables; return the exit status and standard error of each."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     job = {"JOB_ID": 1, "JOB_NAME": "training", "NTASKS": 2, "NTASKS_PER_NODE": 2, "NNODES": 1, "NODELIST": "localhost"}
-    others = {name: value for name, value in os.environ.items() if not name.startswith(OF_LAUNCHERS)}
+    others = {name: value for name, value in os.environ.items() if not name.startswith(LAUNCHER_PREFIXES)}
 
     def run(task: int) -> tuple[int | None, str]:
         variables = {
@@ -75,21 +75,22 @@ def as_tasks_of_slurm(command: Sequence[str]) -> list[tuple[int | None, str]]:
         }
         environment = {**others, **variables, "MASTER_PORT": str(port)}
         try:
-            ended = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
-        except subprocess.TimeoutExpired as late:  # as the one waits for ever if the other fails
+            result = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+        except subprocess.TimeoutExpired as late:  # one process waits forever if the other fails
             return None, str(late)
-        return ended.returncode, ended.stderr
+        return result.returncode, result.stderr
 
     with ThreadPoolExecutor() as pool:
         return list(pool.map(run, (0, 1)))
 
 
-@pytest.mark.parametrize("launched", [by_lightning, as_tasks_of_slurm])
+@pytest.mark.parametrize("launch", [launch_with_lightning, launch_as_slurm_tasks])
 def test_two_processes_train_like_one_with_the_same_global_batch(
-    launched: Callable[[Sequence[str]], list[tuple[int | None, str]]], program: Callable[..., Outcome]
+    launch: Callable[[Sequence[str]], list[tuple[int | None, str]]], program: Callable[..., Outcome]
 ) -> None:
     config = ROOT / "configs" / "quickstart.yaml"
-    # Batch norm would see half of each batch in each process; in float32, a sum in another order is soon another curve
+    # Group norm, since batch norm would see only half of each batch in each process;
+    # float64, since in float32 the order of summation soon changes the curve
     net = ["--model.net.norm", "group", "--model.net.width", "8", "--trainer.precision", "64-true"]
     short = [
         "--trainer.max_epochs",
@@ -104,8 +105,8 @@ def test_two_processes_train_like_one_with_the_same_global_batch(
     ]
     common = ["--config", str(config), *net, *short, "--trainer.accelerator", "cpu"]
     two = ["--trainer.devices", "2", "--data.batch_size", "32", "--trainer.logger.name", "two"]
-    ended = launched([sys.executable, str(ROOT / "main.py"), "fit", *common, *two])
-    assert {status for status, _ in ended} == {0}, "\n".join(error for _, error in ended)
+    result = launch([sys.executable, str(ROOT / "main.py"), "fit", *common, *two])
+    assert {status for status, _ in result} == {0}, "\n".join(error for _, error in result)
     assert program("fit", *common, "--data.batch_size", 64, "--trainer.logger.name", "one").status == 0
     curves = []
     for name in ("one", "two"):
@@ -117,10 +118,10 @@ def test_two_processes_train_like_one_with_the_same_global_batch(
     assert curves[1] == pytest.approx(curves[0], rel=1e-6)  # TensorBoard keeps float32
 
 
-def test_slurms_ntasks_without_ntasks_per_node_is_refused(
+def test_slurm_ntasks_without_ntasks_per_node_is_refused(
     program: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in [name for name in os.environ if name.startswith(OF_LAUNCHERS)]:
+    for name in [name for name in os.environ if name.startswith(LAUNCHER_PREFIXES)]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("SLURM_JOB_NAME", "training")
     monkeypatch.setenv("SLURM_NTASKS", "2")

@@ -27,7 +27,7 @@ def text(accumulator: EventAccumulator, tag: str) -> str:
 def test_training_and_validation_share_a_chart(fit: Fit) -> None:
     run = fit("curves", "--trainer.max_epochs", 3)
     train, val = events(run / "train"), events(run / "val")
-    for tag in ("loss", "accuracy"):  # TensorBoard draws equal tags of sub-runs into one chart
+    for tag in ("loss", "accuracy"):  # TensorBoard draws equal tags of sub-runs in one chart
         for accumulator in (train, val):
             assert [event.step for event in accumulator.Scalars(tag)] == [21, 42, 63]
     assert [event.step for event in train.Scalars("loss_step")] == [10, 20, 30, 40, 50, 60]
@@ -59,7 +59,7 @@ def test_class_counts_match_the_splits(fit: Fit) -> None:
 
 def test_training_samples_are_augmented_as_in_training(fit: Fit) -> None:
     plain = picture(events(fit("plain", "--data.augment", "[]")), "your run/training samples")
-    cut = '[{"class_path": "Cutout", "init_args": {"size": 32}}]'  # covers the whole image with the mean colour
+    cut = '[{"class_path": "Cutout", "init_args": {"size": 32}}]'  # covers the whole image with the mean color
     covered = picture(events(fit("covered", "--data.augment", cut)), "your run/training samples")
     assert plain.shape == covered.shape
     tile = (slice(10, 100), slice(10, 100))

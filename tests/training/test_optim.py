@@ -37,11 +37,11 @@ def steps_of(optimizer: torch.optim.Optimizer, weight: nn.Parameter, gradients: 
 
 
 def assert_same_steps(start: torch.Tensor, ours: torch.Tensor, theirs: torch.Tensor) -> None:
-    """Both round to bfloat16, of 8 bits, on the way."""
+    """Assert equality up to rounding to bfloat16 (8 bits), which both implementations use."""
     assert float((ours - theirs).norm()) < 0.05 * float((theirs - start).norm())
 
 
-def test_muon_equals_torch_optim_muon_for_matrices() -> None:
+def test_muon_matches_torch_optim_muon_for_matrices() -> None:
     torch.manual_seed(0)
     gradients, start = torch.randn(3, 20, 50), torch.randn(20, 50)
     ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
@@ -50,7 +50,7 @@ def test_muon_equals_torch_optim_muon_for_matrices() -> None:
     assert_same_steps(start, found, steps_of(reference, theirs, gradients))
 
 
-def test_muon_for_filters_equals_the_airbench_reference() -> None:
+def test_muon_for_filters_matches_the_airbench_reference() -> None:
     torch.manual_seed(0)
     gradients, start = torch.randn(3, 24, 8, 3, 3), torch.randn(24, 8, 3, 3)
     ours, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
@@ -69,15 +69,15 @@ def test_orthogonal_brings_all_singular_values_near_1(shape: tuple[int, int]) ->
     assert float(nn.functional.cosine_similarity(found, nearest, 0)) > 0.98
 
 
-@pytest.mark.parametrize("rate", [0, 3, 7, 20])
-def test_triangular_schedule_is_piecewise_linear(rate: int) -> None:
+@pytest.mark.parametrize("steps", [0, 3, 7, 20])
+def test_triangular_schedule_is_piecewise_linear(steps: int) -> None:
     weight = nn.Parameter(torch.zeros(1))
     optimizer = SGD([{"params": [weight], "lr": 2.0}])
     schedule = TriangularLR(optimizer, total_steps=20, start=0.2, peak=0.25, end=0.07)
-    for _ in range(rate):
+    for _ in range(steps):
         optimizer.step()
         schedule.step()
-    assert schedule.get_last_lr()[0] == pytest.approx(2 * np.interp(rate, [0, 5, 20], [0.2, 1, 0.07]))
+    assert schedule.get_last_lr()[0] == pytest.approx(2 * np.interp(steps, [0, 5, 20], [0.2, 1, 0.07]))
 
 
 def test_triangular_schedule_with_peak_0_only_decreases() -> None:
@@ -86,7 +86,7 @@ def test_triangular_schedule_with_peak_0_only_decreases() -> None:
     assert TriangularLR(optimizer, 10, start=0.2, peak=0, end=0).factor(0) == 1
 
 
-def by_kind(net: nn.Module) -> MultiOptimizer:
+def multi_optimizer(net: nn.Module) -> MultiOptimizer:
     return MultiOptimizer(net.parameters(), partial(ConvMuon, lr=0.2), partial(SGD, lr=3.0), partial(SGD, lr=5.0))
 
 
@@ -97,9 +97,9 @@ def small_net() -> nn.Sequential:
 
 def test_multi_optimizer_splits_the_weights_and_schedules_all_rates() -> None:
     net = small_net()
-    optimizer = by_kind(net)
-    of = {id(weight): group["lr"] for group in optimizer.param_groups for weight in group["params"]}
-    assert [of[id(weight)] for weight in net.parameters()] == [0.2, 5.0, 5.0, 5.0, 3.0, 5.0]
+    optimizer = multi_optimizer(net)
+    rate_of = {id(weight): group["lr"] for group in optimizer.param_groups for weight in group["params"]}
+    assert [rate_of[id(weight)] for weight in net.parameters()] == [0.2, 5.0, 5.0, 5.0, 3.0, 5.0]
     schedule = TriangularLR(optimizer, total_steps=10, start=1, peak=0, end=0)
     before = net[3].weight.detach().clone()
     for weight in net.parameters():
@@ -113,7 +113,7 @@ def test_multi_optimizer_splits_the_weights_and_schedules_all_rates() -> None:
 
 def test_multi_optimizer_resumes_from_its_state_dict() -> None:
     first, second = small_net(), small_net()
-    one, other = by_kind(first), by_kind(second)
+    one, other = multi_optimizer(first), multi_optimizer(second)
     gradients = [torch.randn_like(weight) for weight in first.parameters()]
 
     def step(net: nn.Module, optimizer: MultiOptimizer) -> None:
@@ -123,8 +123,8 @@ def test_multi_optimizer_resumes_from_its_state_dict() -> None:
 
     step(first, one)
     second.load_state_dict(first.state_dict())
-    other.load_state_dict(deepcopy(one.state_dict()))  # torch shares its tensors otherwise
-    for group in itertools.chain(one.param_groups, other.param_groups):  # a schedule must still reach the parts
+    other.load_state_dict(deepcopy(one.state_dict()))  # otherwise, both would share tensors
+    for group in itertools.chain(one.param_groups, other.param_groups):  # schedules must reach the inner optimizers
         group["lr"] *= 0.5
     step(first, one)
     step(second, other)
@@ -134,7 +134,7 @@ def test_multi_optimizer_resumes_from_its_state_dict() -> None:
 
 def test_a_network_without_filters_is_refused() -> None:
     with pytest.raises(InputError, match="no filters"):
-        by_kind(nn.Sequential(nn.Linear(3, 2)))
+        multi_optimizer(nn.Sequential(nn.Linear(3, 2)))
 
 
 def test_muon_refuses_vectors() -> None:
@@ -159,7 +159,7 @@ def test_gradients_are_clipped_with_any_optimizer(fit: Fit, recipe: str, precisi
         return weights(fit(f"{clip}_{epochs}", *options, *clipped))["model.net.head.2.weight"]
 
     assert not torch.allclose(head(10.0, 1), head(10.0, 2), rtol=1e-2)
-    assert torch.allclose(head(1e-9, 1), head(1e-9, 2), rtol=1e-3)  # only the weights decay
+    assert torch.allclose(head(1e-9, 1), head(1e-9, 2), rtol=1e-3)  # only weight decay remains
 
 
 def test_one_cycle_is_refused_for_several_rates(program: Program) -> None:
@@ -205,13 +205,13 @@ def test_lookahead_matches_its_recurrence(last: int) -> None:
     callback, slow = Lookahead(every_n_steps=2, decay=0.9, power=1.0), None
     fast = 0.0
     for step in range(1, last + 1):
-        fast += step  # training
+        fast += step  # a training step
         nn.init.constant_(module[0].weight, fast)
         trainer.global_step = step
         callback.on_train_batch_end(trainer, module, None, None, step)  # type: ignore[arg-type]
         if step % 2 == 0:
-            share = 0.9**2 * step / last
-            slow = fast if slow is None else share * slow + (1 - share) * fast
+            decay = 0.9**2 * step / last
+            slow = fast if slow is None else decay * slow + (1 - decay) * fast
             fast = slow
         if step == last:
             fast = slow
@@ -244,11 +244,11 @@ def test_whitening_stays_frozen_in_a_resumed_run(fit: Fit, program: Program) -> 
 
 def test_ddp_keeps_training_after_whitening_is_frozen(fit: Fit) -> None:
     options = [*WHITENED, *FREEZE, "--trainer.max_epochs", 3, "--trainer.precision", "32-true"]
-    alone = ["--trainer.devices", 1, "--trainer.strategy", "ddp"]  # one process, yet with all that several have
+    alone = ["--trainer.devices", 1, "--trainer.strategy", "ddp"]  # one process, but wrapped like several
     command = [sys.executable, ROOT / "main.py", "fit", "--config", ROOT / "configs" / "quickstart.yaml", *TINY, *alone]
     command += ["--trainer.logger.name", "ddp", *options]
-    ended = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
+    completed = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False)
+    assert completed.returncode == 0, completed.stderr
     by_ddp, plain = weights(Path("runs/ddp/version_0")), weights(fit("plain", *options))
     assert torch.equal(by_ddp["model.net.whiten.bias"], plain["model.net.whiten.bias"])
     for name, weight in plain.items():

@@ -13,7 +13,7 @@ Fit = Callable[..., Path]
 
 
 @pytest.mark.parametrize("route", [BATCHED, PER_SAMPLE], ids=["batched", "albumentations"])
-def test_the_same_seed_gives_bit_equal_weights(route: list[str], fit: Fit) -> None:
+def test_the_same_seed_gives_bit_identical_weights(route: list[str], fit: Fit) -> None:
     first = weights(fit("first", *route, *DROPOUT))
     assert equal(first, weights(fit("two_workers", *route, *DROPOUT, "--data.num_workers", 2)))
     assert equal(first, weights(fit("four_workers", *route, *DROPOUT, "--data.num_workers", 4)))

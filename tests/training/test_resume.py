@@ -1,4 +1,4 @@
-"""Runs that are killed or stopped resume exactly, to the bit."""
+"""Killed and stopped runs resume exactly, bit for bit."""
 
 import contextlib
 import errno
@@ -60,12 +60,12 @@ class Signals(Callback):
 
 
 def run(*args: object) -> int:
-    """The exit status of the program, in a process of its own; that of a signal is negative."""
+    """Run main() in a child process; return its exit status, negative if a signal ended it."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # this process has threads, which the other does without
+        warnings.simplefilter("ignore", DeprecationWarning)  # this process has threads, which the child does not need
         process = os.fork()
     if process == 0:
-        status = 70  # an error that is not handled below
+        status = 70  # an unhandled exception
         log_to(sys.stderr)
         try:
             status = main([str(arg) for arg in args])
@@ -78,7 +78,7 @@ def run(*args: object) -> int:
 
 @pytest.fixture(scope="module", autouse=True)
 def _imported() -> None:
-    """All that a run imports, so that the processes that begin here need not."""
+    """Import what a run needs once, so that the child processes do not have to."""
     for module in (
         *plugin_modules(PLUGIN_PACKAGES),
         "cifar_lit.cli.training_commands",
@@ -90,7 +90,7 @@ def _imported() -> None:
 
 @pytest.fixture(scope="module")
 def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Uninterrupted:
-    """Trains with these options and without a stop, once for all tests; gives the run's folder."""
+    """Return a function that trains without interruption, once per set of options, and returns the run's folder."""
     runs: dict[tuple[str, ...], Path] = {}
 
     def train(*options: str) -> Path:
@@ -105,13 +105,13 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> Uninterrupted:
 
 @pytest.fixture(autouse=True)
 def _ctrl_c() -> Iterator[None]:
-    """Ctrl-C as a terminal has it, also where the tests run in the background, which ignores it."""
+    """Handle Ctrl-C as in a terminal, even if the tests run in the background, where it is ignored."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
 
 
-def signalled(moment: str, step: int, number: int = signal.SIGKILL, times: int = 1) -> list[str]:
+def signal_args(moment: str, step: int, number: int = signal.SIGKILL, times: int = 1) -> list[str]:
     arguments = f"{{moment: {moment}, step: {step}, number: {int(number)}, times: {times}}}"
     callback = f"{{class_path: tests.training.test_resume.Signals, init_args: {arguments}}}"
     return ["--trainer.callbacks+", callback, "--allow_import", "tests"]
@@ -137,9 +137,9 @@ WORKERS = [*PER_SAMPLE, "--data.num_workers", "2"]
     ids=lambda value: {id(MIXED): "batched", id(WORKERS): "workers", id(EMA): "ema"}.get(id(value)),
 )
 def test_a_killed_run_resumes_exactly(moment: str, step: int, options: list[str], uninterrupted: Uninterrupted) -> None:
-    command = [*QUICKSTART, *SHORT, *options, *signalled(moment, step)]
+    command = [*QUICKSTART, *SHORT, *options, *signal_args(moment, step)]
     assert run(*command, "--trainer.logger.name", "killed", "--resume") == -signal.SIGKILL
-    assert run(*command, "--trainer.logger.name", "killed", "--resume") == 0  # it is killed once only
+    assert run(*command, "--trainer.logger.name", "killed", "--resume") == 0  # it is killed only once
     assert [folder.name for folder in Path("runs/killed").iterdir()] == ["version_0"]
     assert differences(Path("runs/killed/version_0"), uninterrupted(*options)) == []
 
@@ -149,7 +149,7 @@ PLATEAU = [
     "{class_path: lightning.pytorch.cli.ReduceLROnPlateau, init_args: {monitor: val/loss, patience: 0}}",
 ]
 PLATEAU += ["--model.optimizer.lr", "0.1"]
-STOPPING = "{class_path: EarlyStopping, init_args: {monitor: val/loss, mode: max, patience: 1}}"  # soon, since it falls
+STOPPING = "{class_path: EarlyStopping, init_args: {monitor: val/loss, mode: max, patience: 1}}"  # soon: the loss falls
 
 
 @pytest.mark.parametrize(
@@ -168,10 +168,10 @@ STOPPING = "{class_path: EarlyStopping, init_args: {monitor: val/loss, mode: max
         *("steps", "early stopping"),
     ],
 )
-def test_a_killed_run_of_every_kind_resumes_exactly(
+def test_a_killed_run_resumes_exactly_with_other_schedules_and_intervals(
     moment: str, step: int, options: list[str], uninterrupted: Uninterrupted
 ) -> None:
-    command = [*QUICKSTART, *SHORT, *options, *signalled(moment, step)]
+    command = [*QUICKSTART, *SHORT, *options, *signal_args(moment, step)]
     assert run(*command, "--trainer.logger.name", "killed", "--resume") == -signal.SIGKILL
     assert run(*command, "--trainer.logger.name", "killed", "--resume") == 0
     assert differences(Path("runs/killed/version_0"), uninterrupted(*options)) == []
@@ -179,9 +179,9 @@ def test_a_killed_run_of_every_kind_resumes_exactly(
 
 def test_a_run_that_is_killed_repeatedly_resumes(uninterrupted: Uninterrupted) -> None:
     command = [*QUICKSTART, *SHORT, *MIXED]
-    for step in (1, 3, 3, 8):  # the third time before it has got any further
+    for step in (1, 3, 3, 8):  # the third time, before it has made any progress
         Path("sent").unlink(missing_ok=True)
-        killed = [*command, *signalled("on_train_batch_start", step), "--trainer.logger.name", "killed", "--resume"]
+        killed = [*command, *signal_args("on_train_batch_start", step), "--trainer.logger.name", "killed", "--resume"]
         assert run(*killed) == -signal.SIGKILL
     assert run(*command, "--trainer.logger.name", "killed", "--resume") == 0
     assert differences(Path("runs/killed/version_0"), uninterrupted(*MIXED)) == []
@@ -192,7 +192,7 @@ def test_two_killed_processes_resume_exactly() -> None:
     assert not outcome.failures, outcome.report()
 
 
-def test_a_full_disk_costs_the_curves_and_not_the_run(
+def test_a_full_disk_loses_the_curves_but_not_the_run(
     program: Program, monkeypatch: pytest.MonkeyPatch, recwarn: pytest.WarningsRecorder
 ) -> None:
     def full(*args: object) -> None:
@@ -213,7 +213,7 @@ def test_a_full_disk_costs_the_curves_and_not_the_run(
     [
         ("on_train_batch_start", 3, signal.SIGTERM),
         ("on_train_batch_end", 7, signal.SIGINT),
-        ("on_train_batch_end", 5, signal.SIGTERM),  # the last of an epoch
+        ("on_train_batch_end", 5, signal.SIGTERM),  # the last step of an epoch
         ("on_validation_batch_start", 5, signal.SIGINT),
         ("on_validation_end", 5, signal.SIGTERM),
         ("on_train_epoch_end", 5, signal.SIGINT),
@@ -222,8 +222,8 @@ def test_a_full_disk_costs_the_curves_and_not_the_run(
 def test_a_stopped_run_is_saved_and_resumes_exactly(
     moment: str, step: int, number: signal.Signals, capfd: pytest.CaptureFixture[str], uninterrupted: Uninterrupted
 ) -> None:
-    seldom = ["--last_checkpoint.every_n_steps", "100"]
-    command = [*QUICKSTART, *SHORT, *seldom, *MIXED, *signalled(moment, step, number)]
+    rarely = ["--last_checkpoint.every_n_steps", "100"]
+    command = [*QUICKSTART, *SHORT, *rarely, *MIXED, *signal_args(moment, step, number)]
     assert run(*command, "--trainer.logger.name", "stopped") == 128 + number
     printed = capfd.readouterr().err
     assert "Traceback" not in printed
@@ -236,14 +236,14 @@ def test_a_stopped_run_is_saved_and_resumes_exactly(
 
 
 def test_a_second_ctrl_c_ends_the_program_at_once(capfd: pytest.CaptureFixture[str]) -> None:
-    command = [*QUICKSTART, *SHORT, *signalled("on_train_batch_start", 3, signal.SIGINT, times=2)]
+    command = [*QUICKSTART, *SHORT, *signal_args("on_train_batch_start", 3, signal.SIGINT, times=2)]
     assert run(*command) == -signal.SIGINT
     assert "Traceback" not in capfd.readouterr().err
 
 
 def test_a_run_that_is_stopped_in_its_first_step_restarts_in_its_folder() -> None:
-    command = [*QUICKSTART, "--data.batch_size", "2000"]  # one step an epoch
-    command += signalled("on_validation_batch_start", 1, signal.SIGTERM)
+    command = [*QUICKSTART, "--data.batch_size", "2000"]  # one step per epoch
+    command += signal_args("on_validation_batch_start", 1, signal.SIGTERM)
     assert run(*command, "--trainer.logger.name", "stopped", "--resume") == 143
     assert run(*command, "--trainer.logger.name", "stopped", "--resume") == 0
     assert run(*command, "--trainer.logger.name", "uninterrupted") == 0
@@ -251,29 +251,29 @@ def test_a_run_that_is_stopped_in_its_first_step_restarts_in_its_folder() -> Non
 
 
 def test_slurm_requeueing_still_works(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked = Path("bin/scontrol")
-    asked.parent.mkdir()
-    asked.write_text('#!/bin/sh\necho "$@" > requeued\n')
-    asked.chmod(0o755)
+    scontrol = Path("bin/scontrol")
+    scontrol.parent.mkdir()
+    scontrol.write_text('#!/bin/sh\necho "$@" > requeued\n')
+    scontrol.chmod(0o755)
     job = {"JOB_ID": "77", "JOB_NAME": "training", "NTASKS": "1", "PROCID": "0", "LOCALID": "0", "NODEID": "0"}
     with monkeypatch.context() as slurm:
-        slurm.setenv("PATH", f"{asked.parent.absolute()}:{os.environ['PATH']}")
+        slurm.setenv("PATH", f"{scontrol.parent.absolute()}:{os.environ['PATH']}")
         for name, value in job.items():
             slurm.setenv(f"SLURM_{name}", value)
-        command = [*QUICKSTART, *SHORT, *MIXED, *signalled("on_train_batch_end", 4, signal.SIGUSR1)]
+        command = [*QUICKSTART, *SHORT, *MIXED, *signal_args("on_train_batch_end", 4, signal.SIGUSR1)]
         assert run(*command, "--trainer.logger.name", "first") == 0
         assert Path("requeued").read_text() == "requeue 77\n"
         assert torch.load("runs/hpc_ckpt_1.ckpt", weights_only=True)["global_step"] == 4
-        assert run(*command, "--trainer.logger.name", "requeued") == 0  # resumes from that file by itself
+        assert run(*command, "--trainer.logger.name", "requeued") == 0  # resumes from that file automatically
     assert run(*command, "--trainer.logger.name", "uninterrupted") == 0
     states = [torch.load(f"runs/{name}/version_0/checkpoints/last.ckpt") for name in ("requeued", "uninterrupted")]
     assert same(states[0]["state_dict"], states[1]["state_dict"])
 
 
-def test_resume_starts_a_run_if_there_is_none_but_last_refuses(program: Program) -> None:
-    begun = program(*QUICKSTART, *SHORT, "--resume")
-    assert begun.status == 0, begun.err
-    assert "No run to resume in runs/quickstart/*; starting a new one" in begun.out
+def test_resume_starts_a_run_if_there_is_none_but_last_is_refused(program: Program) -> None:
+    started = program(*QUICKSTART, *SHORT, "--resume")
+    assert started.status == 0, started.err
+    assert "No run to resume in runs/quickstart/*; starting a new one" in started.out
     refused = program(*QUICKSTART, "--trainer.logger.name", "other", "--ckpt_path", "last")
     assert refused.status == 2
     assert "no last.ckpt in runs/other" in refused.err
@@ -287,10 +287,10 @@ def test_resume_starts_a_run_if_there_is_none_but_last_refuses(program: Program)
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
-def test_resuming_with_another_number_of_steps_is_refused(
+def test_resuming_with_another_batch_size_or_seed_is_refused(
     change: list[str], made_with: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    command = [*QUICKSTART, *SHORT, *signalled("on_train_batch_start", 3)]
+    command = [*QUICKSTART, *SHORT, *signal_args("on_train_batch_start", 3)]
     assert run(*command) == -signal.SIGKILL
     config = Path("runs/quickstart/version_0/config.yaml")
     before = config.read_bytes()
@@ -316,8 +316,8 @@ def test_resuming_with_changed_images_is_refused(program: Program) -> None:
     write_class_folders(Path("images"))
     data = ["--data", "ClassFolders", "--data.root", "images", "--data.batch_size", "4", "--trainer.max_epochs", "2"]
     each = "{class_path: ModelCheckpoint, init_args: {filename: 'e{epoch}', save_top_k: -1, mode: max}}"
-    begun = program(*QUICKSTART, *data, "--trainer.callbacks+", each)
-    assert begun.status == 0, begun.err
+    started = program(*QUICKSTART, *data, "--trainer.callbacks+", each)
+    assert started.status == 0, started.err
     Path("images/train/cat/000.png").unlink()
     [first] = Path("runs").glob("*/*/checkpoints/eepoch=0.ckpt")
     with pytest.warns(UserWarning, match=r"the training images are not those of the checkpoint \(18 then, 17 now\)"):

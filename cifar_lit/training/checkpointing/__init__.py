@@ -1,1 +1,1 @@
-"""Runs that can be stopped at any moment, and go on as if they had not been."""
+"""Checkpoints from which a run resumes exactly, and graceful shutdown."""

@@ -19,11 +19,11 @@ class BestCheckpoint(ModelCheckpoint):
             state_dict = dict(state_dict)
             for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
                 if state_dict.get(name):
-                    state_dict[name] = self._here(state_dict[name])
+                    state_dict[name] = self._in_this_folder(state_dict[name])
             files = state_dict.get("best_k_models", {})
-            state_dict["best_k_models"] = {self._here(file): score for file, score in files.items()}
+            state_dict["best_k_models"] = {self._in_this_folder(file): score for file, score in files.items()}
             state_dict["dirpath"] = self.dirpath
         super().load_state_dict(state_dict)
 
-    def _here(self, file: str) -> str:
+    def _in_this_folder(self, file: str) -> str:
         return str(Path(str(self.dirpath), Path(file).name))

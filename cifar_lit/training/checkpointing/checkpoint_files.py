@@ -1,4 +1,4 @@
-"""Find and read checkpoint files; detect one of another network."""
+"""Find and read checkpoint files; detect a mismatched network."""
 
 import glob
 import os
@@ -12,10 +12,10 @@ from typing import Any
 import torch
 from jsonargparse import Namespace
 
-from cifar_lit.atomic_file import damage
 from cifar_lit.errors import InputError
 from cifar_lit.import_allowlist import check_allowed
 from cifar_lit.inference.bundle import Recipe, TrainedClassifier, class_paths
+from cifar_lit.training.checkpointing.checkpoint_digest import find_damage
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 _PRETRAINED = {"weights", "weights_backbone", "pretrained", "pretrained_backbone"}
@@ -49,8 +49,8 @@ def find_checkpoint(wanted: str, runs: str) -> CheckpointRun:
     """Return the checkpoint that the user names.
 
     Args:
-        wanted: A file; or ``last`` or ``best``, the newest such file of the runs; where the last one is damaged, the
-            newest of its run that is intact.
+        wanted: A file, or ``last`` or ``best`` for the newest such file; if ``last`` is damaged, the newest
+            intact checkpoint of its run.
         runs: The folders of the runs to choose from, for example ``runs/quickstart/*``.
 
     Raises:
@@ -63,7 +63,7 @@ def find_checkpoint(wanted: str, runs: str) -> CheckpointRun:
                 f"{wanted} is a run's folder; name one of its files: {', '.join(files) or 'there are none'}"
             )
         if not Path(wanted).is_file():
-            raise InputError(f"there is no file {wanted}; `best` and `last` name the newest run's")
+            raise InputError(f"no such file: {wanted}; use `best` or `last` for the newest run's checkpoint")
         return CheckpointRun(Path(wanted))
     found = sorted(map(Path, glob.glob(f"{runs}/checkpoints/{wanted}.ckpt")), key=os.path.getmtime)
     if not found:
@@ -72,7 +72,7 @@ def find_checkpoint(wanted: str, runs: str) -> CheckpointRun:
             " trains from scratch)"
         )
     file = found[-1]
-    wrong = damage(file)
+    wrong = find_damage(file)
     if wrong is None:
         return CheckpointRun(file)
     intact = _newest_intact(file.parent)
@@ -96,7 +96,7 @@ def newest_run(runs: str) -> CheckpointRun | None:
         runs: The folders of the runs to choose from.
 
     Raises:
-        InputError: if that run has checkpoints, of which none is intact.
+        InputError: if none of that run's checkpoints is intact.
     """
     begun = sorted(map(Path, glob.glob(f"{runs}/config.yaml")), key=os.path.getmtime)
     if not begun:
@@ -107,9 +107,9 @@ def newest_run(runs: str) -> CheckpointRun | None:
         return None
     last, intact = folder / LAST, _newest_intact(folder)
     if intact is None:
-        raise InputError(f"no checkpoint in {folder} is intact; name another run's with --ckpt_path, or start without")
+        raise InputError(f"no checkpoint in {folder} is intact; choose another with --ckpt_path or start a new run")
     if intact != last:
-        _warn(f"{last} {damage(last) if last in files else 'is missing'}; {intact} is used instead")
+        _warn(f"{last} {find_damage(last) if last in files else 'is missing'}; {intact} is used instead")
     return CheckpointRun(intact)
 
 
@@ -117,7 +117,7 @@ def _newest_intact(folder: Path) -> Path | None:
     """Return the last checkpoint, its predecessor, or else the newest that training can resume from."""
     others = sorted(folder.glob("*.ckpt"), key=os.path.getmtime, reverse=True)
     for file in dict.fromkeys([folder / LAST, folder / PREVIOUS, *others]):
-        if file.is_file() and damage(file) is None and "optimizer_states" in read_checkpoint(file):
+        if file.is_file() and find_damage(file) is None and "optimizer_states" in read_checkpoint(file):
             return file
     return None
 
@@ -129,7 +129,7 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
         InputError: if the file is not an intact checkpoint, or would run code when read.
     """
     try:
-        if wrong := damage(file):
+        if wrong := find_damage(file):
             raise InputError(f"{file} {wrong}, or is not a checkpoint of this program; use another one")
         checkpoint = torch.load(file, weights_only=True, map_location="cpu", mmap=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
@@ -176,13 +176,13 @@ def without_downloads(recipe: Any) -> Any:
     {'class_path': 'timm.create_model', 'init_args': {'model_name': 'x'}}
     """
     if isinstance(recipe, Mapping):
-        outside = str(recipe.get("class_path", "")).startswith(("torchvision.", "timm."))
-        kept = {name: without_downloads(part) for name, part in recipe.items()}
-        for place in ("init_args", "dict_kwargs") if outside else ():
-            if place in kept:
-                kept[place] = {name: part for name, part in kept[place].items() if name not in _PRETRAINED}
+        external = str(recipe.get("class_path", "")).startswith(("torchvision.", "timm."))
+        kept = {name: without_downloads(value) for name, value in recipe.items()}
+        for section in ("init_args", "dict_kwargs") if external else ():
+            if section in kept:
+                kept[section] = {name: value for name, value in kept[section].items() if name not in _PRETRAINED}
         return kept
-    return [without_downloads(part) for part in recipe] if isinstance(recipe, list) else recipe
+    return [without_downloads(value) for value in recipe] if isinstance(recipe, list) else recipe
 
 
 def check_same_model(file: Path, model: Mapping[str, Any]) -> Iterator[str]:
@@ -196,14 +196,14 @@ def check_same_model(file: Path, model: Mapping[str, Any]) -> Iterator[str]:
         A sentence for each setting that the checkpoint overrides.
 
     Raises:
-        InputError: if the checkpoint's network is another than the configured one.
+        InputError: if the checkpoint's network differs from the configured one.
     """
     stored = read_hyperparameters(file)
     theirs, ours = describe(stored.get("net")), describe(model["net"])
     if theirs != ours:
         raise InputError(
-            f"{file} holds the network {theirs}, but the configuration asks for {ours};"
-            " give the configuration that it was trained with, or another checkpoint"
+            f"{file} contains the network {theirs}, but the configuration specifies {ours};"
+            " use the configuration that it was trained with, or another checkpoint"
         )
     for name in sorted(model.keys() & stored.keys() - _LINKED - {"net"}):
         if plain(model[name]) != plain(stored[name]):

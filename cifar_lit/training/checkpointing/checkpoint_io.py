@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
-from cifar_lit.atomic_file import damage, seal, write_atomically
+from cifar_lit.atomic_file import write_atomically
 from cifar_lit.errors import InputError
+from cifar_lit.training.checkpointing.checkpoint_digest import find_damage, seal
 from cifar_lit.training.checkpointing.checkpoint_files import LAST, PREVIOUS
 
 _WAITS = (1.0, 3.0)  # seconds before another attempt; a full disk or a network drive may recover
@@ -32,8 +33,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         seal(buffer)
-        replaces_whole = file.name == LAST and file.is_file() and damage(file) is None
-        previous = file.with_name(PREVIOUS) if replaces_whole else None
+        replaces_intact = file.name == LAST and file.is_file() and find_damage(file) is None
+        previous = file.with_name(PREVIOUS) if replaces_intact else None
         for wait in (*_WAITS, None):
             try:
                 return write_atomically(file, buffer.getbuffer(), previous)
@@ -56,6 +57,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         """Return the content of the file, tensors and plain values only; raise InputError if it is damaged."""
         if "://" in str(path):
             raise InputError(f"{path}: checkpoints are read from files; download it first")
-        if wrong := damage(Path(path)):
+        if wrong := find_damage(Path(path)):
             raise InputError(f"{path} {wrong}; use another checkpoint")
         return torch.load(path, map_location=map_location, weights_only=True)

@@ -29,19 +29,19 @@ from cifar_lit.training.lightning_compat import (
 from cifar_lit.training.trainer import Trainer
 
 _SAVE, _STOP, _REQUEUE = 1, 2, 3  # actions that processes agree on
-_SYNC_EVERY = 8  # steps between two exchanges of several processes, which make a GPU wait
+_SYNC_EVERY = 8  # steps between synchronizations of several processes, which stall the GPU
 
 
 class LastCheckpoint(Checkpoint):
-    """Save ``checkpoints/last.ckpt`` in the run's folder, from which the run resumes exactly, to the bit.
+    """Save ``checkpoints/last.ckpt`` in the run's folder, from which the run resumes bit for bit.
 
-    It is saved when training begins, at the end of every epoch, optionally in between, and on SIGTERM or Ctrl-C: then
-    at the end of the step, after which training stops. During a validation, the state before it is saved, of which a
-    copy is kept in memory.
+    It is saved when training begins, at the end of every epoch, optionally in between, and on SIGTERM or Ctrl-C, which
+    stop training after the current step. A signal during validation saves the state from before validation, of which
+    a copy is kept in memory.
 
     Args:
-        every_n_steps: Also save every so many steps.
-        every_minutes: Also save when so many minutes have passed since the last save.
+        every_n_steps: Also save every n steps.
+        every_minutes: Also save when n minutes have passed since the last save.
     """
 
     def __init__(self, every_n_steps: int | None = None, every_minutes: float | None = None) -> None:
@@ -177,9 +177,8 @@ class LastCheckpoint(Checkpoint):
             sync: Exchange requests with the other processes even if that is not due.
         """
         every, step = self.every_n_steps, trainer.global_step
-        action = (
-            _SAVE if every is not None and step // every > self._saved_step // every else 0
-        )  # the same in all processes
+        # The same in all processes
+        action = _SAVE if every is not None and step // every > self._saved_step // every else 0
         if trainer.world_size > 1 and not (sync or step % _SYNC_EVERY == 0):
             return action
         if self.every_minutes is not None and time.monotonic() - self._saved_time >= 60 * self.every_minutes:
@@ -190,8 +189,8 @@ class LastCheckpoint(Checkpoint):
             action = _REQUEUE
         if trainer.world_size == 1:
             return action
-        most = trainer.strategy.reduce(torch.tensor(action, device=trainer.strategy.root_device), reduce_op="max")
-        return int(most)
+        requested = torch.tensor(action, device=trainer.strategy.root_device)
+        return int(trainer.strategy.reduce(requested, reduce_op="max"))
 
     def _perform(self, trainer: Trainer, action: int) -> None:
         if action == _REQUEUE:

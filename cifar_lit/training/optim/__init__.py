@@ -1,1 +1,1 @@
-"""Parts of a recipe that change weights: optimizers, schedules and averages that YAML names."""
+"""Optimizers, learning-rate schedules and weight averaging, selectable in YAML."""

@@ -1,4 +1,4 @@
-"""Create the optimizer and the schedule of a run from the classes that the command line chose."""
+"""Create the optimizer and the schedule of a run from the configured classes."""
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +28,7 @@ def configure_optimizer(factory: OptimizerCallable, weights: Sequence[nn.Paramet
     if lr is not None:
         first = optimizer.param_groups[0]["lr"]
         if first == 0:
-            raise InputError("model.lr scales the optimizer's rates, of which the first is 0; set that one")
+            raise InputError("model.lr scales the optimizer's rates, but the first one is 0; set it above 0")
         for group in optimizer.param_groups:
             group["lr"] = lr if group["lr"] == first else lr * group["lr"] / first
     return optimizer
@@ -41,7 +41,7 @@ def configure_schedule(
 
     Args:
         factory: The schedule's class, without its optimizer. One that takes ``total_steps`` (OneCycleLR) gets the
-            run's number of steps and moves every step; any other moves every epoch.
+            run's number of steps and is updated every step, any other every epoch.
         optimizer: The optimizer.
         lr: Peak rate that replaces ``max_lr``, if the schedule takes that.
         trainer: The run's trainer.

@@ -88,12 +88,12 @@ def orthogonal(matrix: Tensor, steps: int) -> Tensor:
     Source: see ConvMuon.
     """
     a, b, c = _COEFFICIENTS
-    found = matrix.bfloat16() if multiplies_bfloat16(matrix.device) else matrix.float()
-    found = found / (found.norm() + 1e-7)  # the largest singular value is at most 1
+    x = matrix.bfloat16() if multiplies_bfloat16(matrix.device) else matrix.float()
+    x = x / (x.norm() + 1e-7)  # the largest singular value is at most 1
     tall = len(matrix) > matrix.shape[1]
     if tall:
-        found = found.T
+        x = x.T
     for _ in range(steps):
-        gram = found @ found.T
-        found = a * found + (b * gram + c * gram @ gram) @ found
-    return found.T if tall else found
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.T if tall else x

@@ -1,4 +1,4 @@
-"""An optimizer of its own for each kind of weights."""
+"""A separate optimizer for each kind of parameter."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -12,7 +12,7 @@ from cifar_lit.errors import InputError
 
 
 class MultiOptimizer(Optimizer):
-    """Optimize convolution filters, the head and everything else with an optimizer of their own.
+    """Optimize convolution filters, the head and everything else with separate optimizers.
 
     A learning-rate schedule scales the rates of all of them.
 

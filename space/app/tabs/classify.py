@@ -7,8 +7,9 @@ import numpy as np
 from PIL import Image
 
 from cifar_lit.inference.images import Fit
+from space.app.bundle_metadata import EXAMPLES
 from space.app.image_cache import cached_image
-from space.app.loaded_bundle import EXAMPLES, LoadedBundle
+from space.app.loaded_bundle import LoadedBundle
 from space.app.middleware import Selected
 from space.app.service import LIMITS, METHODS, ExplainOptions, UploadResult, classify, explain
 from space.app.tabs.results import ResultsView
@@ -91,10 +92,10 @@ class ClassifyTab:
         maximum, layers = self._max_classes, self._network.layer_choices()
         with gr.Group():
             top = gr.Slider(1, maximum, min(5, maximum), step=1, label="Classes to list for each image")
-            fit = gr.Radio(list(FITS), value=next(iter(FITS)), label="Images of another shape")
+            fit = gr.Radio(list(FITS), value=next(iter(FITS)), label="If the aspect ratio differs")
         with gr.Group(visible=bool(layers)):
             show = gr.Checkbox(bool(layers), label="Show where the network looks (Grad-CAM)")
-            count = gr.Slider(0, MAX_IMAGES, MAX_IMAGES, step=1, label="For how many images")
+            count = gr.Slider(0, MAX_IMAGES, MAX_IMAGES, step=1, label="Number of images to explain")
             layer = gr.Dropdown(
                 layers, value=layers[0][1] if layers else None, label="Layer (name · channels x height x width)"
             )

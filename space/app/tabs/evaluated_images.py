@@ -90,7 +90,7 @@ def tiles(
 def caption(
     class_names: Sequence[str], true: int, predicted: int, confidence: float, index: int, label_issue: bool
 ) -> str:
-    """Return the true and, if different, the predicted class, the confidence, and the index in the data set.
+    """Return the true and, if different, the predicted class, the confidence, and the index in the dataset.
 
     >>> caption(["cat", "dog"], 0, 1, 0.987, 42, label_issue=True)
     'cat → dog · 98.7% · #42 · label may be wrong'

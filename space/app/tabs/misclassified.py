@@ -6,7 +6,8 @@ import gradio as gr
 import torch
 
 from cifar_lit.evaluation.result import EvaluationResult
-from space.app.loaded_bundle import NO_EVALUATION, LoadedBundle
+from space.app.bundle_metadata import NO_EVALUATION
+from space.app.loaded_bundle import LoadedBundle
 from space.app.service import METHODS, ExplainOptions
 from space.app.tabs.classify import ClassifyTab
 from space.app.tabs.evaluated_images import ANY, CLICK_HINT, open_in_classify, select_rows, tile_gallery, tiles
@@ -40,7 +41,7 @@ class MisclassifiedTab:
         with gr.Group():
             # gradio needs a slider of at least two values
             maximum = max(2, min(_MAX_TILES, len(select_rows(self._loaded, None, None))))
-            count = gr.Slider(1, maximum, min(12, maximum), step=1, label="How many")
+            count = gr.Slider(1, maximum, min(12, maximum), step=1, label="Number of images")
             order = gr.Radio(list(_ORDERS), value=_ORDERS[0], label="Order")
             seed = gr.Number(0, precision=0, minimum=0, maximum=2**31, label="Seed of the random order")
             true = gr.Dropdown([ANY, *names], value=ANY, label="True class")
@@ -138,7 +139,7 @@ def _summary(evaluation: EvaluationResult, labels: list[int | None], count: int,
     true, predicted = (slice(None) if label is None else slice(label, label + 1) for label in labels)
     errors = int(mistakes[true, predicted].sum())
     if not errors:
-        return f"**No mistakes** match, among {evaluation.images:,} evaluated images."
+        return f"**No matching mistakes** among {evaluation.images:,} evaluated images."
     total = f"{errors:,} mistake{'s' * (errors != 1)}"
     if available != errors:
         total = f"{available:,} stored mistakes ({errors:,} in total)"

@@ -35,7 +35,7 @@ class _Box:
 
 
 class ResultsView:
-    """Boxes, of which as many are visible as there are images, and a table.
+    """One box per image, unused ones hidden, and a table.
 
     outputs: The components that ``updates`` updates.
     overlays: The components that ``overlay_updates`` updates.
@@ -59,7 +59,7 @@ class ResultsView:
         """Return updates of ``outputs``.
 
         Args:
-            result: The result; None for none.
+            result: The result; None if nothing has been classified.
             count: Number of classes to list for each image.
             opacity: Opacity of the heatmaps.
         """

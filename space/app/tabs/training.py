@@ -7,9 +7,10 @@ import gradio as gr
 import numpy as np
 
 from callbacks.rendering.markdown import class_scores_table, table
-from cifar_lit.evaluation.confusion import class_scores
+from cifar_lit.evaluation.class_scores import class_scores
+from space.app.bundle_metadata import NO_EVALUATION
 from space.app.image_cache import cached_image
-from space.app.loaded_bundle import NO_EVALUATION, LoadedBundle
+from space.app.loaded_bundle import LoadedBundle
 
 _PANELS = ("loss", "accuracy", "lr")
 

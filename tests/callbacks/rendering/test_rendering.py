@@ -5,7 +5,7 @@ from callbacks.rendering.charts import class_count_chart, reliability_diagram
 from callbacks.rendering.confusion import confusion_picture
 from callbacks.rendering.explanation_grid import explanation_grid
 from callbacks.rendering.grid import image_grid
-from callbacks.rendering.overlay import colored, overlay
+from callbacks.rendering.overlay import colorize, overlay
 from callbacks.rendering.text import font, truncate
 
 
@@ -24,7 +24,7 @@ def test_captions_are_drawn_below_and_truncated_to_the_image_width() -> None:
     assert long.endswith("…")
     assert font().getlength(long) <= 90
     grid = image_grid(np.zeros((1, 8, 8, 3), np.uint8), ["cat"], tile=64)
-    assert grid[75:].min() < 100  # ink
+    assert grid[75:].min() < 100  # text
 
 
 def test_grid_without_images_is_a_text_picture() -> None:
@@ -67,16 +67,16 @@ def random_images(count: int, size: int = 8) -> np.ndarray:
 def test_opacity_0_is_the_image_and_1_the_heatmap(colormap: str) -> None:
     pixels, heat = random_images(2), np.random.default_rng(1).random((2, 8, 8))
     assert np.array_equal(overlay(pixels, heat, 0, colormap), pixels)
-    assert np.array_equal(overlay(pixels, heat, 1, colormap), colored(heat, colormap))
+    assert np.array_equal(overlay(pixels, heat, 1, colormap), colorize(heat, colormap))
     half = overlay(pixels, heat, 0.5, colormap).astype(int)
-    assert np.abs(half - (pixels.astype(int) + colored(heat, colormap)) / 2).max() <= 0.5
+    assert np.abs(half - (pixels.astype(int) + colorize(heat, colormap)) / 2).max() <= 0.5
 
 
 def test_hot_colors_are_bright_and_channels_are_rgb() -> None:
-    cold, hot = colored(np.array([[0.0, 1.0]]), "inferno")[0].astype(int)
+    cold, hot = colorize(np.array([[0.0, 1.0]]), "inferno")[0].astype(int)
     assert hot.sum() > 500 > 20 > cold.sum()  # from black to pale yellow
     assert hot[0] > hot[2]
-    blue, red = colored(np.array([[0.0, 1.0]]), "jet")[0].astype(int)
+    blue, red = colorize(np.array([[0.0, 1.0]]), "jet")[0].astype(int)
     assert blue[2] > blue[0]
     assert red[0] > red[2]
     image = np.zeros((1, 1, 3), np.uint8)
@@ -106,7 +106,7 @@ def test_explanation_grid_shows_image_heatmap_and_overlay_side_by_side() -> None
     tiles = [grid[top : top + 16, left : left + 16] for left in lefts]
     assert np.array_equal(tiles[0], enlarged)
     for column in (0, 1):
-        assert np.array_equal(tiles[1 + 2 * column], colored(heat[0, column]))
+        assert np.array_equal(tiles[1 + 2 * column], colorize(heat[0, column]))
         assert np.array_equal(tiles[2 + 2 * column], overlay(enlarged, heat[0, column], 0.5))
 
 
@@ -116,7 +116,7 @@ def test_explanation_grid_without_images_is_a_text_picture_and_mismatches_raise(
         explanation_grid(random_images(3), np.zeros((3, 2, 8, 8)), ["a"] * 3, [["b"] * 2] * 3, ["one"])
 
 
-# The confusion matrix and the reliability diagram
+# Confusion matrix and reliability diagram
 
 
 @pytest.mark.parametrize("shown", ["counts", "rows"])

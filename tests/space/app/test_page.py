@@ -1,4 +1,4 @@
-"""The server of an exported Space, used by a program and by a real browser."""
+"""The server of an exported Space, called through its API and opened in a real browser."""
 
 import csv
 import json
@@ -26,7 +26,7 @@ from tests.support.stress.page import Server
 
 @pytest.fixture(scope="module")
 def address(space: Path) -> Iterator[str]:
-    """The address of the page, served by ``python app.py`` in the exported folder."""
+    """Serve the page with ``python app.py`` in the exported folder; return its address."""
     with Server(space, space.parent) as server:
         yield server.address
     log = server.log.read_text()
@@ -51,13 +51,13 @@ def _browser_page(address: str) -> Iterator[Page]:
 
 @pytest.fixture
 def page(_browser_page: Page, address: str) -> Page:
-    """The page, newly opened in a real browser."""
+    """Open the page in a real browser."""
     _browser_page.goto(address)
     _browser_page.wait_for_selector("#examples img")
     return _browser_page
 
 
-# Called by a program
+# API
 
 
 def logits_of(space: Path, file: Path) -> torch.Tensor:
@@ -191,7 +191,7 @@ def test_the_model_card_documents_all_endpoints(client: Client, space: Path) -> 
     assert set(re.findall(r'api_name="(/\w+)"', (space / "README.md").read_text())) == set(named)
 
 
-# Opened in a browser
+# Browser
 
 
 def answers(page: Page) -> Locator:
@@ -258,7 +258,7 @@ def test_images_from_camera_and_clipboard_are_classified(page: Page) -> None:
 
 
 def overlay_of(page: Page) -> str:
-    """Return the address of the first heatmap, which depends on its content."""
+    """Return the URL of the first heatmap, which changes with its content."""
     return answers(page).first.locator("img").nth(2).get_attribute("src") or ""
 
 
@@ -299,7 +299,7 @@ def test_every_heatmap_control_changes_the_heatmaps(page: Page) -> None:
     for method in ("LayerCAM", "HiResCAM"):
         page.get_by_role("radio", name=method).locator("visible=true").click()
         overlay = wait_for_another_overlay(page, overlay)
-    number(page, "For how many images").fill("1")
+    number(page, "Number of images to explain").fill("1")
     page.keyboard.press("Tab")
     page.wait_for_function(
         "[...document.querySelectorAll('.answer')].filter(e => e.offsetParent)[1].querySelectorAll('img').length == 2"

@@ -12,7 +12,7 @@ import torch
 from gradio.exceptions import Error
 from PIL import Image
 
-from callbacks.rendering.heatmaps import heatmaps
+from callbacks.rendering.class_activation_maps import heatmaps
 from callbacks.rendering.markdown import escape
 from callbacks.rendering.overlay import overlay
 from cifar_lit.evaluation.ood import OODThreshold

@@ -1,4 +1,4 @@
-"""Export of checkpoints: the files, their requirements, and results equal to those of training."""
+"""Export of checkpoints: files, requirements, and results that match those of training."""
 
 import contextlib
 import csv
@@ -60,7 +60,8 @@ def test_a_space_is_complete_and_contains_no_training_code(space: Path) -> None:
     shipped = {
         str(file.relative_to(ROOT))
         for path in SHIPPED
-        for file in ([ROOT / path] if path.endswith(".py") else (ROOT / path).rglob("*.py"))
+        for file in ([ROOT / path] if path.endswith(".py") else (ROOT / path).rglob("*.*"))
+        if file.suffix != ".pyc"
     }
     assert len(shipped) > 30
     examples = {f"bundle/examples/example_{number}.png" for number in range(10)}
@@ -85,7 +86,7 @@ def test_shipped_modules_import_only_shipped_modules(space: Path) -> None:
 
 
 def test_a_space_works_without_training_packages(space: Path) -> None:
-    """And without torchvision and the grad-cam library, which take seconds to import."""
+    """Torchvision and the grad-cam library are not needed either; they take seconds to import."""
     code = f"""
 import sys, time
 start = time.monotonic()
@@ -150,7 +151,7 @@ def test_the_model_card_contains_the_results_of_the_evaluation(space: Path) -> N
     assert str(ROOT) not in text
 
 
-def test_the_curves_equal_those_in_the_event_files(space: Path) -> None:
+def test_the_curves_match_those_in_the_event_files(space: Path) -> None:
     history = json.loads((space / "bundle" / "metadata.json").read_text())["history"]
     run = space.parent / "runs" / "quickstart" / "version_0"
     for split in ("train", "val"):
@@ -159,11 +160,11 @@ def test_the_curves_equal_those_in_the_event_files(space: Path) -> None:
     assert len(history["lr"]) == 2
 
 
-# Results equal to those of training
+# Results match those of training
 
 
-def test_logits_equal_those_of_validate(space: Path, program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
-    """To 1e-5, if validate computes in float32 as the Space does."""
+def test_logits_match_those_of_validate(space: Path, program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compare to within 1e-5, with validate in float32 like the Space."""
     from cifar_lit.training.classifier import Classifier
 
     recorded: list[dict[str, torch.Tensor]] = []
@@ -193,7 +194,7 @@ def test_logits_equal_those_of_validate(space: Path, program: Program, monkeypat
     assert np.allclose(np.stack([image.logits for image in result.images]), logits[:10], atol=1e-5)
 
 
-def test_metrics_and_mistakes_equal_those_of_the_test_command(space: Path, program: Program) -> None:
+def test_metrics_and_mistakes_match_those_of_the_test_command(space: Path, program: Program) -> None:
     run = space.parent / "runs" / "quickstart" / "version_0"
     with contextlib.chdir(space.parent):
         outcome = program("test", "--ckpt_path", run / "checkpoints" / "last.ckpt", "--trainer.precision", "32-true")
@@ -363,8 +364,8 @@ def test_packages_become_pinned_requirements_except_torch() -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ("missing", "there is no file run.ckpt"),
-        ("truncated", "is cut short or damaged, or is not a checkpoint of this program"),
+        ("missing", "no such file: run.ckpt"),
+        ("truncated", "is truncated or damaged, or is not a checkpoint of this program"),
         ("foreign", "is not a checkpoint of this program"),
         ("another network", "cannot be built"),
         ("an external network", "nowhere.Net is external code"),

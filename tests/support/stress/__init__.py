@@ -1,1 +1,1 @@
-"""Faults on purpose, shared by the tests and the reliability benchmark."""
+"""Stress tests shared by the tests and the reliability benchmark."""

@@ -1,4 +1,4 @@
-"""Calls of the page's API as a stranger may make them: wrong kinds, wrong numbers, and files that are not theirs."""
+"""Malformed calls of a Space's API: wrong types, wrong counts, and files that were not uploaded."""
 
 import json
 import random
@@ -13,7 +13,7 @@ _ODD: list[Any] = [
     *("__class__", "__init__", "../..", "os.system", "net.__globals__", "<script>alert(1)</script>", "a" * 10_000),
     *("gradcam\n", "nonsense", "${jndi:ldap://x}", "{{7*7}}", "' OR 1=1 --"),
 ]
-# Written as they are, since they are no JSON or not in every dialect
+# Sent verbatim, since they are not valid JSON or not valid in every dialect
 _RAW = ("NaN", "Infinity", "-Infinity", "1e999", "{", '{"data": ', "[]", "", '"data"', '{"data": 5}', '{"data": {}}')
 _FOREIGN = (
     *("/etc/passwd", "../app.py", "bundle/bundle.json", "/proc/self/environ", "app.py", "~/.ssh/id_rsa"),
@@ -27,8 +27,8 @@ class Call:
     """A request to ``/call/<name>``.
 
     kind: What is wrong with it.
-    name: Of the API.
-    body: The request's body.
+    name: Name of the API endpoint.
+    body: Body of the request.
     """
 
     kind: str
@@ -37,21 +37,21 @@ class Call:
 
 
 def calls(count: int, files: list[str], seed: int = 0) -> Iterator[Call]:
-    """So many calls.
+    """Yield malformed calls.
 
     Args:
-        count: How many.
-        files: Paths on the server of images that were uploaded, for the arguments that are to be right.
-        seed: Of the faults.
+        count: Number of calls.
+        files: Paths on the server of uploaded images, for the arguments that are valid.
+        seed: Seed of the faults.
     """
     for number in range(count):
         chance = random.Random(f"{seed} {number}")
         name = chance.choice(_NAMES)
-        good = _good(name, [{"path": chance.choice(files), "meta": {"_type": "gradio.FileData"}}])
-        yield chance.choice((_odd_value, _odd_value, _odd_file, _odd_count, _raw, _odd_shape))(name, good, chance)
+        valid = _valid_arguments(name, [{"path": chance.choice(files), "meta": {"_type": "gradio.FileData"}}])
+        yield chance.choice((_odd_value, _odd_value, _odd_file, _odd_count, _raw, _odd_shape))(name, valid, chance)
 
 
-def _good(name: str, images: list[dict[str, Any]]) -> list[Any]:
+def _valid_arguments(name: str, images: list[dict[str, Any]]) -> list[Any]:
     return {
         "classify": [images, 5, "crop"],
         "explain": [images, "", "", "gradcam", 0.5, "crop"],
@@ -64,35 +64,36 @@ def _call(kind: str, name: str, data: Any) -> Call:
     return Call(kind, name, json.dumps({"data": data}))
 
 
-def _odd_value(name: str, good: list[Any], chance: random.Random) -> Call:
-    if not good:
-        return _call("a value too many", name, [chance.choice(_ODD)])
-    place, value = chance.randrange(len(good)), chance.choice(_ODD)
-    return _call(f"argument {place} is {value!r:.40}", name, [*good[:place], value, *good[place + 1 :]])
+def _odd_value(name: str, valid: list[Any], chance: random.Random) -> Call:
+    if not valid:
+        return _call("a superfluous value", name, [chance.choice(_ODD)])
+    index, value = chance.randrange(len(valid)), chance.choice(_ODD)
+    return _call(f"argument {index} is {value!r:.40}", name, [*valid[:index], value, *valid[index + 1 :]])
 
 
-def _odd_file(name: str, good: list[Any], chance: random.Random) -> Call:
+def _odd_file(name: str, valid: list[Any], chance: random.Random) -> Call:
     path = chance.choice(_FOREIGN)
     file = {"path": path, "meta": {"_type": "gradio.FileData"}}
     file |= chance.choice([{}, {"url": path}, {"orig_name": "../../x"}, {"is_stream": True}, {"mime_type": 3}])
-    data = [[file], *good[1:]] if name in ("classify", "explain") else [file]
+    data = [[file], *valid[1:]] if name in ("classify", "explain") else [file]
     return _call(f"the file {path}", name, data)
 
 
-def _odd_count(name: str, good: list[Any], chance: random.Random) -> Call:
-    data = good[: chance.randrange(len(good))] if good and chance.random() < 0.5 else good * chance.randint(2, 300)
+def _odd_count(name: str, valid: list[Any], chance: random.Random) -> Call:
+    data = valid[: chance.randrange(len(valid))] if valid and chance.random() < 0.5 else valid * chance.randint(2, 300)
     return _call(f"{len(data)} arguments", name, data)
 
 
-def _raw(name: str, good: list[Any], chance: random.Random) -> Call:
+def _raw(name: str, valid: list[Any], chance: random.Random) -> Call:
     text = chance.choice(_RAW)
     body = text if chance.random() < 0.5 else f'{{"data": [{text}]}}'
     return Call(f"the body {body!r:.40}", name, body)
 
 
-def _odd_shape(name: str, good: list[Any], chance: random.Random) -> Call:
+def _odd_shape(name: str, valid: list[Any], chance: random.Random) -> Call:
     deep: Any = 1
     for _ in range(chance.choice([10, 500, 900])):
         deep = [deep]
-    other: list[Any] = [deep, [None] * 20_000, good[0] * 50 if good and isinstance(good[0], list) else {}, {"data": []}]
-    return _call("another shape", name, [chance.choice(other), *good[1:]])
+    many: Any = valid[0] * 50 if valid and isinstance(valid[0], list) else {}
+    odd: list[Any] = [deep, [None] * 20_000, many, {"data": []}]
+    return _call("an odd shape", name, [chance.choice(odd), *valid[1:]])

@@ -1,4 +1,4 @@
-"""Whether two runs are equal to the bit: what they ended with, and what they wrote on the way."""
+"""Bitwise comparison of two runs: their last checkpoints and everything they logged."""
 
 import logging
 from pathlib import Path
@@ -7,27 +7,26 @@ from typing import Any
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-logging.getLogger("tensorboard").setLevel(
-    logging.ERROR
-)  # silences a message per purged event that a resumption took back
+# TensorBoard logs a message for each event that it purges because a resumed run repeated the step
+logging.getLogger("tensorboard").setLevel(logging.ERROR)
 STATES = ("state_dict", "optimizer_states", "lr_schedulers", "current_model_state", "counts", "loops")
 
 
 def differences(first: Path, second: Path) -> list[str]:
-    """In what the runs in two folders differ: names of parts of their last checkpoints, or of what they wrote."""
+    """Return what differs between two run folders: parts of the last checkpoint, tags of events, and files."""
     states = [torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in (first, second)]
-    found = [name for name in STATES if not same(states[0].get(name), states[1].get(name))]
-    events = [written(run) for run in (first, second)]
+    different = [name for name in STATES if not same(states[0].get(name), states[1].get(name))]
+    events = [logged_events(run) for run in (first, second)]
     for folder in sorted(events[0].keys() | events[1].keys()):
-        ours, theirs = events[0].get(folder, {}), events[1].get(folder, {})
-        found += [f"{folder}: {tag}" for tag in sorted(ours.keys() | theirs.keys()) if ours.get(tag) != theirs.get(tag)]
+        one, other = events[0].get(folder, {}), events[1].get(folder, {})
+        different += [f"{folder}: {tag}" for tag in sorted(one.keys() | other.keys()) if one.get(tag) != other.get(tag)]
     if (first / "misclassified.csv").read_text() != (second / "misclassified.csv").read_text():
-        found.append("misclassified.csv")
-    return found
+        different.append("misclassified.csv")
+    return different
 
 
 def same(first: Any, second: Any) -> bool:
-    """Whether two values, with all that is in them, are equal, tensors to the bit."""
+    """Return whether two nested values are equal, tensors bit for bit."""
     if isinstance(first, torch.Tensor):
         return torch.equal(first, second)
     if isinstance(first, dict):
@@ -37,22 +36,21 @@ def same(first: Any, second: Any) -> bool:
     return bool(first == second)
 
 
-def written(run: Path) -> dict[str, dict[str, list[tuple[int, Any]]]]:
-    """By folder and tag, the step and the value of every event: numbers, and the bytes of pictures and texts."""
-    return {
-        str(folder.relative_to(run)): _of_folder(folder) for folder in {file.parent for file in run.rglob("events*")}
-    }
+def logged_events(run: Path) -> dict[str, dict[str, list[tuple[int, Any]]]]:
+    """Return the step and value of every event, by folder and tag: numbers, and the bytes of pictures and texts."""
+    folders = {file.parent for file in run.rglob("events*")}
+    return {str(folder.relative_to(run)): _folder_events(folder) for folder in folders}
 
 
-def _of_folder(folder: Path) -> dict[str, list[tuple[int, Any]]]:
+def _folder_events(folder: Path) -> dict[str, list[tuple[int, Any]]]:
     everything = {"scalars": 0, "images": 0, "tensors": 0}
-    events = EventAccumulator(str(folder), size_guidance=everything).Reload()
-    found: dict[str, list[tuple[int, Any]]] = {}
-    for tag in events.Tags()["scalars"]:
-        found[tag] = [(event.step, event.value) for event in events.Scalars(tag)]
-    for tag in events.Tags()["images"]:
-        found[tag] = [(event.step, event.encoded_image_string) for event in events.Images(tag)]
-    for tag in events.Tags()["tensors"]:  # texts, of which this reader, unlike TensorBoard's own server, purges nothing
-        newest = {event.step: event.tensor_proto.SerializeToString() for event in events.Tensors(tag)}
-        found[tag] = sorted(newest.items())
-    return found
+    reader = EventAccumulator(str(folder), size_guidance=everything).Reload()
+    events: dict[str, list[tuple[int, Any]]] = {}
+    for tag in reader.Tags()["scalars"]:
+        events[tag] = [(event.step, event.value) for event in reader.Scalars(tag)]
+    for tag in reader.Tags()["images"]:
+        events[tag] = [(event.step, event.encoded_image_string) for event in reader.Images(tag)]
+    for tag in reader.Tags()["tensors"]:  # texts, which this reader does not purge, unlike TensorBoard's server
+        newest = {event.step: event.tensor_proto.SerializeToString() for event in reader.Tensors(tag)}
+        events[tag] = sorted(newest.items())
+    return events

@@ -1,4 +1,4 @@
-"""Configurations with one fault each: every one has to be refused, in a line that says where and what."""
+"""Configurations with one fault each, which must be refused in a line that names the fault."""
 
 import contextlib
 import io
@@ -16,9 +16,9 @@ from main import main
 from tests.support.program import ROOT
 from tests.support.stress.outcome import Outcome
 
-_MOST_LINES = 3
-# By the end of a setting's name, values that it cannot have
-_IMPOSSIBLE: dict[str, list[Any]] = {
+_MAX_LINES = 3
+# Invalid values by the last part of a setting's name
+_INVALID_VALUES: dict[str, list[Any]] = {
     "batch_size": [0, -4, 2.5, "many", None],
     "val_fraction": [1.0, -0.1, 7, "half", float("nan")],
     "num_workers": [-1, 0.5, "two"],
@@ -45,9 +45,9 @@ _IMPOSSIBLE: dict[str, list[Any]] = {
 class Case:
     """A faulty configuration.
 
-    fault: What was done to it.
+    fault: Description of the fault.
     text: The YAML.
-    named: Words of which the message has to hold one.
+    named: Words of which the message must contain at least one.
     """
 
     fault: str
@@ -56,23 +56,23 @@ class Case:
 
 
 def configurations(count: int, seed: int = 0) -> Outcome:
-    """Gives faulty configurations to ``fit``, in this process.
+    """Run ``fit`` with faulty configurations, in this process.
 
     Args:
-        count: How many.
-        seed: Of the faults.
+        count: Number of configurations.
+        seed: Seed of the faults.
     """
     failures = []
     with tempfile.TemporaryDirectory() as folder, contextlib.chdir(folder):
         for number in range(count):
-            case = make(random.Random(f"{seed} {number}"))
-            if problem := refuse(case):
+            case = create_case(random.Random(f"{seed} {number}"))
+            if problem := refusal_problem(case):
                 failures.append(f"seed {seed}, case {number}, {case.fault}: {problem}")
-    return Outcome("faulty configurations: refused in one line that names the fault", count, failures)
+    return Outcome("faulty configurations: refused in one line that names the error", count, failures)
 
 
-def refuse(case: Case) -> str | None:
-    """What is wrong with the answer to a faulty configuration; None if nothing is."""
+def refusal_problem(case: Case) -> str | None:
+    """Return what is wrong with the response to a faulty configuration, or None."""
     Path("faulty.yaml").write_text(case.text)
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -89,7 +89,7 @@ def refuse(case: Case) -> str | None:
         return "was accepted"
     if "Traceback" in message or len(lines) != 1:
         return f"printed {message[-300:]!r}"
-    if len(lines[0]) > 120 * _MOST_LINES:
+    if len(lines[0]) > 120 * _MAX_LINES:
         return f"printed {len(lines[0])} characters: {lines[0][:300]!r}"
     if not any(word in lines[0] for word in (*case.named, "faulty.yaml")):
         return f"printed without {' or '.join(case.named)}: {lines[0]!r}"
@@ -97,15 +97,15 @@ def refuse(case: Case) -> str | None:
 
 
 def log_to(stream: TextIO) -> None:
-    """Has Lightning log there, and not where standard error was when it was imported."""
+    """Redirect Lightning's logging to a stream; its handlers keep the standard error of the time of its import."""
     for name in ("lightning", "lightning.fabric", "lightning.pytorch"):
         for handler in logging.getLogger(name).handlers:
             if isinstance(handler, logging.StreamHandler):
-                handler.stream = stream  # as it may be closed, setStream, which flushes it, cannot do this
+                handler.stream = stream  # setStream would flush the old stream, which may be closed
 
 
-def make(chance: random.Random) -> Case:
-    """A configuration with one fault."""
+def create_case(chance: random.Random) -> Case:
+    """Return a random configuration with one fault."""
     name = chance.choice([file.name for file in sorted((ROOT / "configs").glob("*.yaml")) if file.stem != "defaults"])
     settings = yaml.safe_load((ROOT / "configs" / name).read_text())
     _use_digits(settings)
@@ -113,42 +113,42 @@ def make(chance: random.Random) -> Case:
     for _ in range(50):
         if case := fault(settings, chance):
             return Case(f"{name}: {case.fault}", case.text, case.named)
-    return make(chance)
+    return create_case(chance)
 
 
 def _use_digits(settings: dict[str, Any]) -> None:
     data = settings.setdefault("data", {"class_path": "Digits"})
     data["class_path"] = "Digits"
-    for lacking in ("root", "cache_dir", "image_size", "skip_unreadable"):
-        data.get("init_args", {}).pop(lacking, None)
+    for unsupported in ("root", "cache_dir", "image_size", "skip_unreadable"):
+        data.get("init_args", {}).pop(unsupported, None)
 
 
 def _mappings(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
     if isinstance(value, dict):
         yield path, value
-        for key, part in value.items():
+        for key, child in value.items():
             if key != "dict_kwargs" and key != "albumentations":
-                yield from _mappings(part, (*path, str(key)))
+                yield from _mappings(child, (*path, str(key)))
     elif isinstance(value, list):
-        for part in value:
-            yield from _mappings(part, path)
+        for child in value:
+            yield from _mappings(child, path)
 
 
-def _misspelt_key(settings: dict[str, Any], chance: random.Random) -> Case | None:
+def _misspelled_key(settings: dict[str, Any], chance: random.Random) -> Case | None:
     path, mapping = chance.choice(list(_mappings(settings)))
     if not mapping:
         return None
     key = chance.choice(list(mapping))
     letters = list(str(key))
-    place = chance.randrange(len(letters))
-    letters[place] = chance.choice("abcdefghijklmnopqrstuvwxyz")
+    index = chance.randrange(len(letters))
+    letters[index] = chance.choice("abcdefghijklmnopqrstuvwxyz")
     other = "".join(letters)
     if other in mapping:
         return None
     renamed = {other if name == key else name: value for name, value in mapping.items()}
     mapping.clear()
     mapping.update(renamed)
-    return Case(f"{'.'.join((*path, key))} written {other}", yaml.safe_dump(settings), (other, str(key)))
+    return Case(f"{'.'.join((*path, key))} misspelled {other}", yaml.safe_dump(settings), (other, str(key)))
 
 
 def _unknown_key(settings: dict[str, Any], chance: random.Random) -> Case | None:
@@ -160,53 +160,53 @@ def _unknown_key(settings: dict[str, Any], chance: random.Random) -> Case | None
     return Case(f"{'.'.join((*path, key))} added", yaml.safe_dump(settings), (key, *path[-1:]))
 
 
-def _impossible_value(settings: dict[str, Any], chance: random.Random) -> Case | None:
-    places = [
-        (path, mapping, key) for path, mapping in _mappings(settings) for key in mapping if str(key) in _IMPOSSIBLE
+def _invalid_value(settings: dict[str, Any], chance: random.Random) -> Case | None:
+    candidates = [
+        (path, mapping, key) for path, mapping in _mappings(settings) for key in mapping if str(key) in _INVALID_VALUES
     ]
-    if not places:
+    if not candidates:
         return None
-    path, mapping, key = chance.choice(places)
-    mapping[key] = chance.choice(_IMPOSSIBLE[key])
+    path, mapping, key = chance.choice(candidates)
+    mapping[key] = chance.choice(_INVALID_VALUES[key])
     return Case(f"{'.'.join((*path, key))} = {mapping[key]}", yaml.safe_dump(settings), (key, *path[-2:]))
 
 
-def _misspelt_class(settings: dict[str, Any], chance: random.Random) -> Case | None:
-    places = [mapping for _, mapping in _mappings(settings) if isinstance(mapping.get("class_path"), str)]
-    if not places:
+def _misspelled_class(settings: dict[str, Any], chance: random.Random) -> Case | None:
+    mappings = [mapping for _, mapping in _mappings(settings) if isinstance(mapping.get("class_path"), str)]
+    if not mappings:
         return None
-    mapping = chance.choice(places)
+    mapping = chance.choice(mappings)
     name = mapping["class_path"]
-    place = chance.randrange(len(name))
-    mapping["class_path"] = name[:place] + chance.choice("qxzj") + name[place:]
+    index = chance.randrange(len(name))
+    mapping["class_path"] = name[:index] + chance.choice("qxzj") + name[index:]
     return Case(f"class {mapping['class_path']}", yaml.safe_dump(settings), (mapping["class_path"], name))
 
 
-def _other_kind(settings: dict[str, Any], chance: random.Random) -> Case | None:
+def _wrong_type(settings: dict[str, Any], chance: random.Random) -> Case | None:
     key = chance.choice(["trainer", "data", "model"])
     settings[key] = chance.choice([[1, 2], 17, "yes", True])
     return Case(f"{key} = {settings[key]}", yaml.safe_dump(settings), (key,))
 
 
-def _no_yaml(settings: dict[str, Any], chance: random.Random) -> Case | None:
+def _invalid_yaml(settings: dict[str, Any], chance: random.Random) -> Case | None:
     text = yaml.safe_dump(settings)
-    place = chance.randrange(len(text))
-    broken = text[:place] + chance.choice(["[", "{", "\t", '"', ": :", "\x00", "&a *b", "@"]) + text[place:]
+    index = chance.randrange(len(text))
+    broken = text[:index] + chance.choice(["[", "{", "\t", '"', ": :", "\x00", "&a *b", "@"]) + text[index:]
     try:
         if isinstance(yaml.safe_load(broken), dict):
-            return None  # a fault of another kind
+            return None  # still a mapping
     except (yaml.YAMLError, ValueError):
         pass
-    return Case("no YAML", broken, ("faulty.yaml",))
+    return Case("invalid YAML", broken, ("faulty.yaml",))
 
 
 _FAULTS: list[Callable[[dict[str, Any], random.Random], Case | None]] = [
-    _misspelt_key,
-    _misspelt_key,
+    _misspelled_key,
+    _misspelled_key,
     _unknown_key,
-    _impossible_value,
-    _impossible_value,
-    _misspelt_class,
-    _other_kind,
-    _no_yaml,
+    _invalid_value,
+    _invalid_value,
+    _misspelled_class,
+    _wrong_type,
+    _invalid_yaml,
 ]

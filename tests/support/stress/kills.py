@@ -1,4 +1,4 @@
-"""Training that is killed at random moments, goes on, and has to end as if it had not been."""
+"""Training that is killed at random moments and resumed, which must end bit-identical to an uninterrupted run."""
 
 import multiprocessing
 import os
@@ -24,26 +24,26 @@ from tests.support.program import ROOT
 from tests.support.stress.comparison import differences
 from tests.support.stress.outcome import Outcome
 
-_MOST_IN_A_ROW = 4  # kills of one run, before it is let go on to its end
+_MAX_IN_A_ROW = 4  # kills of one run before it may finish
 _BASE = [
     *("fit", "--config", str(ROOT / "configs" / "quickstart.yaml"), "--trainer.accelerator", "cpu"),
     *("--model.net", "TinyNet", "--model.net.dropout", "0.2", "--trainer.max_epochs", "3"),
     *("--trainer.log_every_n_steps", "2", "--last_checkpoint.every_n_steps", "3"),
     *("--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"),
-    *("--trainer.callbacks+", "tests.support.stress.kills.Moment"),
+    *("--trainer.callbacks+", "tests.support.stress.kills.StageRecorder"),
 ]
 _MIXED = ["--data.augment", "[RandomCrop, HorizontalFlip, Cutout]", "--data.mixup", "0.2", "--data.cutmix", "1"]
 _PIPELINE = ["--data.albumentations", "[{HorizontalFlip: {p: 0.5}}, {RandomBrightnessContrast: {p: 1}}]"]
 _EMA = ["--trainer.callbacks+", "{class_path: EMAWeightAveraging, init_args: {decay: 0.9}}"]
 _TWO = ["--trainer.devices", "2", "--trainer.strategy", "ddp"]
 _OPTIONS = {
-    "whole batches, mixed": _MIXED,
+    "batched augmentation and mixup": _MIXED,
     "albumentations, two workers": [*_PIPELINE, "--data.num_workers", "2"],
     "averaged weights (EMA)": _EMA,
     "two processes (DDP)": _TWO,
 }
 KINDS = tuple(_OPTIONS)
-_SHARES = dict(zip(KINDS, (3, 3, 3, 1), strict=True))  # of the kills; two processes take longest to start
+_WEIGHTS = dict(zip(KINDS, (3, 3, 3, 1), strict=True))  # of the kills; two processes take longest to start
 _PRELOADED = [
     *plugin_modules(PLUGIN_PACKAGES),
     "cifar_lit.cli.training_commands",
@@ -54,43 +54,43 @@ _PRELOADED = [
 ]
 
 
-class Moment(Callback):
-    """Write to a file what the run is doing, so that a kill can be described by what it hit."""
+class StageRecorder(Callback):
+    """Write the current stage of the run to a file, so that the stage that a kill hit is known."""
 
-    file = Path("moment")
+    file = Path("stage")
 
     def on_fit_start(self, *_: Any) -> None:
-        """Before the first step."""
+        """Record the preparation before the first step."""
         self.file.write_text("preparation")
 
     def on_train_batch_start(self, *_: Any) -> None:
-        """A step begins."""
+        """Record the start of a step."""
         self.file.write_text("step")
 
     def on_validation_epoch_start(self, *_: Any) -> None:
-        """Validation begins."""
+        """Record the start of validation."""
         self.file.write_text("validation")
 
     def on_validation_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """After the last batch, pictures are drawn."""
+        """Record the drawing of pictures, which follows the last batch."""
         if batch_idx + 1 == sum(trainer.num_val_batches):
             self.file.write_text("pictures")
 
     def on_save_checkpoint(self, *_: Any) -> None:
-        """A checkpoint is written."""
+        """Record the saving of a checkpoint."""
         self.file.write_text("checkpoint")
 
 
 def kills(count: int, seed: int = 0, kinds: Sequence[str] = KINDS) -> Iterator[Outcome]:
-    """Kills training until so many kills are done, shared among ways to train.
+    """Kill training repeatedly, and compare the resumed runs with uninterrupted ones.
 
     Args:
-        count: Of the kills.
-        seed: Of the moments.
-        kinds: The ways to train.
+        count: Number of kills, divided among the kinds of training.
+        seed: Seed of the moments.
+        kinds: Kinds of training.
     """
-    shares = {kind: _SHARES[kind] / sum(_SHARES[one] for one in kinds) for kind in kinds}
-    with ThreadPoolExecutor(2) as workers:  # a core each
+    shares = {kind: _WEIGHTS[kind] / sum(_WEIGHTS[other] for other in kinds) for kind in kinds}
+    with ThreadPoolExecutor(2) as workers:  # one per core
         yield from workers.map(
             lambda kind: _kill(kind, _OPTIONS[kind], max(1, round(count * shares[kind])), seed), kinds
         )
@@ -98,47 +98,47 @@ def kills(count: int, seed: int = 0, kinds: Sequence[str] = KINDS) -> Iterator[O
 
 def _kill(kind: str, options: Sequence[str], count: int, seed: int) -> Outcome:
     chance = random.Random(f"{seed} {kind}")
-    hit: Counter[str] = Counter()
+    stages: Counter[str] = Counter()
     failures = []
     with tempfile.TemporaryDirectory() as folder:
-        whole = Path(folder, "whole")
-        seconds = _run(whole, options)
+        uninterrupted = Path(folder, "uninterrupted")
+        seconds = _run(uninterrupted, options)
         kills_done = runs = 0
         while kills_done < count:
             runs += 1
-            place = Path(folder, f"run{runs}")
+            resumed = Path(folder, f"run{runs}")
             moments = []
-            for _ in range(min(_MOST_IN_A_ROW, count - kills_done)):
+            for _ in range(min(_MAX_IN_A_ROW, count - kills_done)):
                 moment = chance.uniform(0, seconds)
                 moments.append(moment)
-                if _run(place, options, kill_after=moment) is not None:
-                    break  # it came to its end before
+                if _run(resumed, options, kill_after=moment) is not None:
+                    break  # it finished first
                 kills_done += 1
-                hit[(place / Moment.file).read_text() or "between two of these"] += 1
+                stages[(resumed / StageRecorder.file).read_text() or "between stages"] += 1
             try:
-                _run(place, options)
-                unequal = differences(_run_folder(whole), _run_folder(place))
+                _run(resumed, options)
+                different = differences(_run_folder(uninterrupted), _run_folder(resumed))
             except (RuntimeError, OSError) as error:
-                unequal = [str(error)]
-            if unequal:
-                failures.append(f"seed {seed}, run {runs}, kills after {moments}: {unequal}")
-            shutil.rmtree(place)
-    moments_hit = ", ".join(f"{moment} {times}" for moment, times in hit.most_common())
-    what = f"runs equal to the bit after SIGKILLs at random moments: {kind}"
-    return Outcome(what, runs, failures, f"{kills_done} kills, of which in {moments_hit}")
+                different = [str(error)]
+            if different:
+                failures.append(f"seed {seed}, run {runs}, kills after {moments}: {different}")
+            shutil.rmtree(resumed)
+    stages_hit = ", ".join(f"{stage} {times}" for stage, times in stages.most_common())
+    name = f"bit-identical runs after SIGKILLs at random moments: {kind}"
+    return Outcome(name, runs, failures, f"{kills_done} kills, by stage: {stages_hit}")
 
 
-def _run(place: Path, options: Sequence[str], kill_after: float | None = None) -> float | None:
-    """Starts the program, or goes on; gives the seconds of training, or None if it was killed in that time."""
-    place.mkdir(exist_ok=True)
-    moment = place / Moment.file
-    moment.unlink(missing_ok=True)
-    # From a process that has imported everything, which takes longer than such a training
+def _run(folder: Path, options: Sequence[str], kill_after: float | None = None) -> float | None:
+    """Start or resume training, and return its seconds, or None if it was killed."""
+    folder.mkdir(exist_ok=True)
+    stage = folder / StageRecorder.file
+    stage.unlink(missing_ok=True)
+    # Forked from a process that has imported everything, since the imports take longer than this training
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(_PRELOADED)
-    process = context.Process(target=_program, args=(place, [*_BASE, *options, "--resume"]))
+    process = context.Process(target=_program, args=(folder, [*_BASE, *options, "--resume"]))
     process.start()
-    while not moment.exists() and process.is_alive():
+    while not stage.exists() and process.is_alive():
         time.sleep(0.005)
     start = time.perf_counter()
     process.join(kill_after)
@@ -148,24 +148,24 @@ def _run(place: Path, options: Sequence[str], kill_after: float | None = None) -
         process.join()
         return None
     if process.exitcode:
-        raise RuntimeError((place / "output").read_text()[-2000:])
+        raise RuntimeError((folder / "output").read_text()[-2000:])
     return time.perf_counter() - start
 
 
-def _program(place: Path, arguments: list[str]) -> None:
-    """The program, as if it had been started in a folder with these arguments; of several processes, the first."""
+def _program(folder: Path, arguments: list[str]) -> None:
+    """Run the program as if started in a folder with these arguments; of several processes, this is the first."""
     os.setsid()
-    os.chdir(place)
+    os.chdir(folder)
     output = os.open("output", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for stream in (1, 2):
         os.dup2(output, stream)
     os.environ |= {"PYTHONPATH": str(ROOT), VARIABLE: "tests", "OMP_NUM_THREADS": "1"}
     torch.set_num_threads(1)
-    sys.argv = [str(ROOT / "main.py"), *arguments]  # which Lightning starts again for further processes
+    sys.argv = [str(ROOT / "main.py"), *arguments]  # Lightning runs this again for further processes
     sys.modules["__main__"].__spec__ = None
     sys.exit(main(arguments))
 
 
-def _run_folder(place: Path) -> Path:
-    """The newest run's: one that was killed before its first checkpoint is restarted in another folder."""
-    return max(Path(place, "runs").glob("*/version_*"), key=lambda folder: int(folder.name.removeprefix("version_")))
+def _run_folder(folder: Path) -> Path:
+    """Return the newest run folder: a run killed before its first checkpoint is restarted in another one."""
+    return max(Path(folder, "runs").glob("*/version_*"), key=lambda run: int(run.name.removeprefix("version_")))

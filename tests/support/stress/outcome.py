@@ -1,32 +1,32 @@
-"""What came of a kind of harm."""
+"""Outcome of a stress test."""
 
 from dataclasses import dataclass
 
-HEADER = ["harm", "tried", "withstood", "figures"]
-_MOST_SHOWN = 20
+HEADER = ["stress test", "tried", "passed", "figures"]
+_MAX_SHOWN = 20
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How often harm was tried, and where it did some.
+    """Outcome of a stress test.
 
-    what: The harm.
-    tried: How often.
-    failures: Where it did harm, each with what is needed to try it again.
-    figures: What else was measured.
+    name: What is tested.
+    tried: Number of cases.
+    failures: The cases that failed, each with what is needed to reproduce it.
+    figures: Further measurements, as text.
     """
 
-    what: str
+    name: str
     tried: int
     failures: list[str]
     figures: str = ""
 
     def row(self) -> list[str]:
-        """As a row of the table."""
-        return [self.what, f"{self.tried:,}", f"{self.tried - len(self.failures):,}", self.figures]
+        """Return the cells of a table row."""
+        return [self.name, f"{self.tried:,}", f"{self.tried - len(self.failures):,}", self.figures]
 
     def report(self) -> list[str]:
-        """The failures, a line each."""
-        lines = [f"- {self.what}: {failure}" for failure in self.failures[:_MOST_SHOWN]]
+        """Return the failures as list items, one per line."""
+        lines = [f"- {self.name}: {failure}" for failure in self.failures[:_MAX_SHOWN]]
         more = len(self.failures) - len(lines)
-        return [*lines, f"- {self.what}: {more} more"] if more > 0 else lines
+        return [*lines, f"- {self.name}: {more} more"] if more > 0 else lines

@@ -1,4 +1,4 @@
-"""Files that a stranger may upload: broken, huge, odd, or no images at all."""
+"""Malformed uploads: files that are broken, huge, odd or not images at all."""
 
 import io
 import random
@@ -33,32 +33,32 @@ _NAMES = (
 
 @dataclass(frozen=True)
 class Upload:
-    """A file.
+    """A file to upload.
 
     kind: What is wrong with it.
-    name: What it is called.
-    content: Its bytes.
-    whole: Whether it is an image that has to be classified; None if either is right.
+    name: File name.
+    content: The bytes.
+    valid: Whether the file must be classified (True) or refused (False); None if either is correct.
     """
 
     kind: str
     name: str
     content: bytes
-    whole: bool | None
+    valid: bool | None
 
 
 def uploads(count: int, seed: int = 0) -> Iterator[Upload]:
-    """So many files, all kinds in turn."""
+    """Yield ``count`` files, cycling through all kinds."""
     for number in range(count):
         chance = random.Random(f"{seed} {number}")
         kind = _KINDS[number % len(_KINDS)]
-        content, whole = kind(chance)
+        content, valid = kind(chance)
         name = chance.choice(_NAMES) if chance.random() < 0.5 else f"image{chance.choice(['.png', '.jpg', '.gif', ''])}"
-        yield Upload(kind.__name__.strip("_").replace("_", " "), name, content, whole)
+        yield Upload(kind.__name__.strip("_").replace("_", " "), name, content, valid)
 
 
 def truncations() -> Iterator[Upload]:
-    """A small image of each format, cut at every byte."""
+    """Yield a small image of each format, cut at every byte."""
     chance = random.Random(0)
     for form in _FORMATS:
         content = _encoded(picture(chance, 6, 5), form)
@@ -67,7 +67,7 @@ def truncations() -> Iterator[Upload]:
 
 
 def bombs() -> Iterator[Upload]:
-    """Small files that are enormous when they are decoded."""
+    """Yield small files that are enormous when decoded."""
     for side in (4_000, 20_000):
         yield Upload(f"PNG of {side} x {side}", "bomb.png", _png(side, side), None)
     yield Upload("PNG of 1 x 16,000,000", "bomb.png", _png(1, 16_000_000), None)
@@ -79,7 +79,7 @@ def bombs() -> Iterator[Upload]:
     ):
         content = _encoded(Image.new(mode, (side, side)), form)
         yield Upload(f"{form} of {side} x {side}, {mode}", f"bomb.{form.lower()}", content, None)
-    yield Upload("BMP whose runs leap over 4 GB", "bomb.bmp", _leaping_bmp(), None)
+    yield Upload("BMP whose runs skip 4 GB", "bomb.bmp", _skipping_bmp(), None)
     yield Upload("JPEG with 4,000 tags of the same 60,000 bytes", "bomb.jpg", _tagged_jpeg(), None)
     yield Upload("JPEG of 20,000 scans", "bomb.jpg", _scanned_jpeg(), None)
     yield Upload("GIF of 200 frames", "bomb.gif", _long_gif(), None)
@@ -90,7 +90,7 @@ def bombs() -> Iterator[Upload]:
 
 
 def picture(chance: random.Random, width: int = 0, height: int = 0, mode: str = "RGB") -> Image.Image:
-    """An image of noise."""
+    """Return an image of noise, of random size by default."""
     width, height = width or chance.randint(1, 80), height or chance.randint(1, 80)
     bands = len(Image.new(mode, (1, 1)).getbands())
     noise = np.random.default_rng(chance.randrange(2**32)).integers(0, 256, (height, width, bands), dtype=np.uint8)
@@ -104,7 +104,7 @@ def _encoded(image: Image.Image, form: str, **options: object) -> bytes:
 
 
 def _png(width: int, height: int, chunks: list[tuple[bytes, bytes]] | None = None) -> bytes:
-    """A grey PNG, all black, made without the memory that it takes."""
+    """Return an all-black gray PNG, without allocating its pixels."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
@@ -112,20 +112,20 @@ def _png(width: int, height: int, chunks: list[tuple[bytes, bytes]] | None = Non
     packer, total = zlib.compressobj(1), (1 + width) * height
     block = bytes(min(total, 10_000_000))
     body = b"".join(packer.compress(block) for _ in range(-(-total // len(block)))) + packer.flush()
-    extra = b"".join(chunk(*part) for part in chunks or [])
+    extra = b"".join(chunk(kind, content) for kind, content in chunks or [])
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra + chunk(b"IDAT", body) + chunk(b"IEND", b"")
 
 
 def _long_gif() -> bytes:
-    """The same frame of 2,000 x 2,000 pixels, 200 times."""
-    one = _encoded(Image.new("P", (2000, 2000)), "GIF")
-    first = 13 + 3 * 2 ** ((one[10] & 7) + 1)  # behind the header and the palette
-    return one[:first] + one[first:-1] * 200 + b";"
+    """Return a GIF that repeats a frame of 2,000 x 2,000 pixels 200 times."""
+    single = _encoded(Image.new("P", (2000, 2000)), "GIF")
+    start = 13 + 3 * 2 ** ((single[10] & 7) + 1)  # after the header and the palette
+    return single[:start] + single[start:-1] * 200 + b";"
 
 
-def _leaping_bmp() -> bytes:
-    """Runs of RLE8, one of which leaps over 255 rows of 16 million pixels."""
+def _skipping_bmp() -> bytes:
+    """Return a BMP of RLE8 runs, one of which skips 255 rows of 16 million pixels."""
     data = b"\x00\x02\xff\xff\x00\x01"
     offset = 14 + 40 + 1024
     header = struct.pack("<IiiHHIIiiII", 40, 16_000_000, 1, 1, 8, 1, len(data), 0, 0, 256, 0)
@@ -133,7 +133,7 @@ def _leaping_bmp() -> bytes:
 
 
 def _tagged_jpeg() -> bytes:
-    """EXIF of very many tags, which all say that the same long numbers are theirs."""
+    """Return a JPEG with thousands of EXIF tags that all point to the same long value."""
     tags, numbers = 4_000, 7_000
     entries = b"".join(struct.pack("<HHII", 0x8000 + tag, 3, numbers, 8 + 2 + 12 * tags + 4) for tag in range(tags))
     block = b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", tags) + entries + bytes(4)
@@ -143,14 +143,14 @@ def _tagged_jpeg() -> bytes:
 
 
 def _scanned_jpeg() -> bytes:
-    """A large progressive JPEG whose last scan is there very often."""
+    """Return a large progressive JPEG that repeats its last scan thousands of times."""
     content = _encoded(Image.new("L", (4_000, 4_000)), "JPEG", progressive=True)
     last = content.rindex(b"\xff\xda")
     scan = content[last : last + 2 + int.from_bytes(content[last + 2 : last + 4], "big")] + b"\x00\x00"
     return content[:last] + scan * 20_000 + b"\xff\xd9"
 
 
-# Each gives the bytes, and whether they are an image that has to be classified
+# Each returns the bytes and the value of ``Upload.valid``
 
 
 def _truncated(chance: random.Random) -> tuple[bytes, bool | None]:
@@ -186,14 +186,14 @@ def _odd_shape(chance: random.Random) -> tuple[bytes, bool | None]:
     return _encoded(picture(chance, width, height), chance.choice(["PNG", "JPEG", "BMP"])), True
 
 
-def _odd_colours(chance: random.Random) -> tuple[bytes, bool | None]:
+def _odd_colors(chance: random.Random) -> tuple[bytes, bool | None]:
     mode, form = chance.choice([("CMYK", "JPEG"), ("L", "PNG"), ("LA", "PNG"), ("RGBA", "PNG"), ("RGBA", "WEBP")])
     return _encoded(picture(chance, mode=mode), form), True
 
 
 def _sixteen_bits(chance: random.Random) -> tuple[bytes, bool | None]:
-    grey = np.random.default_rng(chance.randrange(2**32)).integers(0, 65536, (9, 7), dtype=np.uint16)
-    return _encoded(Image.fromarray(grey), "PNG"), True
+    gray = np.random.default_rng(chance.randrange(2**32)).integers(0, 65536, (9, 7), dtype=np.uint16)
+    return _encoded(Image.fromarray(gray), "PNG"), True
 
 
 def _palette(chance: random.Random) -> tuple[bytes, bool | None]:
@@ -237,7 +237,7 @@ _KINDS: list[Callable[[random.Random], tuple[bytes, bool | None]]] = [
     _random_bytes_after_a_signature,
     _huge_header,
     _odd_shape,
-    _odd_colours,
+    _odd_colors,
     _sixteen_bits,
     _palette,
     _animated,

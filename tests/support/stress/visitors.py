@@ -1,4 +1,4 @@
-"""A Space's visitors at their worst: broken files, wrong calls, files that are not theirs, too many at once."""
+"""Hostile visitors of a Space: malformed uploads and calls, forbidden files, too many requests at once."""
 
 import asyncio
 import contextlib
@@ -24,14 +24,14 @@ from tests.support.stress.page import Client, Reply, Server
 from tests.support.stress.uploads import Upload, bombs
 
 _MEGABYTE = 2**20
-_MOST_SECONDS, _MOST_MEMORY = 2.0, 300 * _MEGABYTE  # that a decompression bomb may cost
-_RECOVERS = 5.0  # seconds after a flood
-_MOST_GROWTH = 0.1  # of memory while users ask
+_MAX_SECONDS, _MAX_MEMORY = 2.0, 300 * _MEGABYTE  # limits for a decompression bomb
+_MAX_RECOVERY = 5.0  # seconds after a flood
+_MAX_GROWTH = 0.1  # of memory during the requests of users
 _SECRET = "none of your business 3141592653"
 
 
 def image(seed: int, side: int = 32) -> bytes:
-    """A PNG of noise that is always the same for a seed."""
+    """Return a PNG of noise, the same for the same seed."""
     content = io.BytesIO()
     noise = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
     Image.fromarray(noise).save(content, "PNG")
@@ -39,49 +39,49 @@ def image(seed: int, side: int = 32) -> bytes:
 
 
 class _Guard:
-    """Send a valid request after each fault, and report an answer that differs from before."""
+    """Send a valid request after malformed ones, and report if its answer changed."""
 
     def __init__(self, client: Client) -> None:
         self._client, self._image = client, image(0)
-        self._before = ""
+        self._expected = ""
 
-    async def begin(self) -> None:
-        self._before = (await self._client.classify(self._image)).text
+    async def start(self) -> None:
+        self._expected = (await self._client.classify(self._image)).text
 
     async def problem(self) -> str | None:
         reply = await self._client.classify(self._image)
-        return None if reply.text == self._before else f"a good request then got {reply.status} {reply.text[:200]!r}"
+        return None if reply.text == self._expected else f"a valid request then got {reply.status} {reply.text[:200]!r}"
 
 
 @contextlib.asynccontextmanager
 async def _guarded(server: Server) -> AsyncIterator[tuple[Client, _Guard]]:
     async with Client(server) as client:
         guard = _Guard(client)
-        await guard.begin()
+        await guard.start()
         yield client, guard
 
 
-async def malformed_uploads(server: Server, files: Iterable[Upload], what: str = "malformed uploads") -> Outcome:
-    """Uploads broken files, and has them classified."""
+async def malformed_uploads(server: Server, files: Iterable[Upload], name: str = "malformed uploads") -> Outcome:
+    """Upload malformed files and classify them."""
     failures, tried = [], 0
     async with _guarded(server) as (client, guard):
         for number, upload in enumerate(files):
             tried += 1
-            sent = await client.upload(upload.name, upload.content)
-            problem = sent.problem()
-            if problem is None and sent.status == 200 and sent.content:
-                problem = _answer_problem(await _classified(client, sent.content[0]), upload.whole)
+            uploaded = await client.upload(upload.name, upload.content)
+            problem = uploaded.problem()
+            if problem is None and uploaded.status == 200 and uploaded.content:
+                problem = _answer_problem(await _classify(client, uploaded.content[0]), upload.valid)
             problem = problem or await guard.problem()
             if problem:
                 failures.append(f"upload {number} ({upload.kind}, {upload.name!r:.40}): {problem}")
             if not server.alive:
                 failures.append("the server ended")
                 break
-    return Outcome(f"{what}, a good request after each", tried, failures)
+    return Outcome(f"{name}, each followed by a valid request", tried, failures)
 
 
 async def odd_forms(server: Server) -> Outcome:
-    """Uploads whose form is wrong, whatever the file."""
+    """Upload with malformed multipart forms."""
     head = b'--x\r\nContent-Disposition: form-data; name="files"'
     bodies = [b"", b"--x--", b"--x\r\n", head, head + b"\r\n\r\nno file\r\n--x--\r\n", bytes(100_000)]
     bodies += [head + b'; filename="..">\r\n\r\n1\r\n--x--\r\n', head + b'; filename=""\r\n\r\n\r\n--x--\r\n']
@@ -104,34 +104,34 @@ async def odd_forms(server: Server) -> Outcome:
                         failures.append(f"{path}, {kind!r}, {body[:80]!r}: {problem}")
         if problem := await guard.problem():
             failures.append(problem)
-    return Outcome("uploads whose form is wrong", tried, failures)
+    return Outcome("malformed upload forms", tried, failures)
 
 
-async def _classified(client: Client, path: str) -> Reply:
+async def _classify(client: Client, path: str) -> Reply:
     files = [{"path": path, "meta": {"_type": "gradio.FileData"}}]
     return await client.call("classify", json.dumps({"data": [files, 1, "crop"]}))
 
 
-def _answer_problem(reply: Reply, whole: bool | None) -> str | None:
+def _answer_problem(reply: Reply, valid: bool | None) -> str | None:
     if problem := reply.problem():
         return problem
-    if reply.event != "complete":  # for the call itself is as it should be
+    if reply.event != "complete":  # the call itself is valid
         return f"no answer but {reply.status} {reply.text[:200]!r}"
     [answers] = reply.content
     [answer] = answers
     if "classes" in answer:
-        return "what is no image was classified" if whole is False else None
-    if whole:
-        return f"a whole image is refused: {answer}"
+        return "an invalid file was classified" if valid is False else None
+    if valid:
+        return f"a valid image was refused: {answer}"
     return None if len(answer.get("error", "")) > 10 else f"neither classes nor a message: {answer}"
 
 
 async def malformed_calls(server: Server, count: int, seed: int = 0) -> Outcome:
-    """Calls the API with what it does not take."""
+    """Call the API with invalid arguments."""
     failures = []
     async with _guarded(server) as (client, guard):
-        good = [(await client.upload("image.png", image(number))).content[0] for number in range(3)]
-        for number, call in enumerate(calls(count, good, seed)):
+        files = [(await client.upload("image.png", image(number))).content[0] for number in range(3)]
+        for number, call in enumerate(calls(count, files, seed)):
             reply = await client.call(call.name, call.body)
             problem = reply.problem() or await guard.problem()
             if problem:
@@ -139,53 +139,53 @@ async def malformed_calls(server: Server, count: int, seed: int = 0) -> Outcome:
             if not server.alive:
                 failures.append("the server ended")
                 break
-    return Outcome("malformed calls of the API, a good request after each", count, failures)
+    return Outcome("malformed API calls, each followed by a valid request", count, failures)
 
 
-async def decompression_bombs(server: Server, most_seconds: float = _MOST_SECONDS) -> Outcome:
-    """Small files that are enormous when decoded, each of which is to be answered within so many seconds."""
+async def decompression_bombs(server: Server, max_seconds: float = _MAX_SECONDS) -> Outcome:
+    """Upload and classify small files that are enormous when decoded, within limits of time and memory."""
     failures, growths, times = [], [], []
     async with _guarded(server) as (client, guard):
-        found = list(bombs())
-        for bomb in found:
-            with _peak_of(server) as peak:
+        files = list(bombs())
+        for bomb in files:
+            with _memory_samples(server) as samples:
                 before, start = server.memory(), time.perf_counter()
-                sent = await client.upload(bomb.name, bomb.content)
-                problem = sent.problem()
-                if problem is None and sent.status == 200:
-                    problem = _answer_problem(await _classified(client, sent.content[0]), bomb.whole)
+                uploaded = await client.upload(bomb.name, bomb.content)
+                problem = uploaded.problem()
+                if problem is None and uploaded.status == 200:
+                    problem = _answer_problem(await _classify(client, uploaded.content[0]), bomb.valid)
                 times.append(time.perf_counter() - start)
-            growths.append(max(peak) - before)
-            if times[-1] > most_seconds:
+            growths.append(max(samples) - before)
+            if times[-1] > max_seconds:
                 problem = problem or f"took {times[-1]:.1f} s"
-            if growths[-1] > _MOST_MEMORY:
+            if growths[-1] > _MAX_MEMORY:
                 problem = problem or f"took {growths[-1] / _MEGABYTE:.0f} MB"
             if problem := problem or await guard.problem():
                 failures.append(f"{bomb.kind} ({len(bomb.content)} bytes): {problem}")
     figures = f"at most {max(growths) / _MEGABYTE:.0f} MB and {max(times):.2f} s"
-    return Outcome("decompression bombs", len(found), failures, figures)
+    return Outcome("decompression bombs", len(files), failures, figures)
 
 
 @contextlib.contextmanager
-def _peak_of(server: Server) -> Iterator[list[int]]:
-    """The server's memory every few milliseconds."""
-    seen, ended = [server.memory()], threading.Event()
+def _memory_samples(server: Server) -> Iterator[list[int]]:
+    """Sample the server's memory every few milliseconds within the context."""
+    samples, stop = [server.memory()], threading.Event()
 
-    def look() -> None:
-        while not ended.wait(0.005):
-            seen.append(server.memory())
+    def sample() -> None:
+        while not stop.wait(0.005):
+            samples.append(server.memory())
 
-    looking = threading.Thread(target=look)
-    looking.start()
+    sampler = threading.Thread(target=sample)
+    sampler.start()
     try:
-        yield seen
+        yield samples
     finally:
-        ended.set()
-        looking.join()
+        stop.set()
+        sampler.join()
 
 
 async def flood(server: Server, count: int) -> Outcome:
-    """So many visitors at the same moment: each gets a result, or sees that the page is busy."""
+    """Classify ``count`` images at once: each request must get a result or the response that the server is busy."""
     failures: list[str] = []
     async with _guarded(server) as (_, guard):
         replies = await asyncio.gather(*(_visit(server, image(number)) for number in range(count)))
@@ -193,65 +193,65 @@ async def flood(server: Server, count: int) -> Outcome:
         if problem := await guard.problem():
             failures.append(problem)
         recovery = time.perf_counter() - start
-        if recovery > _RECOVERS:
-            failures.append(f"a good request took {recovery:.1f} s after the flood")
+        if recovery > _MAX_RECOVERY:
+            failures.append(f"a valid request took {recovery:.1f} s after the flood")
         for reply in replies:
             if not reply.busy and reply.event != "complete":
                 failures.append(reply.problem() or f"no answer but {reply.status} {reply.text[:200]!r}")
     busy = sum(reply.busy for reply in replies)
     if busy == count:
-        failures.append("nobody got an answer")
+        failures.append("no visitor got an answer")
     longest = max(reply.seconds for reply in replies)
-    figures = f"{busy} saw that it is busy, all within {longest:.1f} s, next answer after {recovery:.2f} s"
-    return Outcome("visitors at the same moment", count, failures, figures)
+    figures = f"{busy} answered busy, all within {longest:.1f} s, next answer after {recovery:.2f} s"
+    return Outcome("simultaneous visitors", count, failures, figures)
 
 
 async def _visit(server: Server, content: bytes) -> Reply:
-    """One image classified over connections of one's own: another's may be closed, for idleness, as one takes it."""
-    async with Client(server) as own:
-        return await own.classify(content)
+    """Classify one image over new connections, since the server may close an idle one just as it is reused."""
+    async with Client(server) as client:
+        return await client.classify(content)
 
 
 async def users(server: Server, count: int, seconds: float) -> Outcome:
-    """So many visitors for a while, each of whom asks again when it has its answer."""
+    """Classify images for ``count`` visitors, each of whom sends the next request once the last is answered."""
     images = [image(number) for number in range(10)]
     failures: list[str] = []
-    taken: list[float] = []
+    times: list[float] = []
     busy = 0
     async with Client(server) as client:
-        alone = [(await client.classify(one)).text for one in images]
+        expected = [(await client.classify(content)).text for content in images]
         before, handles = server.memory(), server.handles()
         end = time.monotonic() + seconds
 
         async def visit(number: int) -> None:
             chance = random.Random(number)
             while time.monotonic() < end:
-                place = chance.randrange(len(images))
-                reply = await _visit(server, images[place])
-                taken.append(reply.seconds)
+                index = chance.randrange(len(images))
+                reply = await _visit(server, images[index])
+                times.append(reply.seconds)
                 nonlocal busy
                 busy += reply.busy
-                if reply.text != alone[place] and not reply.busy:
-                    failures.append(f"visitor {number}, image {place}: {reply.status} {reply.text[:200]!r}")
+                if reply.text != expected[index] and not reply.busy:
+                    failures.append(f"visitor {number}, image {index}: {reply.status} {reply.text[:200]!r}")
 
         await asyncio.gather(*map(visit, range(count)))
         growth = server.memory() / before - 1
-    if growth > _MOST_GROWTH:
+    if growth > _MAX_GROWTH:
         failures.append(f"memory grew by {growth:.1%}")
-    if busy > len(taken) / 2:
-        failures.append(f"{busy} of {len(taken)} saw that the page is busy")
-    slowest = statistics.quantiles(taken, n=100)[98]
+    if busy > len(times) / 2:
+        failures.append(f"{busy} of {len(times)} were answered busy")
+    p99 = statistics.quantiles(times, n=100)[98]
     figures = (
-        f"{len(taken) / seconds:.0f} answers/s, median {statistics.median(taken):.2f} s, p99 {slowest:.2f} s,"
-        f" {busy} saw that it is busy, memory {growth:+.1%}, files and connections {handles} then {server.handles()}"
+        f"{len(times) / seconds:.0f} answers/s, median {statistics.median(times):.2f} s, p99 {p99:.2f} s,"
+        f" {busy} answered busy, memory {growth:+.1%}, files and connections {handles} then {server.handles()}"
     )
     return Outcome(
-        f"answers to {count} users in {seconds:.0f} s equal to those given alone", len(taken), failures, figures
+        f"answers to {count} users in {seconds:.0f} s, equal to answers without load", len(times), failures, figures
     )
 
 
 async def foreign_files(server: Server, folder: Path) -> Outcome:
-    """Asks for files of the server that nobody was given, and for pages of other servers."""
+    """Request files of the server that were not uploaded, and addresses of other servers."""
     secret = folder.parent / "secret.txt"
     secret.write_text(_SECRET)
     (folder / "secret.txt").write_text(_SECRET)
@@ -263,15 +263,15 @@ async def foreign_files(server: Server, folder: Path) -> Outcome:
     paths = [str(secret), str(folder / "secret.txt"), str(folder / "app.py"), str(link), "secret.txt", "app.py"]
     paths += ["bundle/bundle.json", "../secret.txt", "..%2fsecret.txt", "%2e%2e/secret.txt", "....//secret.txt"]
     paths += ["/etc/passwd", "/proc/self/environ", "/proc/self/cwd/secret.txt", f"{server.uploads}/../secret.txt"]
-    with _listening() as (own_address, visits):
-        own = own_address.split("//")[1]
-        paths += [own_address, f"http:/{own}", f"//{own}", f"HTTP://{own}", f"ftp://{own}", f" {own_address}"]
-        places = ["/gradio_api/file=", "/gradio_api/file/", "/file=", "/file/", "/gradio_api/proxy=", "/proxy=", "/"]
-        places += ["/static/", "/assets/", "/svelte/", "/gradio_api/stream/", "/gradio_api/custom_component/"]
+    with _listening() as (url, visits):
+        target = url.split("//")[1]
+        paths += [url, f"http:/{target}", f"//{target}", f"HTTP://{target}", f"ftp://{target}", f" {url}"]
+        routes = ["/gradio_api/file=", "/gradio_api/file/", "/file=", "/file/", "/gradio_api/proxy=", "/proxy=", "/"]
+        routes += ["/static/", "/assets/", "/svelte/", "/gradio_api/stream/", "/gradio_api/custom_component/"]
         async with _guarded(server) as (client, guard):
-            asked = [f"{place}{path}" for place in places for path in paths]
-            asked += [f"/gradio_api/upload_progress?upload_id={path}" for path in paths[:3]]
-            for request in asked:
+            requests = [f"{route}{path}" for route in routes for path in paths]
+            requests += [f"/gradio_api/upload_progress?upload_id={path}" for path in paths[:3]]
+            for request in requests:
                 reply = await client.send("GET", request)
                 if _leaks(reply):
                     failures.append(f"GET {request}: {reply.text[:100]!r}")
@@ -284,14 +284,14 @@ async def foreign_files(server: Server, folder: Path) -> Outcome:
                         await client.call("classify", json.dumps({"data": [[file], 1, "crop"]})),
                     ):
                         answered = reply.event == "complete" and reply.text not in ("[]", "[[]]")
-                        text = reply.event == "complete" and '"error"' in reply.text  # that it cannot be read
-                        if _leaks(reply) or (answered and not text):
+                        refused = reply.event == "complete" and '"error"' in reply.text
+                        if _leaks(reply) or (answered and not refused):
                             failures.append(f"the file {file}: {reply.text[:100]!r}")
             if problem := await guard.problem():
                 failures.append(problem)
             await asyncio.sleep(0.5)
         failures += [f"the server fetched {visit}" for visit in visits]
-    return Outcome("requests for files and pages that are not for visitors", len(asked) + 6 * len(paths), failures)
+    return Outcome("requests for private files and pages", len(requests) + 6 * len(paths), failures)
 
 
 def _leaks(reply: Reply) -> bool:
@@ -301,7 +301,7 @@ def _leaks(reply: Reply) -> bool:
 
 @contextlib.contextmanager
 def _listening() -> Iterator[tuple[str, list[str]]]:
-    """The address of a server on this machine, and who asked it for something."""
+    """Run a local server, and yield its URL and the requests that it receives."""
     visits: list[str] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
@@ -321,24 +321,23 @@ def _listening() -> Iterator[tuple[str, list[str]]]:
 
 
 async def every_route(server: Server, seed: int = 0) -> Outcome:
-    """Tries every route that gradio has, and every event of the page, with nothing and with nonsense.
+    """Send empty and invalid requests to every route of Gradio and every event of the page.
 
     Args:
-        server: The Space's.
-        seed: Of the nonsense.
+        server: The Space's server.
+        seed: Seed of the path parameters.
     """
     failures, tried = [], 0
     chance = random.Random(seed)
     async with _guarded(server) as (client, guard):
         config = (await client.send("GET", "/config")).content
-        nonsense: list[Any] = [None, {}, [], {"data": None}, {"data": [1] * 30}, {"session_hash": "x", "event_id": "y"}]
+        invalid: list[Any] = [None, {}, [], {"data": None}, {"data": [1] * 30}, {"session_hash": "x", "event_id": "y"}]
         for method, route in _routes():
             path = re.sub(r"{[^}]*}", lambda _: chance.choice(["x", "0", "..", "classify"]), route)
-            waits: dict[str, Any] = {"timeout": 3}
-            for body in [None] if method in ("GET", "HEAD") else nonsense:
+            for body in [None] if method in ("GET", "HEAD") else invalid:
                 tried += 1
-                reply = await client.send(method, path, **({} if body is None else {"json": body}), **waits)
-                streams = "heartbeat" in path and reply.status == 599 and "Timeout" in reply.text  # it goes on for ever
+                reply = await client.send(method, path, **({} if body is None else {"json": body}), timeout=3)
+                streams = "heartbeat" in path and reply.status == 599 and "Timeout" in reply.text  # an endless stream
                 if not streams and (problem := reply.problem()):
                     failures.append(f"{method} {path} {body}: {problem}")
         for event in config["dependencies"]:
@@ -358,22 +357,22 @@ async def every_route(server: Server, seed: int = 0) -> Outcome:
 
 
 def _routes() -> list[tuple[str, str]]:
-    """The methods and paths, with places in braces, that gradio's server has, of any page.
+    """Return the methods and path templates of all routes that Gradio serves for any page.
 
-    In an event loop, since gradio makes some, and closes none, where there is none.
+    Must be called in an event loop; without one, Gradio creates loops that it never closes.
     """
     with gr.Blocks(analytics_enabled=False) as page:
         gr.Markdown("")
-    found = _paths(gr.routes.App.create_app(page).routes)
-    return sorted({(method, route.path) for route in found for method in getattr(route, "methods", None) or {"GET"}})
+    routes = _flatten(gr.routes.App.create_app(page).routes)
+    return sorted({(method, route.path) for route in routes for method in getattr(route, "methods", None) or {"GET"}})
 
 
-def _paths(routes: Iterable[Any]) -> Iterator[Any]:
-    """Routes, with those of the routers among them, which gradio includes without a prefix."""
+def _flatten(routes: Iterable[Any]) -> Iterator[Any]:
+    """Yield routes, including those of nested routers, which Gradio includes without a prefix."""
     for route in routes:
         if hasattr(route, "original_router"):
             assert not route.include_context.prefix
-            yield from _paths(route.original_router.routes)
+            yield from _flatten(route.original_router.routes)
         else:
             yield route
 
@@ -390,10 +389,10 @@ def _stream_problem(streamed: Reply) -> str | None:
     return None
 
 
-def in_turn(*asked: Awaitable[Outcome]) -> list[Outcome]:
-    """What comes of each, one after the other."""
+def in_turn(*stress_tests: Awaitable[Outcome]) -> list[Outcome]:
+    """Run stress tests one after the other, and return their outcomes."""
 
-    async def ask() -> list[Outcome]:
-        return [await one for one in asked]
+    async def run() -> list[Outcome]:
+        return [await stress_test for stress_test in stress_tests]
 
-    return asyncio.run(ask())
+    return asyncio.run(run())

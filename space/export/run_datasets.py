@@ -8,9 +8,9 @@ from torch import Tensor
 
 from cifar_lit.cli.parser import Parser
 from cifar_lit.data.batches import ImageTensors
-from cifar_lit.data.cache import decode_folder
 from cifar_lit.data.cifar import CIFAR10, CIFAR100
 from cifar_lit.data.datamodule import ImageDataModule
+from cifar_lit.data.folder_cache import decode_folder
 from cifar_lit.data.folders import user_cache_dir
 from cifar_lit.errors import InputError
 from cifar_lit.inference.bundle import Recipe
@@ -20,7 +20,7 @@ from space.export.evaluate import EvaluationSplit
 _MAX_OOD_IMAGES = 2000  # evenly spaced
 
 
-class RunImages(NamedTuple):
+class RunDatasets(NamedTuple):
     """The available images of a run.
 
     data: The run's data; None if they are not available or have changed.
@@ -33,9 +33,9 @@ class RunImages(NamedTuple):
     note: str
 
 
-def find_run_images(
+def find_run_datasets(
     config: dict[str, Any], checkpoint: dict[str, Any], recipe: Recipe, images: str | None
-) -> RunImages:
+) -> RunDatasets:
     """Find the images of a run.
 
     Args:
@@ -51,7 +51,7 @@ def find_run_images(
     try:
         found = data_of_run(config)
         if found.class_names != recipe.class_names or found.image_size != recipe.image_size:
-            raise InputError("the run's data now have other classes or another image size")
+            raise InputError("the classes or the image size of the run's data have changed")
         if checkpoint.get(type(found).__qualname__, {}).get("digest") in (None, found.training_digest):
             data = found
             if data.val_set is not None:
@@ -65,7 +65,7 @@ def find_run_images(
     if images is not None:
         own = own_images(Path(images), recipe)
         splits.append(EvaluationSplit("test", own, torch.arange(len(own))))
-    return RunImages(data, splits, note)
+    return RunDatasets(data, splits, note)
 
 
 def data_of_run(config: dict[str, Any]) -> ImageDataModule:
@@ -81,15 +81,15 @@ def data_of_run(config: dict[str, Any]) -> ImageDataModule:
 def own_images(folder: Path, recipe: Recipe) -> ImageTensors:
     """Return the images of a folder of class folders, or of its ``test``, in the classifier's image size."""
     if not folder.is_dir():
-        raise InputError(f"--images: there is no folder {folder}")
+        raise InputError(f"--images: no such folder: {folder}")
     folder = folder / "test" if (folder / "test").is_dir() else folder
     return decode_folder(folder, recipe.class_names, user_cache_dir(), size=recipe.image_size).images
 
 
 def other_cifar(data: ImageDataModule | None) -> dict[str, Tensor]:
-    """Return test images of CIFAR-100 if the data are CIFAR-10, and vice versa, by the name of the data set.
+    """Return test images of CIFAR-100 if the data are CIFAR-10, and vice versa, by the name of the dataset.
 
-    Empty for other data, and if the other data set is not complete in the same folder.
+    Empty for other data, and if the other dataset is not complete in the same folder.
     """
     if not isinstance(data, CIFAR10 | CIFAR100):
         return {}

@@ -38,7 +38,7 @@ def feature_maps(net: nn.Module, inputs: Tensor) -> dict[str, tuple[int, int, in
 def _recorder(name: str, found: dict[str, tuple[int, int, int]], size: torch.Size) -> Callable[..., None]:
     def record(module: nn.Module, inputs: Any, output: Any) -> None:
         if isinstance(output, Tensor) and output.ndim == 4 and _is_map_size(output.shape[2:], size):
-            found.pop(name, None)  # of a layer that is used again, the last use counts
+            found.pop(name, None)  # if a layer is used repeatedly, its last output counts
             channels, height, width = output.shape[1:]
             found[name] = (channels, height, width)
 

@@ -1,4 +1,4 @@
-"""Detection of damaged, truncated and unfinished checkpoints, and the fallback to an intact one."""
+"""Detection of damaged, truncated and incomplete checkpoints, and the fallback to an intact one."""
 
 import errno
 import io
@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import torch
 
-from cifar_lit.atomic_file import damage, seal, write_atomically
+from cifar_lit.atomic_file import write_atomically
+from cifar_lit.training.checkpointing.checkpoint_digest import find_damage, seal
 from cifar_lit.training.checkpointing.checkpoint_io import AtomicCheckpointIO
 from tests.support.program import ROOT, TINY, Outcome
 
@@ -33,7 +34,7 @@ def archive(sealed: bool = True) -> bytearray:
 
 def test_sealed_checkpoint_is_intact_and_readable_by_torch() -> None:
     write_atomically(Path("a.ckpt"), archive())
-    assert damage(Path("a.ckpt")) is None
+    assert find_damage(Path("a.ckpt")) is None
     for mapped in (False, True):
         read = torch.load("a.ckpt", weights_only=True, mmap=mapped)
         assert torch.equal(read["state_dict"]["weight"], torch.arange(500.0))
@@ -47,22 +48,22 @@ def test_every_flipped_bit_and_truncation_is_detected() -> None:
         flipped = bytearray(content)
         flipped[index] ^= 1 << rng.randrange(8)
         Path(f"{index}.ckpt").write_bytes(flipped)
-        assert damage(Path(f"{index}.ckpt")), f"bit of byte {index} of {len(content)}"
+        assert find_damage(Path(f"{index}.ckpt")), f"bit of byte {index} of {len(content)}"
     for length in {*range(200), *rng.sample(range(len(content)), 300)}:
         Path(f"cut{length}.ckpt").write_bytes(content[:length])
-        assert damage(Path(f"cut{length}.ckpt")), f"cut to {length} of {len(content)}"
+        assert find_damage(Path(f"cut{length}.ckpt")), f"cut to {length} of {len(content)}"
     Path("longer.ckpt").write_bytes(content + b"\0")
-    assert damage(Path("longer.ckpt"))
+    assert find_damage(Path("longer.ckpt"))
 
 
-def test_file_of_another_program_is_checked_by_its_zip_checksums() -> None:
+def test_checkpoint_without_a_digest_is_checked_by_its_zip_checksums() -> None:
     content = archive(sealed=False)
     Path("plain.ckpt").write_bytes(content)
-    assert damage(Path("plain.ckpt")) is None
+    assert find_damage(Path("plain.ckpt")) is None
     index = content.index(torch.arange(500.0).numpy().tobytes()[400:440])
     content[index] ^= 1
     Path("flipped.ckpt").write_bytes(content)
-    assert damage(Path("flipped.ckpt")) == "was damaged after it was written"
+    assert find_damage(Path("flipped.ckpt")) == "was damaged after it was written"
 
 
 def test_failed_write_leaves_only_the_old_file(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,5 +143,5 @@ def test_damaged_checkpoint_named_explicitly_is_refused(fit: Fit, program: Progr
     best.write_bytes(best.read_bytes()[:-5])
     outcome = program("test", "--ckpt_path", best)
     assert outcome.status == 2
-    assert f"{best} is cut short or damaged" in outcome.err
+    assert f"{best} is truncated or damaged" in outcome.err
     assert "Traceback" not in outcome.err

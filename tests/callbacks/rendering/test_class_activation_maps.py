@@ -11,8 +11,8 @@ import torch
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
-from callbacks.rendering.feature_maps import feature_maps
-from callbacks.rendering.heatmaps import Method, heatmaps
+from callbacks.rendering.activations import feature_maps
+from callbacks.rendering.class_activation_maps import Method, heatmaps
 from cifar_lit.data.digits import Digits
 from cifar_lit.models import ResNet9
 from cifar_lit.training.checkpointing.checkpoint_files import read_classifier
@@ -162,7 +162,7 @@ def test_threads_can_share_a_network() -> None:
 
 
 class HalvesNet(nn.Module):
-    """Class 0 is the brightness of the left half, class 1 that of the right."""
+    """The logit of class 0 is the brightness of the left half, that of class 1 the brightness of the right half."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -248,7 +248,7 @@ def test_any_network_can_be_explained_at_its_last_feature_map() -> None:
         assert np.abs(ours - library_maps(net, layer, inputs, classes[:, 0], pytorch_grad_cam.GradCAM)).max() < 1e-4
 
 
-def test_network_without_feature_maps_has_none() -> None:
+def test_feature_maps_are_empty_for_a_network_without_any() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
     assert feature_maps(net, images(1)) == {}
     assert net.training

@@ -4,16 +4,25 @@ import copy
 from collections.abc import Callable, Sequence
 from functools import cache
 from types import SimpleNamespace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from callbacks.rendering.feature_maps import capture_activations, uncompiled
+from callbacks.rendering.activations import capture_activations, uncompiled
 
 Method = Literal["gradcam", "gradcam++", "hirescam", "layercam", "eigencam", "scorecam", "ablationcam"]
+METHOD_NAMES: dict[Method, str] = {
+    "gradcam": "Grad-CAM",
+    "gradcam++": "Grad-CAM++",
+    "hirescam": "HiResCAM",
+    "layercam": "LayerCAM",
+    "eigencam": "EigenCAM",
+    "scorecam": "ScoreCAM",
+    "ablationcam": "AblationCAM",
+}
 
 
 def heatmaps(
@@ -44,8 +53,8 @@ def heatmaps(
         2021, doi:10.1109/TIP.2021.3089943, eq. 5-6; EigenCAM, Muhammad & Yeasin 2020, arXiv:2008.00299; ScoreCAM, Wang
         et al. 2020, arXiv:1910.01279; AblationCAM, Desai & Ramaswamy 2020, doi:10.1109/WACV45572.2020.9093360.
     """
-    if method not in get_args(Method):
-        raise ValueError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}")
+    if method not in METHOD_NAMES:
+        raise ValueError(f"method must be one of {', '.join(METHOD_NAMES)}, got {method!r}")
     if classes.ndim != 2 or len(classes) != len(inputs):
         raise ValueError(
             f"classes must be (N, K) for the {len(inputs)} images, got {tuple(classes.shape)};"
@@ -54,7 +63,7 @@ def heatmaps(
     size = inputs.shape[-2:]
     if 0 in classes.shape or not layers:
         return inputs.new_zeros(len(layers), *classes.shape, *size, dtype=torch.float32)
-    if method in _GRADIENT_METHODS:
+    if method in GRADIENT_METHODS:
         return logits_and_heatmaps(net, layers, inputs, classes, method)[1]
     return torch.stack([_by_library(net, layer, inputs, classes, method) for layer in layers])
 
@@ -72,13 +81,13 @@ def logits_and_heatmaps(
         method: One of the gradient methods.
     """
     size = inputs.shape[-2:]
-    logits, maps = _by_gradient(net, layers, inputs, classes, _GRADIENT_METHODS[method])
+    logits, maps = _by_gradient(net, layers, inputs, classes, GRADIENT_METHODS[method])
     return logits, torch.stack(
-        [scaled(F.interpolate(scaled(layer_maps), size, mode="bilinear")) for layer_maps in maps]
+        [rescale(F.interpolate(rescale(layer_maps), size, mode="bilinear")) for layer_maps in maps]
     )
 
 
-def scaled(maps: Tensor) -> Tensor:
+def rescale(maps: Tensor) -> Tensor:
     """Return maps (..., h, w), each shifted and scaled to [0, 1]; a constant map becomes 0."""
     maps = maps - maps.amin((-2, -1), keepdim=True)
     return maps / (maps.amax((-2, -1), keepdim=True) + 1e-7)  # as in the grad-cam library
@@ -136,7 +145,7 @@ def _layercam(activations: Tensor, gradients: Tensor) -> Tensor:
     return (gradients.relu() * activations).sum(1)
 
 
-_GRADIENT_METHODS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+GRADIENT_METHODS: dict[Method, Callable[[Tensor, Tensor], Tensor]] = {
     "gradcam": _gradcam,
     "gradcam++": _gradcam_plus_plus,
     "hirescam": _hirescam,

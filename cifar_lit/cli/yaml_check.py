@@ -1,0 +1,47 @@
+"""Checks of YAML files for mistakes that the parser would ignore or report poorly."""
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cifar_lit.errors import InputError
+
+_GROUPS = ("trainer", "model", "best_checkpoint", "last_checkpoint")
+_CLASS_KEYS = ("class_path", "init_args", "dict_kwargs")
+
+
+def check_yaml(file: Path) -> None:
+    """Raise InputError with the file and line if it is not a YAML mapping."""
+    try:
+        content = yaml.safe_load(file.read_text())
+    except OSError as error:
+        raise InputError(f"--config: {file} cannot be read ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).replace('in "<unicode string>", ', "").split())
+        raise InputError(f"{file} is not valid YAML: {reason}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{file} must hold settings (`name: value` lines), got {type(content).__name__}")
+    for name in _GROUPS:
+        if not isinstance(content.get(name, {}), dict):  # the parser would ignore it
+            raise InputError(f"{file}: {name} must hold settings (`name: value` lines), got {content[name]}")
+    if content.get("data", "") is None:  # the parser would report it as missing
+        raise InputError(f"{file}: data must name a class (`class_path: CIFAR10`), got None")
+    _check_class_entries(file, content, "")
+
+
+def _check_class_entries(file: Path, content: Any, key: str) -> None:
+    """Raise InputError for an unknown or misspelled key next to ``class_path``, which the parser would not name."""
+    if isinstance(content, dict):
+        is_class = not content.keys().isdisjoint(_CLASS_KEYS)
+        for name in content.keys() - set(_CLASS_KEYS):
+            near = difflib.get_close_matches(str(name), _CLASS_KEYS, n=1, cutoff=0.6 if is_class else 0.85)
+            if is_class or near:
+                hint = f"did you mean {near[0]!r}?" if near else "the arguments of a class belong under init_args"
+                raise InputError(f"{file}: {key}: unknown key {name!r}; {hint}")
+        for name, value in content.items():
+            _check_class_entries(file, value, f"{key}.{name}" if key else str(name))
+    elif isinstance(content, list):
+        for value in content:
+            _check_class_entries(file, value, key)
