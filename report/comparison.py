@@ -105,8 +105,8 @@ def _write_differences(document: Document, names: Sequence[str], runs: Sequence[
             difference = float(correct.mean() - baseline.mean())
             row[3:] = f"{difference:+.2%} ({low:+.2%} to {high:+.2%})", f"{p_value:.3g}"
         rows.append(row)
-    header = ["run", f"accuracy on {len(baseline):,} {split} images (95 % interval)", "loss"]
-    document.table([*header, "difference in accuracy (95 % interval)", "p"], rows)
+    header = ["run", f"accuracy on {len(baseline):,} {split} images (95% interval)", "loss"]
+    document.table([*header, "difference in accuracy (95% interval)", "p"], rows)
     by_val = split == "val" and any(run.checkpoint_run.file.stem == "best" for run in runs)
     document.text(
         "p: probability of a difference at least this large between two equally good networks (McNemar's exact test"

@@ -23,6 +23,7 @@ _PAGE = Path(__file__).with_name("page.html")
 _FILES = "report_files"  # in the report's folder
 _PICTURE = re.compile(rf'<img src="({_FILES}/[^"/]+)"')
 _LINK = re.compile(rf'<a href="({_FILES}/([^"/]+))"')
+_PERCENTAGE = re.compile(r'(<td style="text-align:right)">([\d.]+)%<')
 _MEDIA_TYPES = {".png": "image/png", ".csv": "text/csv", ".yaml": "text/plain"}
 
 
@@ -59,7 +60,10 @@ class Document:
 
     def __init__(self, folder: Path, title: str) -> None:
         self.folder, self.title = folder, title
-        self._blocks = [f"# {escape(title)}"]
+        self._blocks: list[str] = []
+        self._findings: list[str] = []
+        self._headings: list[str] = []
+        self._shaded_tables: set[int] = set()
         self._unfinished = folder / f".{_FILES}"  # replaces an earlier report's files when this report is complete
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -74,8 +78,13 @@ class Document:
         except OSError as error:
             raise InputError(f"--output: {folder} cannot be written ({error.strerror or error})") from error
 
+    def finding(self, markdown: str) -> None:
+        """Add a sentence to the key findings, which open the report."""
+        self._findings.append(f"- {markdown}")
+
     def heading(self, text: str) -> None:
         """Add the heading of a section."""
+        self._headings.append(text)
         self._blocks.append(f"## {escape(text)}")
 
     def text(self, markdown: str) -> None:
@@ -86,8 +95,10 @@ class Document:
         """Add a note that some content is missing."""
         self._blocks.append(f"*{escape(what)}: {escape(why)}.*")
 
-    def table(self, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        """Add a table; its cells are escaped."""
+    def table(self, header: Sequence[str], rows: Iterable[Sequence[object]], shaded: bool = False) -> None:
+        """Add a table; its cells are escaped. If ``shaded``, low percentages have a darker background in HTML."""
+        if shaded:
+            self._shaded_tables.add(len(self._blocks))
         self._blocks.append(table([escape(cell) for cell in header], rows))
 
     def code(self, text: str, language: str = "") -> None:
@@ -128,8 +139,11 @@ class Document:
         Raises:
             InputError: if they cannot be written.
         """
-        markdown = "\n\n".join(self._blocks) + "\n"
-        page = self._html(markdown)
+        contents = " · ".join(f"[{escape(heading)}](#{_anchor(heading)})" for heading in self._headings)
+        findings = ["\n".join(["**Key findings**", "", *self._findings])] if self._findings else []
+        opening = [f"# {escape(self.title)}", *findings, contents]
+        markdown = "\n\n".join([*opening, *self._blocks]) + "\n"
+        page = self._html(opening)
         with _writing():
             shutil.rmtree(self.folder / _FILES, ignore_errors=True)
             self._unfinished.rename(self.folder / _FILES)
@@ -137,9 +151,20 @@ class Document:
             (self.folder / "report.html").write_text(page, encoding="utf-8", errors="replace")
         self._lock.release()
 
-    def _html(self, markdown: str) -> str:
-        body = MarkdownIt("commonmark", {"html": False}).enable("table").render(markdown)
+    def _html(self, opening: Sequence[str]) -> str:
+        renderer = MarkdownIt("commonmark", {"html": False}).enable("table")
+        parts = list(map(renderer.render, opening))
+        for number, block in enumerate(self._blocks):
+            part = renderer.render(block)
+            parts.append(_PERCENTAGE.sub(_shade, part) if number in self._shaded_tables else part)
+        body = "".join(parts)
         body = body.replace("<table>", '<div class="table"><table>').replace("</table>", "</table></div>")
+        for heading in self._headings:
+            text = html.escape(heading)
+            body = body.replace(f"<h2>{text}</h2>", f'<h2 id="{_anchor(heading)}">{text}</h2>')
+        before, heading, settings = body.partition('<h2 id="settings">Settings</h2>')
+        if heading:  # the last section, folded
+            body = f'{before}<details id="settings"><summary>Settings</summary>{settings}</details>'
         body = _PICTURE.sub(lambda match: f'<img src="{self._data_url(match[1])}"', body)
         body = _LINK.sub(lambda match: f'<a download="{match[2]}" href="{self._data_url(match[1])}"', body)
         return Template(_PAGE.read_text(encoding="utf-8")).substitute(title=html.escape(self.title), body=body)
@@ -147,6 +172,16 @@ class Document:
     def _data_url(self, source: str) -> str:
         file = self._unfinished / Path(source).name
         return f"data:{_MEDIA_TYPES[file.suffix]};base64,{base64.b64encode(file.read_bytes()).decode()}"
+
+
+def _anchor(heading: str) -> str:
+    """Return the anchor that GitHub gives to a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
+
+
+def _shade(cell: re.Match[str]) -> str:
+    strength = 70 * (1 - float(cell[2]) / 100)  # percent; the text stays legible
+    return f'{cell[1]};background:color-mix(in srgb, #d55e00 {strength:.0f}%, transparent)">{cell[2]}%<'
 
 
 @contextmanager

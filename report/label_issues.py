@@ -90,6 +90,7 @@ def write_label_issues(
         f"{how} Of {count:,} images, {len(issues):,} have a label that may be wrong, by confident learning"
         " ([Northcutt et al. 2021](https://arxiv.org/abs/1911.00068))" + (f": {link}." if issues else ".")
     )
+    document.finding(f"**{len(issues):,}** of {count:,} examined labels may be wrong.")
     if shown := issues[:_MAX_SHOWN]:
         captions = [f"{one.label}\n{one.suggested}?\n{one.split}\n#{one.row}" for one in shown]
         pixels = torch.stack([one.pixels for one in shown]).permute(0, 2, 3, 1).numpy()

@@ -10,7 +10,7 @@ from callbacks.rendering.class_activation_maps import heatmaps
 from callbacks.rendering.confusion import confusion_picture
 from callbacks.rendering.explanation_grid import explanation_grid
 from callbacks.rendering.grid import image_grid
-from callbacks.rendering.markdown import class_scores_table, confused_pairs_table
+from callbacks.rendering.markdown import class_scores_table, confused_pairs_table, escape
 from callbacks.rendering.text import CORRECT_INK, FAINT_INK, WRONG_INK
 from cifar_lit.errors import InputError
 from cifar_lit.evaluation.class_scores import class_scores, most_confused_pairs
@@ -29,13 +29,13 @@ def write_summary(document: Document, run: RunData) -> None:
     height, width = run.classifier.recipe.image_size
     network = f"A classifier of {width}x{height} images into {len(run.class_names)} classes"
     if not run.splits:
-        document.text(f"{network}; there are no images to evaluate it on.")
+        document.finding(f"{network}; there are no images to evaluate it on.")
         return
     correct, images = int(run.correct.sum()), len(run.correct)
     low, high = wilson(correct, images)
-    document.text(
+    document.finding(
         f"{network}: **{correct / images:.2%}** of {images:,} {run.eval_split.name} images are classified correctly"
-        f" (95 % interval {low:.2%} to {high:.2%}); {images - correct:,} are not."
+        f" (95% interval {low:.2%} to {high:.2%}); {images - correct:,} are not."
     )
 
 
@@ -51,7 +51,7 @@ def write_accuracy(document: Document, run: RunData, seed: int) -> None:
         accuracy = f"{correct / len(losses):.2%} ({low:.2%} to {high:.2%})"
         low, high = bootstrap_mean(losses, seed=seed)
         rows.append([split.name, f"{len(losses):,}", accuracy, f"{losses.mean():.4f} ({low:.4f} to {high:.4f})"])
-    document.table(["images", "number", "accuracy (95 % interval)", "loss (95 % interval)"], rows)
+    document.table(["images", "number", "accuracy (95% interval)", "loss (95% interval)"], rows)
     chosen_by_val = run.checkpoint_run.file.stem == "best" and "val" in run.logits
     document.text(
         "Accuracy with Wilson's score interval; mean cross-entropy with a bootstrap interval. They account for the"
@@ -62,6 +62,9 @@ def write_accuracy(document: Document, run: RunData, seed: int) -> None:
     picture = confusion_picture(result.counts.numpy(), run.class_names, "counts", title)
     document.picture("confusion", picture, "Confusion matrix")
     if pairs := most_confused_pairs(result.counts):
+        true, predicted, count, share = pairs[0]
+        names = [f"**{escape(run.class_names[label])}**" for label in (true, predicted)]
+        document.finding(f"Most often confused: {' as '.join(names)}, {count:,} images ({share:.1%} of the class).")
         document.text("The most confused classes:")
         document.text(confused_pairs_table(pairs, run.class_names))
 
@@ -151,6 +154,7 @@ def write_calibration(document: Document, run: RunData) -> None:
     titles = [f"as trained: error {before:.2%}", f"temperature {temperature:.2f}: error {after:.2%}"]
     picture = reliability_diagram(confidence, accuracy, share, titles)
     document.picture("calibration", picture, "Accuracy by confidence")
+    document.finding(f"Confidences are off by **{after:.2%}** on average, {before:.2%} before temperature scaling.")
     document.text(
         f"Expected calibration error {before:.2%} as trained, {after:.2%} with the logits divided by the temperature"
         f" {temperature:.2f}, which training chose on the validation images."

@@ -31,15 +31,20 @@ def write_robustness(document: Document, run: RunData, max_images: int, seed: in
     document.text(
         f"Accuracy on {result.images:,} {run.eval_split.name} images with corruptions of CIFAR-10-C"
         " ([Hendrycks & Dietterich 2019](https://arxiv.org/abs/1903.12261)) at five severities; without corruption it"
-        f" is {result.clean:.1%} (95 % interval {low:.1%} to {high:.1%}). **Mean corruption error:"
+        f" is {result.clean:.1%} (95% interval {low:.1%} to {high:.1%}). **Mean corruption error:"
         f" {result.mean_error:.1%}**, over 11 of the 15 kinds in the published mean: glass blur, snow, frost and"
         f" elastic are not implemented, and {', '.join(EXTRA)} do not count. It is not divided by a baseline's error."
     )
     accuracies = dict(zip(KINDS, result.accuracy, strict=True))
     rows = [
-        [kind, *(f"{value:.1%}" for value in values), f"{1 - values.mean():.1%}"] for kind, values in accuracies.items()
+        [kind, *(f"{value:.1%}" for value in values), f"{values.mean():.1%}"] for kind, values in accuracies.items()
     ]
-    document.table(["corruption", *map(str, range(1, SEVERITIES + 1)), "mean error"], rows)
+    document.table(["corruption", *map(str, range(1, SEVERITIES + 1)), "mean"], rows, shaded=True)
+    worst = min(accuracies, key=lambda kind: float(accuracies[kind].mean()))
+    document.finding(
+        f"Most harmful corruption: **{worst}**, with {accuracies[worst][-1]:.1%} accuracy at the highest severity"
+        f" ({result.clean:.1%} on the same images without corruption)."
+    )
     curves = {kind: [result.clean, *values.tolist()] for kind, values in accuracies.items()}
     picture = lines_chart(curves, range(SEVERITIES + 1), ("severity (0: clean)", "accuracy"), (0, 1), columns=5)
     document.picture("robustness", picture, "Accuracy by severity for each corruption")

@@ -14,8 +14,11 @@ def escape(text: object) -> str:
     return re.sub(r"([\\`*_\[\]|#~$!])", r"\\\1", " ".join(plain.split()))
 
 
+_NUMBER = re.compile(r"[-+]?[\d.,]+(e[-+]?\d+)?%?( \(.*\)| ± .*)?")
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[object]], raw: bool = False) -> str:
-    """Return a Markdown table.
+    """Return a Markdown table, with columns of numbers aligned to the right.
 
     Args:
         header: The column headings.
@@ -24,11 +27,14 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]], raw: bool = F
 
     >>> print(table(["class", "images"], [["cat", 3]]))
     | class | images |
-    | --- | --- |
+    | --- | ---: |
     | cat | 3 |
     """
-    cells = [[str(cell) if raw else escape(cell) for cell in row] for row in rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in [list(header), ["---"] * len(header), *cells])
+    texts = [[str(cell) for cell in row] for row in rows]
+    columns = [list(filter(None, column)) for column in zip(*texts, strict=True)] or [[]] * len(header)
+    rules = ["---:" if column and all(map(_NUMBER.fullmatch, column)) else "---" for column in columns]
+    cells = [row if raw else list(map(escape, row)) for row in texts]
+    return "\n".join(f"| {' | '.join(line)} |" for line in [list(header), rules, *cells])
 
 
 def class_scores_table(scores: Iterable[tuple[int, float, float, float]], class_names: Sequence[str]) -> str:
@@ -36,7 +42,7 @@ def class_scores_table(scores: Iterable[tuple[int, float, float, float]], class_
 
     >>> print(class_scores_table([(4, 0.5, 0.25, 1 / 3), (0, 0.0, 0.0, 0.0)], ["cat", "dog"]))
     | class | images | precision | recall | F1 |
-    | --- | --- | --- | --- | --- |
+    | --- | ---: | ---: | ---: | ---: |
     | cat | 4 | 0.500 | 0.250 | 0.333 |
     | dog | 0 |  |  |  |
     """
@@ -56,7 +62,7 @@ def confused_pairs_table(pairs: Iterable[tuple[int, int, int, float]], class_nam
 
     >>> print(confused_pairs_table([(0, 1, 3, 0.3)], ["cat", "dog"]))
     | true class | predicted class | images | share of the class |
-    | --- | --- | --- | --- |
+    | --- | --- | ---: | ---: |
     | cat | dog | 3 | 30.0% |
     """
     rows = [

@@ -69,8 +69,17 @@ def test_a_report_has_all_sections_and_pictures(report: Path) -> None:
     names = "misclassified gradcam confusion calibration curves classes augmented label_errors neighbors robustness"
     assert sorted(Path(picture).stem for picture in pictures) == sorted(names.split())
     assert all((report / picture).is_file() for picture in pictures)
+    findings = text.partition("## ")[0]
+    for finding in ("images are classified correctly", "Most often confused", "Confidences are off by",
+                    "examined labels may be wrong", "Most harmful corruption"):  # fmt: skip
+        assert finding in findings
     page = (report / "report.html").read_text()
     assert page.count("data:image/png;base64,") == len(pictures)
+    anchors = re.findall(r'<a href="#([^"]+)"', page)
+    assert len(anchors) > 12
+    assert all(f'id="{anchor}"' in page for anchor in anchors)
+    assert page.count("color-mix") == 14 * 6  # the accuracies under each corruption, and their mean
+    assert '<details id="settings">' in page
     assert 'src="report_files' not in page
     assert "Traceback" not in text
 
