@@ -13,6 +13,10 @@ Fit = Literal["crop", "pad", "inside"]
 SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
 
 
+class ImageTooLargeError(InputError):
+    """An image has more pixels than allowed."""
+
+
 def image_files(folder: Path) -> Iterator[Path]:
     """Yield the image files below a folder at any depth, by suffix, sorted, without hidden files and folders."""
     for path in sorted(folder.rglob("*")):
@@ -46,19 +50,21 @@ def decode_image(
         path: The file.
         size: Height and width that the caller will resize to, so that a large JPEG is decoded at reduced size.
         formats: The formats to try, by PIL's names; all by default.
-        max_pixels: Maximum number of pixels to decode; PIL's own limit by default.
+        max_pixels: Maximum number of pixels to decode, after the reduction; PIL's own limit by default.
 
     Raises:
-        InputError: if the file is not an image of these formats, is truncated, or is too large.
+        ImageTooLargeError: if it has more pixels.
+        InputError: if the file is not an image of these formats, or is truncated.
     """
     try:
         with Image.open(path, formats=formats) as image:
-            if max_pixels is not None and image.width * image.height > max_pixels:
-                raise ValueError(f"{image.width} x {image.height} pixels are more than {max_pixels / 1e6:.0f} million")
+            megapixels = image.width * image.height / 1e6
             if size is not None:  # no effect on formats other than JPEG
                 image.draft("RGB", (2 * size[1], 2 * size[0]))
+            if max_pixels is not None and image.width * image.height > max_pixels:
+                raise ImageTooLargeError(f"{path} has {megapixels:.0f} megapixels; the limit is {max_pixels / 1e6:.0f}")
             return ImageOps.exif_transpose(to_rgb(image))
-    except MemoryError:
+    except (MemoryError, ImageTooLargeError):
         raise
     except Exception as error:  # PIL's decoders raise exceptions of any type
         reason = str(error).replace(f" {str(path)!r}", "").replace(f" '{path}'", "")

@@ -20,14 +20,15 @@ from typing import IO, Any
 import numpy as np
 
 from cifar_lit.errors import InputError
-from cifar_lit.inference.images import Fit, decode_image, resize_to_fit
+from cifar_lit.inference.images import Fit, ImageTooLargeError, decode_image, resize_to_fit
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
-MAX_PIXELS = 16_000_000
+MAX_PIXELS = 16_000_000  # to decode; a JPEG file may have more, since it is decoded at a reduced size
+_UNREADABLE = f"cannot be read: expected an intact {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file"
 TILE = 224  # maximum side of a displayed upload in pixels; small images are enlarged to it
 _MAX_SCANS = 100  # of a progressive JPEG, each of which covers all pixels; cameras and editors write about ten
 _MAX_MEMORY = 256 * 2**20  # bytes, on top of the memory of the idle process
-_MAX_CPU_SECONDS = 1.5  # per file
+_MAX_CPU_SECONDS = 2.5  # per file; a photo of 50 megapixels takes about one
 _TIMEOUT = 20.0  # seconds per file, including time spent waiting for other processes
 
 
@@ -55,22 +56,26 @@ class Decoder:
         with self._lock:
             self._running()
 
-    def read(self, path: str, size: tuple[int, int], fit: Fit) -> DecodedImage | None:
-        """Return the image in a file; None if it is not one of ``FORMATS``, is damaged, or exceeds the limits.
+    def read(self, path: str, size: tuple[int, int], fit: Fit) -> DecodedImage:
+        """Return the image in a file.
 
         Args:
             path: The file.
             size: Height and width of the network's input.
             fit: How to fit an image of a different aspect ratio.
+
+        Raises:
+            InputError: if it is not one of ``FORMATS``, is damaged, or exceeds the limits; the message follows the
+                name of the image.
         """
         with self._lock:
             try:
                 return self._request({"path": os.path.abspath(path), "size": size, "fit": fit})
-            except (OSError, ValueError, EOFError):
+            except (OSError, ValueError, EOFError) as error:
                 self.stop()
-                return None
+                raise InputError(_UNREADABLE) from error
 
-    def _request(self, request: dict[str, Any]) -> DecodedImage | None:
+    def _request(self, request: dict[str, Any]) -> DecodedImage:
         process = self._running()
         assert process.stdin is not None
         assert process.stdout is not None
@@ -78,10 +83,10 @@ class Decoder:
         process.stdin.flush()
         if not select.select([process.stdout], [], [], _TIMEOUT)[0]:
             raise EOFError
-        shapes = json.loads(process.stdout.readline())  # empty, hence ValueError, if the process died
-        if shapes is None:
-            return None
-        return DecodedImage(*(_read_array(process.stdout, *shape) for shape in shapes))
+        reply = json.loads(process.stdout.readline())  # empty, hence ValueError, if the process died
+        if "error" in reply:
+            raise InputError(reply["error"])
+        return DecodedImage(*(_read_array(process.stdout, *shape) for shape in reply["shapes"]))
 
     def _running(self) -> subprocess.Popen[bytes]:
         """Return the process, started if necessary."""
@@ -118,18 +123,22 @@ def _read_array(stream: IO[bytes], height: int, width: int) -> np.ndarray:
 
 
 def _serve() -> None:
-    """Answer each request, a line of JSON, with the shapes of two images and their pixels."""
+    """Answer each request, a line of JSON, with the shapes of two images and their pixels, or with an error."""
     replies = os.fdopen(os.dup(1), "wb")
     _limit_memory()
     for line in sys.stdin.buffer:
         request = json.loads(line)
+        path, images = Path(request["path"]), []
         _limit_cpu(_MAX_CPU_SECONDS)
         try:
-            images = _decode(Path(request["path"]), tuple(request["size"]), request["fit"])
+            images = _decode(path, tuple(request["size"]), request["fit"])
+            reply: dict[str, Any] = {"shapes": [image.shape[:2] for image in images]}
+        except ImageTooLargeError as error:
+            reply = {"error": f"is too large: it {str(error).removeprefix(f'{path} ')}, except for JPEG files"}
         except (InputError, MemoryError, OSError):
-            images = []
+            reply = {"error": _UNREADABLE}
         _limit_cpu(0)
-        replies.write(json.dumps([image.shape[:2] for image in images] or None).encode() + b"\n")
+        replies.write(json.dumps(reply).encode() + b"\n")
         for image in images:
             replies.write(image.tobytes())
         replies.flush()

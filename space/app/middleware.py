@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 _LOG = logging.getLogger(__name__)
 _MAX_JSON = 1_000_000  # bytes; the page's own requests have a few thousand, since files are uploaded separately
-_MAX_UPLOAD = 102_000_000  # bytes of a request: ten files of ten megabytes
+_MAX_UPLOAD = 302_000_000  # bytes of a request: ten files of thirty megabytes
 _MAX_DEPTH = 50  # of nested lists and objects
 _UPLOAD = "/gradio_api/upload"
 INVALID_REQUEST = "Invalid request; see /gradio_api/info for the parameters of each endpoint."

@@ -19,17 +19,18 @@ from callbacks.rendering.class_activation_maps import (
 )
 from callbacks.rendering.grid import enlarge_images
 from callbacks.rendering.overlay import overlay
+from cifar_lit.errors import InputError
 from cifar_lit.evaluation.ood import OODThreshold
 from cifar_lit.inference.bundle import TrainedClassifier
 from cifar_lit.inference.images import Fit
-from space.app.decoder import DECODER, FORMATS, MAX_PIXELS, TILE, DecodedImage
-from space.app.validation import MAX_IMAGES
+from space.app.decoder import DECODER, FORMATS, TILE, DecodedImage
+from space.app.validation import MAX_FILE_SIZE, MAX_IMAGES
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 # The other methods take seconds, too long for a public page
 METHODS: dict[str, Method] = {METHOD_NAMES[method]: method for method in GRADIENT_METHODS}
-LIMITS = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]} file of at most {MAX_PIXELS // 10**6} million pixels"
+LIMITS = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]} file of at most {MAX_FILE_SIZE.upper()}"
 
 
 @dataclass(frozen=True)
@@ -241,11 +242,10 @@ def read_images(paths: Sequence[str], size: tuple[int, int], fit: Fit) -> tuple[
     """
     images, errors = {}, []
     for number, path in enumerate(paths[:MAX_IMAGES], start=1):
-        decoded = DECODER.read(path, size, fit)
-        if decoded is None:
-            errors.append(f"Image {number} cannot be read: expected an intact {LIMITS}.")
-        else:
-            images[number] = decoded
+        try:
+            images[number] = DECODER.read(path, size, fit)
+        except InputError as error:
+            errors.append(f"Image {number} {error}.")
     if len(paths) > MAX_IMAGES:
         errors.append(f"Only the first {MAX_IMAGES} of {len(paths)} images are classified.")
     return images, errors

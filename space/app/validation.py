@@ -7,7 +7,7 @@ import gradio as gr
 
 Choice = TypeVar("Choice")
 
-MAX_FILE_SIZE = "10mb"  # in gradio's notation
+MAX_FILE_SIZE = "30mb"  # in gradio's notation
 MAX_IMAGES = 10  # per upload
 MAX_CLASSES = 10  # listed for each image
 

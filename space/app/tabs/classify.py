@@ -13,13 +13,13 @@ from space.app.loaded_bundle import LoadedBundle
 from space.app.middleware import Selected
 from space.app.service import LIMITS, METHODS, ExplainOptions, UploadResult, classify, explain
 from space.app.tabs.results import ResultsView
-from space.app.validation import MAX_CLASSES, MAX_FILE_SIZE, MAX_IMAGES, check_choice, check_int, check_number
+from space.app.validation import MAX_CLASSES, MAX_IMAGES, check_choice, check_int, check_number
 
 FITS: dict[str, Fit] = {"crop the center": "crop", "pad with gray": "pad"}
 _PLACEHOLDER = (
     f"**Drop up to {MAX_IMAGES} images here, or click an example.** You get the network's input, the most likely"
     " classes and a heatmap; click a class to see the evidence for it.\n\n"
-    f"Each image must be a {LIMITS} and {MAX_FILE_SIZE.upper()}."
+    f"Each image must be a {LIMITS}."
 )
 
 

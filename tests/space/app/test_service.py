@@ -17,6 +17,7 @@ from callbacks.rendering.markdown import escape
 from callbacks.rendering.overlay import overlay
 from cifar_lit.evaluation.ood import OODThreshold
 from cifar_lit.inference.bundle import Recipe, TrainedClassifier
+from cifar_lit.inference.images import read_image
 from space.app.service import (
     ExplainOptions,
     ImageResult,
@@ -65,11 +66,26 @@ def test_only_ten_images_are_classified_and_unreadable_ones_are_listed(network: 
     ]
 
 
-@pytest.mark.parametrize("name", ["big.png", "drawing.svg", "page.eps", "old.tiff"])
-def test_large_files_and_other_formats_are_rejected(network: Network, name: str) -> None:
-    if name == "big.png":
-        Image.new("1", (5000, 4000)).save(name)
-    elif name.endswith("svg"):
+def test_a_photo_of_24_megapixels_is_read_like_predict_reads_it() -> None:
+    gradient = np.linspace(0, 255, 6000, dtype=np.uint8)
+    Image.fromarray(np.broadcast_to(gradient, (4000, 6000)).copy()).convert("RGB").save("photo.jpg")
+    images, errors = read_images(["photo.jpg"], SIZE, "crop")
+    assert errors == []
+    assert np.array_equal(images[1].pixels, read_image(Path("photo.jpg"), SIZE))
+
+
+def test_too_large_and_damaged_images_have_different_messages(network: Network) -> None:
+    Image.new("1", (5000, 4000)).save("big.png")
+    Path("damaged.png").write_bytes(b"no image")
+    assert classify(network, ["big.png", "damaged.png"]).errors == [
+        "Image 1 is too large: it has 20 megapixels; the limit is 16, except for JPEG files.",
+        "Image 2 cannot be read: expected an intact JPEG, PNG, WEBP, BMP or GIF file.",
+    ]
+
+
+@pytest.mark.parametrize("name", ["drawing.svg", "page.eps", "old.tiff"])
+def test_other_formats_are_rejected(network: Network, name: str) -> None:
+    if name.endswith("svg"):
         Path(name).write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
     else:
         Image.new("RGB", (8, 8)).save(name)
