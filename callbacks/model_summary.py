@@ -1,6 +1,7 @@
 """Table of the network's layers in TensorBoard's text tab."""
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.model_summary import ModelSummary
 
 from callbacks.rendering.markdown import table
@@ -19,7 +20,10 @@ class ModelSummaryText(Callback):
 
     @warn_on_error("ModelSummaryText")
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Write the table once."""
+        """Write the table once; print the number of parameters."""
+        trained = sum(weight.numel() for weight in pl_module.net.parameters() if weight.requires_grad)
+        total = sum(weight.numel() for weight in pl_module.net.parameters())
+        rank_zero_info(f"Network: {type(pl_module.net).__name__}, {total:,} parameters, {trained:,} of them trainable")
         writer = writer_unless_resumed(trainer)
         if writer is not None:
             writer.add_text("model", summary_table(pl_module, self.max_depth), trainer.global_step)

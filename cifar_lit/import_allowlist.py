@@ -30,8 +30,8 @@ _BUILT_IN = (
 _allowed = set(_BUILT_IN)
 
 
-def apply_allow_import(args: Sequence[str]) -> list[str]:
-    """Allow the modules given by ``--allow_import MODULE``; return the arguments without these options.
+def split_allow_import(args: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the arguments without ``--allow_import MODULE``, and the modules given by it or by the variable.
 
     Raises:
         InputError: if the option has no value.
@@ -46,8 +46,7 @@ def apply_allow_import(args: Sequence[str]) -> list[str]:
                 raise InputError(f"{OPTION} needs the name of one of your modules, for example {OPTION} my_file")
         else:
             rest.append(argument)
-    allow(name.strip().removesuffix(".py") for name in names if name.strip())
-    return rest
+    return rest, [name.strip().removesuffix(".py") for name in names if name.strip()]
 
 
 def allow(modules: Iterable[str]) -> None:

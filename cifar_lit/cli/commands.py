@@ -3,11 +3,18 @@
 import difflib
 import importlib
 import pkgutil
+import sys
+import threading
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from cifar_lit.cli.arguments import check_files, with_explicit_true
+from cifar_lit.cli.option_help import OPTIONS, option_help
+from cifar_lit.cli.warning_filters import ignore_third_party_warnings
 from cifar_lit.errors import InputError
+from cifar_lit.import_allowlist import allow, split_allow_import
 
 
 @dataclass(frozen=True)
@@ -19,25 +26,31 @@ class Command:
         Lightning's command line (cifar_lit.cli.training_commands).
     positional: Argument that collects the positional values.
     repeated: Argument that takes several values after its option name.
+    reads_checkpoint: Whether ``--ckpt_path`` is ``best`` by default.
     """
 
     summary: str
     function: str | None = None
     positional: str | None = None
     repeated: str | None = None
+    reads_checkpoint: bool = False
 
 
 COMMANDS = {
     "fit": Command("train a network"),
-    "validate": Command("evaluate a checkpoint on the validation images"),
-    "test": Command("evaluate a checkpoint on the test images"),
+    "validate": Command("evaluate a checkpoint on the validation images", reads_checkpoint=True),
+    "test": Command("evaluate a checkpoint on the test images", reads_checkpoint=True),
     "lr_find": Command("find a learning rate"),
-    "predict": Command("classify image files", "cifar_lit.cli.predict.predict", positional="images"),
-    "demo": Command("open a web page for trying out a trained network", "space.export.command.demo"),
-    "export": Command("export that page as a Hugging Face Space", "space.export.command.export"),
-    "report": Command("write a report on a run, or compare runs", "report.command.report", repeated="compare"),
+    "predict": Command("classify image files", "cifar_lit.cli.predict.predict", "images", reads_checkpoint=True),
+    "demo": Command("open a trained network as a web page", "space.export.command.demo", reads_checkpoint=True),
+    "export": Command("export that page as a Hugging Face Space", "space.export.command.export", reads_checkpoint=True),
+    "report": Command(
+        "write a report on a run, or compare runs", "report.command.report", repeated="compare", reads_checkpoint=True
+    ),
     "schema": Command("print a JSON Schema of the YAML files"),
 }
+# Names that users of other programs try
+_SYNONYMS = {"train": "fit", "eval": "validate", "evaluate": "test", "classify": "predict", "serve": "demo"}
 
 
 def help_text() -> str:
@@ -69,20 +82,17 @@ def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
 def run_command(args: Sequence[str], plugin_packages: Sequence[str], defaults: Path) -> None:
     """Run the command that the arguments name.
 
+    Checks that need no torch come first, so that a mistake is reported at once.
+
     Args:
         args: Arguments after the program name.
         plugin_packages: Packages whose classes can be named in YAML without their module.
         defaults: YAML file with the defaults of all runs.
 
     Raises:
-        InputError: if there is no such command.
+        InputError: if there is no such command, or a file that the arguments name does not exist.
     """
-    from cifar_lit.cli.warning_filters import ignore_third_party_warnings
-    from cifar_lit.import_allowlist import apply_allow_import
-
-    ignore_third_party_warnings()
-    if args[:1] != ["schema"]:  # reads no YAML and describes all classes
-        args = apply_allow_import(args)
+    args, modules = split_allow_import(args)
     name, *options = args or ["--help"]
     if name in ("-h", "--help"):
         print(help_text())
@@ -90,16 +100,22 @@ def run_command(args: Sequence[str], plugin_packages: Sequence[str], defaults: P
     if name in ("-c", "--config"):
         raise InputError("the command comes first: main.py fit --config FILE")
     if name not in COMMANDS:
-        raise InputError(f"unknown command {name!r}{did_you_mean(name, COMMANDS)} (commands: {', '.join(COMMANDS)})")
-    if COMMANDS[name].function is not None:
-        _run_function(name, options)
+        print(help_text(), end="\n\n", file=sys.stderr)
+        raise InputError(f"unknown command {name!r}{did_you_mean(_SYNONYMS.get(name, name), COMMANDS)}")
+    command = COMMANDS[name]
+    if name in OPTIONS and {"-h", "--help"} & set(options):
+        print(option_help(name, command.summary))
         return
-    for module in plugin_modules(plugin_packages):
-        importlib.import_module(module)
-    from cifar_lit.cli.training_commands import CommandLine, SchemaPrinter
-
-    command_line = SchemaPrinter if name == "schema" else CommandLine
-    command_line(defaults, args)
+    if not any(option in ("-h", "--help", "--help_all") or option.endswith(".help") for option in options):
+        reads_checkpoint = command.reads_checkpoint and f"--{command.repeated}" not in options
+        check_files(options, reads_checkpoint, command.positional)
+    ignore_third_party_warnings()
+    if name != "schema":  # reads no YAML and describes all classes
+        allow(modules)
+    if command.function is None:
+        _run_lightning_command(args, plugin_packages, defaults)
+    else:
+        _run_function(name, options)
 
 
 def plugin_modules(packages: Iterable[str]) -> Iterator[str]:
@@ -110,12 +126,21 @@ def plugin_modules(packages: Iterable[str]) -> Iterator[str]:
                 yield module.name
 
 
-def _run_function(name: str, options: Sequence[str]) -> None:
-    from cifar_lit.cli.parser import Parser
+def _run_lightning_command(args: Sequence[str], plugin_packages: Sequence[str], defaults: Path) -> None:
+    with _announce_loading():
+        for module in plugin_modules(plugin_packages):
+            importlib.import_module(module)
+        from cifar_lit.cli.training_commands import CommandLine, SchemaPrinter
+    command_line = SchemaPrinter if args[0] == "schema" else CommandLine
+    command_line(defaults, ["--help" if argument == "--help_all" else argument for argument in args])
 
+
+def _run_function(name: str, options: Sequence[str]) -> None:
     command = COMMANDS[name]
     module, _, function_name = str(command.function).rpartition(".")
-    function = getattr(importlib.import_module(module), function_name)
+    with _announce_loading():
+        function = getattr(importlib.import_module(module), function_name)
+        from cifar_lit.cli.parser import Parser
     parser = Parser(prog=f"main.py {name}", description=f"{command.summary.capitalize()}.", allow_abbrev=False)
     separately = {argument for argument in (command.positional, command.repeated) if argument}
     if command.positional:
@@ -123,4 +148,17 @@ def _run_function(name: str, options: Sequence[str]) -> None:
     parser.add_function_arguments(function, as_group=False, skip=separately)
     if command.repeated:
         parser.add_argument(f"--{command.repeated}", nargs="+", default=[], help="Two or more runs to compare.")
-    function(**parser.parse_args(list(options)).as_dict())
+    function(**parser.parse_args(with_explicit_true(options, "--dry_run", "--yes")).as_dict())
+
+
+@contextmanager
+def _announce_loading() -> Iterator[None]:
+    """Print, in a terminal, that libraries are being loaded, if that takes longer than a second."""
+    timer = threading.Timer(1.0, print, ["Loading PyTorch and Lightning ..."], {"file": sys.stderr, "flush": True})
+    timer.daemon = True
+    if sys.stderr.isatty():
+        timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -1,10 +1,11 @@
-"""Console output at the end of a command: a table of metrics and the next commands."""
+"""Console output at the end of a command: tables, and the next commands."""
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from cifar_lit.import_allowlist import OPTION, own_modules
@@ -40,13 +41,33 @@ def split_metrics(split: str, metrics: Mapping[str, object]) -> dict[str, float]
     }
 
 
-def print_next_steps(checkpoint: str, run_folder: str) -> None:
-    """Print the checkpoint's path and the commands that test it, demo it, and open TensorBoard."""
-    # set by `uv run`, without which the shell finds neither the packages nor tensorboard
-    prefix = "uv run " if "UV" in os.environ else ""
-    program = f"{prefix or 'python '}{sys.argv[0]}"
+def print_predictions(rows: Sequence[tuple[str, Sequence[tuple[str, float]]]], max_rows: int = 20) -> None:
+    """Print a table of predictions.
+
+    Args:
+        rows: For each image, its file, and its most likely classes with their probabilities.
+        max_rows: Number of images to print; the others are counted.
+    """
+    table = Table()
+    table.add_column("file", overflow="fold")
+    for rank in range(1, 1 + max((len(classes) for _, classes in rows), default=0)):
+        table.add_column(str(rank))
+    for file, classes in rows[:max_rows]:
+        table.add_row(escape(file), *(escape(f"{name} {prob:.1%}") for name, prob in classes))
+    Console(soft_wrap=True).print(table)
+    if len(rows) > max_rows:
+        print(f"and {len(rows) - max_rows:,} more")
+
+
+def print_next_steps(checkpoint: str, commands: Sequence[str], run_folder: str) -> None:
+    """Print the commands to run next with a checkpoint, and the one that opens TensorBoard."""
     allowed = "".join(f" {OPTION} {name}" for name in own_modules())
-    print(f"Checkpoint:  {checkpoint}")
-    print(f"Test:        {program} test --ckpt_path {checkpoint}{allowed}")
-    print(f"Demo:        {program} demo --ckpt_path {checkpoint}{allowed}")
+    for command in commands:
+        print(f"{command.capitalize() + ':':<13}{program()} {command} --ckpt_path {checkpoint}{allowed}")
+    prefix = "uv run " if "UV" in os.environ else ""
     print(f"TensorBoard: {prefix}tensorboard --logdir {run_folder} --samples_per_plugin images=100")
+
+
+def program() -> str:
+    """Return how the user called this program; without ``uv run``, which sets UV, the shell finds no packages."""
+    return f"{'uv run' if 'UV' in os.environ else 'python'} {sys.argv[0]}"

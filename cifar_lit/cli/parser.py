@@ -1,6 +1,5 @@
-"""Command-line parser, and functions that inspect the arguments before parsing."""
+"""The command-line parser."""
 
-from collections.abc import Sequence
 from typing import NoReturn
 
 from cifar_lit.cli.jsonargparse_compat import CompatParser, option_names
@@ -16,29 +15,3 @@ class Parser(CompatParser):
         if not self.exit_on_error:  # the parser of a class; the outer parser reports its errors
             super().error(message, ex)
         raise InputError(one_line(message, option_names(self, ex))) from ex
-
-
-def option_values(args: Sequence[str], *names: str) -> list[str]:
-    """Return the values given to an option under any of its names, in order.
-
-    >>> option_values(["fit", "-c", "a.yaml", "--config=b.yaml", "--lr_find", "true"], "-c", "--config")
-    ['a.yaml', 'b.yaml']
-    """
-    values = []
-    for argument, following in zip(args, [*args[1:], ""], strict=False):
-        name, equals, value = argument.partition("=")
-        if name in names:
-            values.append(value if equals else following)
-    return values
-
-
-def with_explicit_true(args: Sequence[str], name: str) -> list[str]:
-    """Return the arguments with ``true`` inserted after an option that has no value.
-
-    >>> with_explicit_true(["fit", "--resume", "--config", "a.yaml"], "--resume")
-    ['fit', '--resume', 'true', '--config', 'a.yaml']
-    """
-    full = []
-    for argument, following in zip(args, [*args[1:], "--"], strict=False):
-        full += [argument, "true"] if argument == name and following.startswith("-") else [argument]
-    return full

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from rich.progress import track
 
+from cifar_lit.cli.console import print_predictions
 from cifar_lit.errors import InputError
 from cifar_lit.inference.images import SUFFIXES, image_files
 from cifar_lit.inference.predict import Prediction, predict_files
@@ -15,7 +16,7 @@ from cifar_lit.training.checkpointing.checkpoint_files import find_checkpoint, r
 
 def predict(
     images: list[str],
-    ckpt_path: str,
+    ckpt_path: str = "best",
     output: str = "predictions.csv",
     top_k: int = 5,
     batch_size: int = 256,
@@ -55,12 +56,13 @@ def predict(
             csv.writer(file).writerows([header, *(_cells(prediction, class_names) for prediction in predictions)])
     except OSError as error:
         raise InputError(f"{output} cannot be written ({error.strerror}); choose another: --output FILE") from error
+    print_predictions([(str(one.file), one.top_classes(class_names)[:3]) for one in predictions])
     print(f"{len(predictions)} images classified: {output}")
 
 
 def _cells(prediction: Prediction, class_names: Sequence[str]) -> list[str]:
-    pairs = zip(prediction.labels, prediction.probabilities, strict=True)
-    return [str(prediction.file), *(cell for label, prob in pairs for cell in (class_names[label], f"{prob:.6f}"))]
+    pairs = prediction.top_classes(class_names)
+    return [str(prediction.file), *(cell for name, prob in pairs for cell in (name, f"{prob:.6f}"))]
 
 
 def _find_files(images: Sequence[str]) -> list[Path]:

@@ -8,19 +8,18 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from jsonargparse import Namespace
-from lightning.pytorch import LightningModule
-from lightning.pytorch import Trainer as LightningTrainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI, SaveConfigCallback
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from cifar_lit.atomic_file import write_atomically
-from cifar_lit.cli.console import print_metrics, print_next_steps, split_metrics
+from cifar_lit.cli.arguments import option_values, with_explicit_true
+from cifar_lit.cli.console import print_metrics, print_next_steps, program, split_metrics
 from cifar_lit.cli.json_schema import config_schema
 from cifar_lit.cli.jsonargparse_compat import subcommand_parser
-from cifar_lit.cli.parser import Parser, option_values, with_explicit_true
-from cifar_lit.cli.yaml_check import check_yaml
+from cifar_lit.cli.parser import Parser
+from cifar_lit.cli.save_config import SaveRunConfig
 from cifar_lit.data.datamodule import ImageDataModule
 from cifar_lit.errors import InputError
+from cifar_lit.evaluation.significance import wilson
 from cifar_lit.training.checkpointing.best_checkpoint import BestCheckpoint
 from cifar_lit.training.checkpointing.checkpoint_files import (
     CheckpointRun,
@@ -32,42 +31,12 @@ from cifar_lit.training.checkpointing.checkpoint_files import (
 )
 from cifar_lit.training.checkpointing.last_checkpoint import LastCheckpoint
 from cifar_lit.training.classifier import Classifier
-from cifar_lit.training.git_version import commit_line
 from cifar_lit.training.oom import explain_out_of_memory
 from cifar_lit.training.precision import fastest_precision
 from cifar_lit.training.trainer import Trainer
 
 _FIT_DESCRIPTION = """Train a network. CIFAR-10 (downloaded): --config configs/resnet9_s4.yaml. Your own images, in
 DIR/train/<class>/ and DIR/test/<class>/: add --data ClassFolders --data.root DIR."""
-
-
-class SaveRunConfig(SaveConfigCallback):
-    """Save the configuration in the run's folder when training starts, as a file that every command accepts."""
-
-    config: Namespace
-
-    def setup(self, trainer: LightningTrainer, pl_module: LightningModule, stage: str) -> None:
-        """Save nothing yet, so that a refused resume keeps the run's configuration."""
-
-    def on_train_start(self, trainer: LightningTrainer, pl_module: LightningModule) -> None:
-        """Save before the first checkpoint, with the learning rate found by ``lr_find``."""
-        self.config = self.config.clone()
-        for option in ("ckpt_path", "resume", "lr_find", "min_lr", "max_lr", "num_training"):
-            self.config.pop(option, None)
-        self.config.model.lr = pl_module.lr
-        settings = self.config.get("trainer.logger.init_args") or {}
-        if "purge_step" in settings:
-            settings["purge_step"] = None  # applies to this start only
-        folder = trainer.log_dir  # the same in all processes
-        if trainer.is_global_zero and folder is not None:  # atomically, since the run may be killed here
-            text = commit_line() + self.parser.dump(self.config, skip_none=False)
-            try:
-                write_atomically(Path(folder, self.config_filename), text.encode())
-            except OSError as error:
-                raise InputError(
-                    f"{folder} cannot be written ({error.strerror or error}); choose another with"
-                    " --trainer.logger.save_dir DIR"
-                ) from error
 
 
 class CommandLine(LightningCLI):
@@ -117,9 +86,10 @@ class CommandLine(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the arguments and find the checkpoint; raise if it belongs to a different network."""
-        args = self._with_run_config(with_explicit_true(args, "--resume"))
-        for file in option_values(args, "-c", "--config"):
-            check_yaml(Path(file))
+        args = with_explicit_true(args, "--resume")
+        if args[0] in ("validate", "test") and not option_values(args, "--ckpt_path", "--help", "--print_config"):
+            args += ["--ckpt_path", "best"]
+        args = self._with_run_config(args)
         self.config = parser.parse_args(args)
         config = self.config[self.config.subcommand]
         self._name_run(config)
@@ -201,9 +171,12 @@ class CommandLine(LightningCLI):
         self._create_run_folder()
 
     def after_lr_find(self) -> None:
-        """Flush the loggers."""
+        """Flush the loggers, and print the command that trains with the rate."""
         for logger in self.trainer.loggers:
             logger.finalize("success")
+        if self.trainer.is_global_zero:
+            files = "".join(f" --config {file}" for file in self.config[str(self.subcommand)].get("config") or [])
+            print(f"Train with it: {program()} fit{files} --model.lr {self.model.lr:.3g}")
 
     @property
     def _run_folder(self) -> str | None:
@@ -247,7 +220,9 @@ class CommandLine(LightningCLI):
         saved = [str(file) for file in kept if file]
         is_fold = self.datamodule.folds > 0  # a single fold is not meant to be used
         if saved and self._run_folder is not None and not is_fold:
-            print_next_steps(saved[0], self._run_folder)  # the best, or else the last
+            commands = ("test", "report", "demo") if self.datamodule.has_test_images else ("report", "demo")
+            print(f"Checkpoint:  {saved[0]}")  # the best, or else the last
+            print_next_steps(saved[0], commands, self._run_folder)
 
     def _ending(self) -> str:
         if self._run is not None and self.trainer.global_step == self._resumed_step:
@@ -267,9 +242,26 @@ class CommandLine(LightningCLI):
     def _evaluate(self, split: str, run: Callable[..., Any], arguments: dict[str, Any]) -> None:
         with explain_out_of_memory(self.datamodule, self.trainer.strategy.root_device):
             run(verbose=False, **arguments)
-        if self.trainer.is_global_zero:
-            source = "untrained weights" if self._run is None else str(self._run.file)
-            print_metrics(source, {split: split_metrics(split, self.trainer.callback_metrics)})
+        if not self.trainer.is_global_zero or self._run is None:
+            return
+        metrics = split_metrics(split, self.trainer.callback_metrics)
+        print_metrics(str(self._run.file), {split: metrics})
+        dataset = self.datamodule.val_set if split == "val" else self.datamodule.load("test")
+        limit = self.trainer.limit_val_batches if split == "val" else self.trainer.limit_test_batches
+        if dataset is None or "accuracy" not in metrics or limit != 1.0:
+            return
+        images = len(dataset)
+        correct = round(metrics["accuracy"] * images)
+        low, high = wilson(correct, images)
+        print(
+            f"{correct:,} of {images:,} {split} images are classified correctly: {correct / images:.2%}"
+            f" (95% interval {low:.2%} to {high:.2%})"
+        )
+        if self._run.in_run_folder:
+            table = self._run.folder / ("misclassified.csv" if split == "val" else f"misclassified_{split}.csv")
+            if correct < images and table.is_file():
+                print(f"{images - correct:,} mistakes: {table}, and TensorBoard's Images tab")
+            print_next_steps(str(self._run.file), ("report", "demo"), str(self._run.folder))
 
 
 def merge_callbacks(callbacks: list[Namespace] | None, defaults: list[Namespace]) -> list[Namespace]:

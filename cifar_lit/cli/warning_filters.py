@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import warnings
 
 _WARNINGS = {
@@ -31,15 +32,18 @@ _WARNINGS = {
 }
 
 
+# Log lines: advertisements of other products, absent hardware, and a step of Lightning's own bookkeeping
+_NOISE = re.compile(r"Tip:|TPU available|Loading `train_dataloader` to estimate")
+
+
 def ignore_third_party_warnings() -> None:
     """Ignore warnings and log lines that a user of this program cannot act on."""
     # addressed to Lightning, about jsonargparse's next version
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
     for message, category in _WARNINGS.items():
         warnings.filterwarnings("ignore", message, category)
-    # tips that advertise other products
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_not_a_tip)
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_informative)
 
 
-def _is_not_a_tip(record: logging.LogRecord) -> bool:
-    return "Tip:" not in record.getMessage()
+def _is_informative(record: logging.LogRecord) -> bool:
+    return not _NOISE.search(record.getMessage())

@@ -111,6 +111,11 @@ class ImageDataModule(LightningDataModule, ABC):
         """Return the images of the split; None if the source has no such split."""
 
     @property
+    def has_test_images(self) -> bool:
+        """Whether ``load("test")`` returns images; unlike that, reads none."""
+        return True
+
+    @property
     def sizes(self) -> list[tuple[int, int]]:
         """Every (height, width) that a network is trained on: the images' own, and those from augmentations."""
         augmented = [augmentation.output_sizes(self.image_size) for augmentation in self.augment]
@@ -279,12 +284,6 @@ class ImageDataModule(LightningDataModule, ABC):
             pin_memory=on_cuda and not cached,
             persistent_workers=workers > 0,
         )
-
-    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Move the batch to the device; Lightning's generic traversal takes longer than a small training step."""
-        if not isinstance(batch, Batch):
-            return super().transfer_batch_to_device(batch, device, dataloader_idx)
-        return Batch(*(tensor.to(device, non_blocking=device.type == "cuda") for tensor in batch))
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Apply augmentation and mixup to training batches; return any other unchanged."""

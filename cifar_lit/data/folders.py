@@ -73,6 +73,11 @@ class ClassFolders(ImageDataModule):
         """Computed from all images in ``train`` when they are decoded."""
         return self._train.mean, self._train.std
 
+    @property
+    def has_test_images(self) -> bool:
+        """Whether there is a folder ``root/test``."""
+        return (self.root / "test").is_dir()
+
     def load(self, split: Split) -> ImageTensors | None:
         """Return the images of ``root/train``, ``root/val`` or ``root/test``; None if there is no such folder."""
         if split == "train":

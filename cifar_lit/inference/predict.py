@@ -24,6 +24,10 @@ class Prediction(NamedTuple):
     labels: list[int]
     probabilities: list[float]
 
+    def top_classes(self, class_names: Sequence[str]) -> list[tuple[str, float]]:
+        """Return the names of the classes with their probabilities."""
+        return [(class_names[label], prob) for label, prob in zip(self.labels, self.probabilities, strict=True)]
+
 
 def predict_files(
     classifier: TrainedClassifier,

@@ -77,7 +77,9 @@ def serve(folder: Path, trusted: Sequence[str] = (), **options: Any) -> None:
     }
     gc.freeze()  # everything loaded so far is permanent
     gc.enable()
-    page.launch(**settings | options)
+    _, url, _ = page.launch(**settings | options, quiet=True, prevent_thread_lock=True)
+    print(f"The page is at {url} (Ctrl-C stops it)", flush=True)
+    page.block_thread()
 
 
 def _heading(loaded: LoadedBundle) -> str:

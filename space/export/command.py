@@ -53,6 +53,7 @@ import gc
 
 gc.disable()  # until the page is built: starts a second faster
 
+import sys
 from pathlib import Path
 
 from space.app.page import serve
@@ -60,11 +61,11 @@ from space.app.page import serve
 NETWORKS = {networks}  # external networks that the recipe may name
 
 if __name__ == "__main__":
-    serve(Path(__file__).parent, NETWORKS)
+    serve(Path(__file__).parent, NETWORKS, inbrowser="--browser" in sys.argv)
 '''
 
 
-def demo(ckpt_path: str = "best", output: str | None = None, images: str | None = None) -> None:
+def demo(ckpt_path: str = "best", output: str | None = None, images: str | None = None, browser: bool = True) -> None:
     """Write a Space and open it.
 
     Args:
@@ -72,42 +73,65 @@ def demo(ckpt_path: str = "best", output: str | None = None, images: str | None 
         output: The folder to write; by default ``space`` in the run's folder, or in the current folder for a
             checkpoint outside its run's folder.
         images: Images to evaluate on, in ``DIR/<class>/`` or ``DIR/test/<class>/``; by default the run's own data.
+        browser: Whether to open the page in a browser.
     """
     run = find_checkpoint(ckpt_path, "runs/*/*")
     folder = Path(output) if output else run.folder / "space" if run.in_run_folder else Path(f"{run.file.stem}_space")
-    export(str(run.file), str(folder), images)
+    write_space(str(run.file), folder, images)
+    command = [sys.executable, "app.py", *["--browser"] * browser]
     with suppress(KeyboardInterrupt):  # the usual way to close the page
-        if subprocess.run([sys.executable, "app.py"], cwd=folder, check=False).returncode:
+        if subprocess.run(command, cwd=folder, check=False).returncode:
             raise InputError(f"the page in {folder} failed; see the error above")
 
 
 def export(
-    ckpt_path: str,
     output: str,
+    ckpt_path: str = "best",
     images: str | None = None,
     title: str | None = None,
     mistakes: int = 1000,
     neighbors: int = 10_000,
     push: str | None = None,
-    dry_run: bool = True,
+    dry_run: bool = False,
+    yes: bool = False,
 ) -> None:
     """Export a trained classifier as a web page: a folder that runs anywhere, also as a Hugging Face Space.
 
     Args:
-        ckpt_path: A checkpoint file, or ``best`` or ``last`` for the newest such file in runs.
         output: The folder to write. An earlier export in it is replaced.
+        ckpt_path: A checkpoint file, or ``best`` or ``last`` for the newest such file in runs.
         images: Images to evaluate on, in ``DIR/<class>/`` or ``DIR/test/<class>/``; by default the run's own data.
-        title: Title of the page; by default the names of network and data.
+        title: Title of the page; by default the run's name.
         mistakes: Maximum number of misclassified images to include, the most confident first.
         neighbors: Number of training images to search for those most similar to the mistakes; 0 to show none.
-        push: Upload the folder to this Space, ``user/name``.
-        dry_run: With ``push``, write the folder and only list what would be uploaded.
+        push: Upload the folder to this Space, ``user/name``, after listing the files and asking for confirmation.
+        dry_run: With ``push``, only list what would be uploaded.
+        yes: With ``push``, upload without asking.
     """
     if mistakes < 0 or neighbors < 0:
         raise InputError(f"mistakes and neighbors must be at least 0, got {mistakes} and {neighbors}")
     if push is not None:
         check_push(push, dry_run)
     folder = Path(output)
+    files = write_space(ckpt_path, folder, images, title, mistakes, neighbors)
+    print(f"Open it with {'uv run python' if 'UV' in os.environ else 'python'} {folder / 'app.py'}")
+    if push is not None:
+        print(push_to_hub(folder, files, push, dry_run, yes))
+
+
+def write_space(
+    ckpt_path: str,
+    folder: Path,
+    images: str | None = None,
+    title: str | None = None,
+    mistakes: int = 1000,
+    neighbors: int = 10_000,
+) -> list[str]:
+    """Write a Space; see ``export`` for the arguments.
+
+    Returns:
+        The files, relative to the folder.
+    """
     _check_folder(folder)
     run = RunData.load(ckpt_path, images)
     external = find_external_code(run.classifier.recipe.net)
@@ -144,13 +168,8 @@ def export(
         count = len(result.training_pixels)
         print(f"Includes {count} training images, those most similar to mistakes (--neighbors 0 leaves them out)")
     size = sum((folder / file).stat().st_size for file in files) / 1e6
-    python = "uv run python" if "UV" in os.environ else "python"  # `uv run` sets UV
-    print(
-        f"Written to {folder}: {len(files)} files, {size:.1f} MB. Run `{python} {folder / 'app.py'}`, then open"
-        " http://127.0.0.1:7860 in a browser"
-    )
-    if push is not None:
-        print(push_to_hub(folder, files, push, dry_run))
+    print(f"Written to {folder}: {len(files)} files, {size:.1f} MB")
+    return files
 
 
 def _copy_report(folder: Path, run: CheckpointRun) -> str:

@@ -122,9 +122,10 @@ class RunData:
 
     @property
     def title(self) -> str:
-        """The names of network and data."""
-        network, data = self.classifier.recipe.net["class_path"].rpartition(".")[2], _data_name(self.config)
-        return f"{network} on {data}" if data else network
+        """The run's name, usually that of its configuration; for a checkpoint outside a run's folder, the network's."""
+        if self.checkpoint_run.in_run_folder:
+            return self.checkpoint_run.folder.parent.name
+        return str(self.classifier.recipe.net["class_path"].rpartition(".")[2])
 
     @property
     def class_names(self) -> list[str]:

@@ -1,5 +1,6 @@
 import csv
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,20 @@ def test_fit_prints_the_result_and_the_next_commands(program: Program) -> None:
     for text in ("best val", "accuracy", "runs/quickstart/version_0/checkpoints/best.ckpt"):
         assert text in outcome.out
     assert "tensorboard --logdir runs/quickstart/version_0 --samples_per_plugin images=100" in outcome.out
+    for command in ("test", "report", "demo"):
+        assert f"{command} --ckpt_path runs/quickstart/version_0/checkpoints/best.ckpt" in outcome.out
+    assert "Network: TinyNet, " in outcome.err
+    assert not re.search("TPU|Modules in|FLOPs|Loading `train", outcome.out + outcome.err)
+
+
+def test_fit_suggests_test_only_if_there_are_test_images(program: Program) -> None:
+    root = write_class_folders(Path("images"), train=20)
+    shutil.rmtree(root / "test")
+    data = ["--data", "ClassFolders", "--data.root", root, "--data.batch_size", 8]
+    outcome = program("fit", "--config", QUICKSTART, *TINY, *data)
+    assert outcome.status == 0, outcome.err
+    assert "report --ckpt_path" in outcome.out
+    assert "test --ckpt_path" not in outcome.out
 
 
 def test_second_run_gets_its_own_folder(fit: Fit) -> None:
@@ -37,15 +52,18 @@ def test_fixed_folder_can_be_overwritten(fit: Fit) -> None:
     assert fit("fixed", "--trainer.logger.version", "here") == fit("fixed", "--trainer.logger.version", "here")
 
 
-@pytest.mark.parametrize(("command", "checkpoint"), [("validate", "last"), ("test", "file")])
+@pytest.mark.parametrize(("command", "checkpoint"), [("validate", "last"), ("test", "file"), ("test", "default")])
 def test_checkpoint_can_be_evaluated_without_a_config(
     command: str, checkpoint: str, fit: Fit, program: Program
 ) -> None:
     run = fit("evaluated")
     before = (run / "config.yaml").read_text()
-    outcome = program(command, "--ckpt_path", run / "checkpoints" / "best.ckpt" if checkpoint == "file" else checkpoint)
+    file = run / "checkpoints" / "best.ckpt" if checkpoint == "file" else checkpoint
+    outcome = program(command, *([] if checkpoint == "default" else ["--ckpt_path", file]))
     assert outcome.status == 0, outcome.err
     assert "accuracy" in outcome.out
+    assert re.search(r"images are classified correctly: [\d.]+% \(95% interval [\d.]+% to [\d.]+%\)", outcome.out)
+    assert "mistakes: runs/evaluated/version_0/misclassified" in outcome.out
     assert [folder.name for folder in Path("runs/evaluated").iterdir()] == ["version_0"]
     assert (run / "config.yaml").read_text() == before
 
@@ -189,6 +207,7 @@ def test_predict_writes_the_most_likely_classes_of_each_image(fit: Fit, program:
         assert float(row["probability_1"]) >= 0.5
         if row["file"] != "photo.jpg":
             assert row["class_1"] == Path(row["file"]).parent.name
+    assert re.search(r"photo\.jpg +│ green \d", outcome.out)
     assert rows[-1]["file"] == "photo.jpg"
     assert rows[-1]["class_1"] == "green"
 
@@ -319,7 +338,7 @@ _WRONG_MONITOR = '{"class_path": "EarlyStopping", "init_args": {"monitor": "val/
         (["fit", "Q", "--trainer.strategy", "dpp"], "trainer: You selected an invalid strategy name: `strategy='dpp'`"),
         (["fit", "Q", "--ckpt_path", "broken.yaml", "--lr_find", "true"], "is truncated, or is not a checkpoint"),
         (["lr_find", "Q", "--num_training", "5"], "num_training must be at least 20"),
-        (["predict"], "missing images, ckpt_path"),
+        (["predict", "--ckpt_path", "broken.yaml"], "missing images"),
         (["predict", "none.png", "--ckpt_path", "none.ckpt"], "no such file: none.ckpt"),
         (["fit", "Q", "--trainer.logger.save_dir", "file"], "file"),
         (["fit", "Q", "--model.net", "os.system"], "os.system may not be imported from a configuration"),
@@ -433,7 +452,7 @@ def test_hub_token_is_written_nowhere(fit: Fit, program: Program, monkeypatch: p
 def test_help_shows_how_to_train_on_own_images(program: Program) -> None:
     outcome = program("fit", "--help")
     assert outcome.status == 0
-    assert "--data ClassFolders --data.root DIR" in " ".join(outcome.out.split())
+    assert "fit --config configs/own_images.yaml --data.root DIR" in outcome.out
 
 
 @pytest.mark.parametrize("args", [[], ["--help"], ["-h"]])

@@ -1,0 +1,67 @@
+"""Checks of the arguments that need neither torch nor Lightning, so that a mistake is reported at once."""
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+
+from cifar_lit.cli.yaml_check import check_yaml
+from cifar_lit.errors import InputError
+
+_ALL_RUNS = "runs/*/*"
+
+
+def option_values(args: Sequence[str], *names: str) -> list[str]:
+    """Return the values given to an option under any of its names, in order.
+
+    >>> option_values(["fit", "-c", "a.yaml", "--config=b.yaml", "--lr_find", "true"], "-c", "--config")
+    ['a.yaml', 'b.yaml']
+    """
+    values = []
+    for argument, following in zip(args, [*args[1:], ""], strict=False):
+        name, equals, value = argument.partition("=")
+        if name in names:
+            values.append(value if equals else following)
+    return values
+
+
+def with_explicit_true(args: Sequence[str], *names: str) -> list[str]:
+    """Return the arguments with ``true`` inserted after each of the options that has no value.
+
+    >>> with_explicit_true(["fit", "--resume", "--config", "a.yaml"], "--resume")
+    ['fit', '--resume', 'true', '--config', 'a.yaml']
+    """
+    full = []
+    for argument, following in zip(args, [*args[1:], "--"], strict=False):
+        full += [argument, "true"] if argument in names and following.startswith("-") else [argument]
+    return full
+
+
+def check_files(args: Sequence[str], reads_checkpoint: bool, positional: str | None) -> None:
+    """Check the files that the arguments of a command name.
+
+    Args:
+        args: Arguments after the command's name.
+        reads_checkpoint: Whether the command reads the newest ``best.ckpt`` if no other checkpoint is named.
+        positional: Name of the argument that collects positional values, which are files or folders.
+
+    Raises:
+        InputError: if a file does not exist, or a configuration is not valid YAML.
+    """
+    configs = option_values(args, "-c", "--config")
+    for config in configs:
+        check_yaml(Path(config))
+    checkpoints = option_values(args, "--ckpt_path") or ["best"] * reads_checkpoint
+    for checkpoint in checkpoints:
+        if checkpoint in ("best", "last"):
+            if not configs and not glob.glob(f"{_ALL_RUNS}/checkpoints/{checkpoint}.ckpt"):
+                raise InputError(
+                    f"--ckpt_path {checkpoint}: no {checkpoint}.ckpt in {_ALL_RUNS}/checkpoints; train a network first:"
+                    " main.py fit --config configs/quickstart.yaml"
+                )
+        elif not Path(checkpoint).exists():
+            raise InputError(f"no such file: {checkpoint}; use `best` or `last` for the newest run's checkpoint")
+    if positional:
+        options = next((number for number, value in enumerate(args) if value.startswith("-")), len(args))
+        for path in args[:options]:
+            if not Path(path).exists():
+                raise InputError(f"no such file or folder: {path}")
