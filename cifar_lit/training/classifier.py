@@ -23,7 +23,7 @@ from cifar_lit.training.metrics import gather_objects, loss_and_accuracy
 from cifar_lit.training.optim.configure import check_long_enough, configure_optimizer, configure_schedule
 
 _TRAINING_METRICS = ("train", "recent")  # continued when a run is resumed
-_MIN_LOGS_PER_EPOCH = 10
+_LOGS_PER_SHORT_EPOCH = 10
 _WHITENING_IMAGES = 5000  # as in airbench: 4.8 million patches
 
 
@@ -148,11 +148,11 @@ class Classifier(LightningModule):
     def on_train_start(self) -> None:
         """Continue the metrics of a checkpoint; check that a restored schedule is long enough.
 
-        In short epochs, log more often than every ``log_every_n_steps`` steps.
+        If an epoch has fewer steps than ``log_every_n_steps``, log more often.
         """
-        if self.trainer.log_every_n_steps:
-            steps = max(1, int(min(self.trainer.num_training_batches, 1e6)) // _MIN_LOGS_PER_EPOCH)
-            self.trainer.log_every_n_steps = min(self.trainer.log_every_n_steps, steps)
+        batches = self.trainer.num_training_batches
+        if batches < self.trainer.log_every_n_steps:
+            self.trainer.log_every_n_steps = max(1, int(batches) // _LOGS_PER_SHORT_EPOCH)
         loaded, self._loaded_metrics = self._loaded_metrics, None
         if loaded is not None and len(loaded) == self.trainer.world_size:
             for name in _TRAINING_METRICS:

@@ -34,6 +34,11 @@ def test_training_and_validation_share_a_chart(fit: Fit) -> None:
     assert [event.step for event in events(run).Scalars("lr-SGD")] == [10, 20, 30, 40, 50, 60]
 
 
+def test_epochs_shorter_than_the_logging_interval_are_logged_more_often(fit: Fit) -> None:
+    run = fit("short", "--trainer.log_every_n_steps", 50)  # 21 steps per epoch
+    assert [event.step for event in events(run / "train").Scalars("loss_step")] == list(range(2, 22, 2))
+
+
 def test_accuracies_of_all_classes_share_a_chart(fit: Fit) -> None:
     run = fit("classes")
     tags = [tag for tag in events(run / "val").Tags()["scalars"] if tag.startswith("class_accuracy/")]

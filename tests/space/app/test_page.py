@@ -443,7 +443,7 @@ def test_every_control_selects_mistakes_and_a_click_classifies_one(page: Page, s
     seed("7")
     assert other_captions(with_3) == with_7
 
-    number(page, "How many").fill("3")
+    number(page, "Number of images").fill("3")
     page.keyboard.press("Tab")
     wait_for_tiles(page, 3)
     true, predicted = divmod(int((evaluation.counts - evaluation.counts.diagonal().diag()).argmax()), 10)
@@ -527,7 +527,7 @@ def test_every_tab_opens_without_an_error_and_fits_the_window(page: Page, addres
     page.goto(f"{address}/?__theme={theme}")
     page.wait_for_selector("#examples img")
     for tab, text in (
-        ("Misclassified", "How many"),
+        ("Misclassified", "Number of images"),
         ("Confusion matrix", "True class (row)"),
         ("Training", "Calibration"),
         ("About", "What the page shows"),
