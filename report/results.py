@@ -64,7 +64,8 @@ def write_accuracy(document: Document, run: RunData, seed: int) -> None:
     if pairs := most_confused_pairs(result.counts):
         true, predicted, count, share = pairs[0]
         names = [f"**{escape(run.class_names[label])}**" for label in (true, predicted)]
-        document.finding(f"Most often confused: {' as '.join(names)}, {count:,} images ({share:.1%} of the class).")
+        times = f"{count:,} time{'s' * (count != 1)}"
+        document.finding(f"Most often confused: {' as '.join(names)}, {times} ({share:.1%} of the class).")
         document.text("The most confused classes:")
         document.text(confused_pairs_table(pairs, run.class_names))
 

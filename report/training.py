@@ -30,8 +30,10 @@ def write_run(document: Document, run: RunData) -> None:
     document.table(["", ""], run_metadata(run).items())
     if run.datasets.note:
         document.missing("Some images are not available", run.datasets.note)
+    file = run.checkpoint_run.file.absolute()  # without folders of this machine: runs/<name>/<version>/checkpoints/...
+    checkpoint = "/".join(file.parts[-5:]) if run.checkpoint_run.in_run_folder else file.name
     document.text("This report was written by:")
-    document.code(shlex.join(["uv", "run", "main.py", "report", "--ckpt_path", run.checkpoint_name]), "sh")
+    document.code(shlex.join(["uv", "run", "main.py", "report", "--ckpt_path", checkpoint]), "sh")
     if not run.checkpoint_run.in_run_folder:
         raise InputError("no command to rerun it, since the checkpoint is not in its run's folder")
     head = next(line for line in run.checkpoint_run.config.read_text().splitlines() if line)

@@ -1,11 +1,11 @@
 """Checks of the arguments that need neither torch nor Lightning, so that a mistake is reported at once."""
 
-import glob
 from collections.abc import Sequence
 from pathlib import Path
 
 from cifar_lit.cli.yaml_check import check_yaml
 from cifar_lit.errors import InputError
+from cifar_lit.training.checkpointing.checkpoint_paths import locate_checkpoint
 
 _ALL_RUNS = "runs/*/*"
 
@@ -50,16 +50,9 @@ def check_files(args: Sequence[str], reads_checkpoint: bool, positional: str | N
     configs = option_values(args, "-c", "--config")
     for config in configs:
         check_yaml(Path(config))
-    checkpoints = option_values(args, "--ckpt_path") or ["best"] * reads_checkpoint
-    for checkpoint in checkpoints:
-        if checkpoint in ("best", "last"):
-            if not configs and not glob.glob(f"{_ALL_RUNS}/checkpoints/{checkpoint}.ckpt"):
-                raise InputError(
-                    f"--ckpt_path {checkpoint}: no {checkpoint}.ckpt in {_ALL_RUNS}/checkpoints; train a network first:"
-                    " main.py fit --config configs/quickstart.yaml"
-                )
-        elif not Path(checkpoint).exists():
-            raise InputError(f"no such file: {checkpoint}; use `best` or `last` for the newest run's checkpoint")
+    for checkpoint in option_values(args, "--ckpt_path") or ["best"] * reads_checkpoint:
+        if checkpoint not in ("best", "last") or not configs:  # a configuration names the folder of its runs
+            locate_checkpoint(checkpoint, _ALL_RUNS)
     if positional:
         options = next((number for number, value in enumerate(args) if value.startswith("-")), len(args))
         for path in args[:options]:

@@ -5,7 +5,7 @@ import importlib
 import pkgutil
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,14 +69,20 @@ def help_text() -> str:
     )
 
 
-def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.5) -> str:
+def did_you_mean(name: str, known: Iterable[str], synonyms: Mapping[str, str] | None = None) -> str:
     """Return ``; did you mean ...?`` with the known name closest to a misspelled one, or an empty string.
 
-    >>> did_you_mean("exprot", COMMANDS)
-    "; did you mean 'export'?"
+    Args:
+        name: The misspelled name.
+        known: The known names.
+        synonyms: Other names of known ones.
+
+    >>> did_you_mean("trian", ["fit", "lr_find"], {"train": "fit"})
+    "; did you mean 'fit'?"
     """
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
+    synonyms = synonyms or {}
+    matches = difflib.get_close_matches(name, [*known, *synonyms], n=1, cutoff=0.5)
+    return f"; did you mean {synonyms.get(matches[0], matches[0])!r}?" if matches else ""
 
 
 def run_command(args: Sequence[str], plugin_packages: Sequence[str], defaults: Path) -> None:
@@ -101,7 +107,7 @@ def run_command(args: Sequence[str], plugin_packages: Sequence[str], defaults: P
         raise InputError("the command comes first: main.py fit --config FILE")
     if name not in COMMANDS:
         print(help_text(), end="\n\n", file=sys.stderr)
-        raise InputError(f"unknown command {name!r}{did_you_mean(_SYNONYMS.get(name, name), COMMANDS)}")
+        raise InputError(f"unknown command {name!r}{did_you_mean(name, COMMANDS, _SYNONYMS)}")
     command = COMMANDS[name]
     if name in OPTIONS and {"-h", "--help"} & set(options):
         print(option_help(name, command.summary))

@@ -55,7 +55,7 @@ def _unknown_class(key: str, match: re.Match[str], text: str, options: list[str]
 
 def _unknown_setting(key: str, match: re.Match[str], text: str, options: list[str]) -> str:
     name = match[1].lstrip("-")
-    return f"unknown setting {name!r}{did_you_mean(name, options)} (--help lists them all)"
+    return f"unknown setting {name!r}{did_you_mean(name, options)} (--help_all lists them)"
 
 
 def _missing(key: str, match: re.Match[str], text: str, options: list[str]) -> str:

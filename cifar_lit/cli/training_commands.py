@@ -22,13 +22,13 @@ from cifar_lit.errors import InputError
 from cifar_lit.evaluation.significance import wilson
 from cifar_lit.training.checkpointing.best_checkpoint import BestCheckpoint
 from cifar_lit.training.checkpointing.checkpoint_files import (
-    CheckpointRun,
     check_same_model,
     find_checkpoint,
     newest_run,
     read_checkpoint,
     read_hyperparameters,
 )
+from cifar_lit.training.checkpointing.checkpoint_paths import CheckpointRun
 from cifar_lit.training.checkpointing.last_checkpoint import LastCheckpoint
 from cifar_lit.training.classifier import Classifier
 from cifar_lit.training.oom import explain_out_of_memory

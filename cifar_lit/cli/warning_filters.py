@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import sys
 import warnings
 
 _WARNINGS = {
@@ -40,6 +41,8 @@ def ignore_third_party_warnings() -> None:
     """Ignore warnings and log lines that a user of this program cannot act on."""
     # addressed to Lightning, about jsonargparse's next version
     os.environ.setdefault("JSONARGPARSE_DEPRECATION_WARNINGS", "off")
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")  # a bar would fill the log
     for message, category in _WARNINGS.items():
         warnings.filterwarnings("ignore", message, category)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_informative)

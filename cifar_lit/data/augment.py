@@ -198,7 +198,7 @@ class ProgressiveResizing(Augmentation):
         return [(round(size[0] * side / shorter), round(size[1] * side / shorter)) for side in self.sizes]
 
 
-@cache  # cached, since a copy to an accelerator would synchronize at every step
+@cache  # a copy to an accelerator would synchronize at every step
 def _to_color(mean: tuple[float, ...], device: torch.device) -> Tensor:
     """Return the mean color of the dataset, uint8 (C, 1, 1)."""
     return torch.tensor([round(255 * channel) for channel in mean], dtype=torch.uint8, device=device).view(-1, 1, 1)

@@ -20,7 +20,8 @@ from callbacks.rendering.activations import feature_maps
 from callbacks.rendering.class_activation_maps import GRADIENT_METHODS
 from cifar_lit.errors import InputError
 from cifar_lit.inference.bundle import TrainedClassifier, write_bundle
-from cifar_lit.training.checkpointing.checkpoint_files import CheckpointRun, find_checkpoint
+from cifar_lit.training.checkpointing.checkpoint_files import find_checkpoint
+from cifar_lit.training.checkpointing.checkpoint_paths import CheckpointRun
 from space.app.bundle_metadata import EVALUATION, EXAMPLES, METADATA, REPORT_MARKER, BundleMetadata
 from space.export.evaluate import EvaluationSplit, with_neighbors
 from space.export.external_code import ExternalCode, find_external_code

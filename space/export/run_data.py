@@ -16,11 +16,11 @@ from cifar_lit.evaluation.ood import OODThreshold, fit_ood_threshold
 from cifar_lit.evaluation.result import EvaluationResult
 from cifar_lit.inference.bundle import TrainedClassifier
 from cifar_lit.training.checkpointing.checkpoint_files import (
-    CheckpointRun,
     find_checkpoint,
     read_checkpoint,
     read_classifier,
 )
+from cifar_lit.training.checkpointing.checkpoint_paths import CheckpointRun
 from cifar_lit.training.tensorboard_reader import read_history
 from space.export.evaluate import EvaluationSplit, compute_logits, evaluate_images
 from space.export.run_datasets import RunDatasets, find_run_datasets
@@ -74,7 +74,7 @@ class RunData:
     def training_data(self) -> ImageDataModule:
         """The run's data; raises InputError if they are not available or have changed."""
         if self.data is None:
-            raise InputError(self.datasets.note or "the run's data are not available")
+            raise InputError(self.datasets.note or "the run's data is not available")
         return self.data
 
     @property

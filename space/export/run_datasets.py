@@ -87,7 +87,7 @@ def own_images(folder: Path, recipe: Recipe) -> ImageTensors:
 
 
 def other_cifar(data: ImageDataModule | None) -> dict[str, Tensor]:
-    """Return test images of CIFAR-100 if the data are CIFAR-10, and vice versa, by the name of the dataset.
+    """Return test images of CIFAR-100 if the data is CIFAR-10, and vice versa, by the name of the dataset.
 
     Empty for other data, and if the other dataset is not complete in the same folder.
     """

@@ -43,8 +43,9 @@ def test_help_and_mistakes_need_no_heavy_package(args: list[str], status: int) -
     ("args", "message"),
     [
         (["train"], "unknown command 'train'; did you mean 'fit'?"),
+        (["trian"], "unknown command 'trian'; did you mean 'fit'?"),
         (["reprot"], "unknown command 'reprot'; did you mean 'report'?"),
-        (["demo"], "no best.ckpt in runs/*/*/checkpoints; train a network first: main.py fit --config"),
+        (["demo"], "no best.ckpt in runs/*/*/checkpoints; name a file, or train a network first: main.py fit"),
         (["test"], "no best.ckpt in runs/*/*/checkpoints"),
         (["predict", "none.png", "--ckpt_path", "last"], "no last.ckpt in runs/*/*/checkpoints"),
         (["export", "--output", "o", "--ckpt_path", "none.ckpt"], "no such file: none.ckpt"),

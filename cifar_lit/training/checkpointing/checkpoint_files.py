@@ -1,11 +1,10 @@
-"""Find and read checkpoint files; detect a mismatched network."""
+"""Read checkpoint files, skipping damaged ones; detect a mismatched network."""
 
 import glob
 import os
 import pickle
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,33 +15,12 @@ from cifar_lit.errors import InputError
 from cifar_lit.import_allowlist import check_allowed
 from cifar_lit.inference.bundle import Recipe, TrainedClassifier, class_paths
 from cifar_lit.training.checkpointing.checkpoint_digest import find_damage
+from cifar_lit.training.checkpointing.checkpoint_paths import CheckpointRun, locate_checkpoint
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 _PRETRAINED = {"weights", "weights_backbone", "pretrained", "pretrained_backbone"}
 # Settings that come from the data
 _LINKED = {"num_classes", "class_names", "image_size", "mean", "std"}
-
-
-@dataclass(frozen=True)
-class CheckpointRun:
-    """A checkpoint file in the folder of the run that wrote it: ``<run>/checkpoints/<file>``."""
-
-    file: Path
-
-    @property
-    def folder(self) -> Path:
-        """The run's folder, relative to the working directory."""
-        return Path(os.path.relpath(self.file.absolute().parents[1]))
-
-    @property
-    def in_run_folder(self) -> bool:
-        """Whether the file is still in the folder of a run."""
-        return self.file.absolute().parent.name == "checkpoints" and self.config.is_file()
-
-    @property
-    def config(self) -> Path:
-        """The run's complete configuration."""
-        return self.folder / "config.yaml"
 
 
 def find_checkpoint(wanted: str, runs: str) -> CheckpointRun:
@@ -56,22 +34,9 @@ def find_checkpoint(wanted: str, runs: str) -> CheckpointRun:
     Raises:
         InputError: if there is none, or it is damaged.
     """
+    file = locate_checkpoint(wanted, runs)
     if wanted not in ("last", "best"):
-        if Path(wanted, "checkpoints").is_dir():
-            files = sorted(map(str, Path(wanted, "checkpoints").glob("*.ckpt")))
-            raise InputError(
-                f"{wanted} is a run's folder; name one of its files: {', '.join(files) or 'there are none'}"
-            )
-        if not Path(wanted).is_file():
-            raise InputError(f"no such file: {wanted}; use `best` or `last` for the newest run's checkpoint")
-        return CheckpointRun(Path(wanted))
-    found = sorted(map(Path, glob.glob(f"{runs}/checkpoints/{wanted}.ckpt")), key=os.path.getmtime)
-    if not found:
-        raise InputError(
-            f"--ckpt_path {wanted}: no {wanted}.ckpt in {runs}/checkpoints; name the file (`fit` without the option"
-            " trains from scratch)"
-        )
-    file = found[-1]
+        return CheckpointRun(file)
     wrong = find_damage(file)
     if wrong is None:
         return CheckpointRun(file)
