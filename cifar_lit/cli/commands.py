@@ -37,17 +37,19 @@ class Command:
 
 
 COMMANDS = {
-    "fit": Command("train a network"),
-    "validate": Command("evaluate a checkpoint on the validation images", reads_checkpoint=True),
-    "test": Command("evaluate a checkpoint on the test images", reads_checkpoint=True),
-    "lr_find": Command("find a learning rate"),
-    "predict": Command("classify image files", "cifar_lit.cli.predict.predict", "images", reads_checkpoint=True),
-    "demo": Command("open a trained network as a web page", "space.export.command.demo", reads_checkpoint=True),
-    "export": Command("export that page as a Hugging Face Space", "space.export.command.export", reads_checkpoint=True),
-    "report": Command(
-        "write a report on a run, or compare runs", "report.command.report", repeated="compare", reads_checkpoint=True
+    "fit": Command("Train a network"),
+    "validate": Command("Evaluate a checkpoint on the validation images", reads_checkpoint=True),
+    "test": Command("Evaluate a checkpoint on the test images", reads_checkpoint=True),
+    "lr_find": Command("Find a learning rate"),
+    "predict": Command("Classify image files", "cifar_lit.cli.predict.predict", "images", reads_checkpoint=True),
+    "demo": Command("Open a trained network as a web page", "space.export.command.demo", reads_checkpoint=True),
+    "export": Command(
+        "Export a trained network as a Hugging Face Space", "space.export.command.export", reads_checkpoint=True
     ),
-    "schema": Command("print a JSON Schema of the YAML files"),
+    "report": Command(
+        "Write a report on a run, or compare runs", "report.command.report", repeated="compare", reads_checkpoint=True
+    ),
+    "schema": Command("Print a JSON Schema of the YAML files"),
 }
 # Names that users of other programs try
 _SYNONYMS = {"train": "fit", "eval": "validate", "evaluate": "test", "classify": "predict", "serve": "demo"}
@@ -147,7 +149,7 @@ def _run_function(name: str, options: Sequence[str]) -> None:
     with _announce_loading():
         function = getattr(importlib.import_module(module), function_name)
         from cifar_lit.cli.parser import Parser
-    parser = Parser(prog=f"main.py {name}", description=f"{command.summary.capitalize()}.", allow_abbrev=False)
+    parser = Parser(prog=f"main.py {name}", description=f"{command.summary}.", allow_abbrev=False)
     separately = {argument for argument in (command.positional, command.repeated) if argument}
     if command.positional:
         parser.add_argument(command.positional, nargs="+", help="Files, or folders that contain them at any depth.")

@@ -79,7 +79,7 @@ def option_help(command: str, summary: str) -> str:
     """Return the help text of a command of ``OPTIONS``."""
     groups = OPTIONS[command]
     width = max(len(option) for options in groups.values() for option in options)
-    lines = [f"{summary.capitalize()}.", "", f"usage: main.py {command} [OPTIONS]"]
+    lines = [f"{summary}.", "", f"usage: main.py {command} [OPTIONS]"]
     for group, options in groups.items():
         lines += ["", f"{group}:", *(f"  {option:<{width}}  {text}" for option, text in options.items())]
     more = [
