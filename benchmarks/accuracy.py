@@ -90,7 +90,7 @@ def _fit_and_test(recipe: str, data: str, seed: int, folder: str) -> dict[str, A
     last = str(run / "checkpoints" / "last.ckpt")
     printed = run_python([str(ROOT / "main.py"), "test", "--ckpt_path", last, "--trainer.callbacks", "[]"])
     seconds = time.perf_counter() - start
-    [test_accuracy] = re.findall(r"accuracy\D*([\d.]+)", printed)
+    [test_accuracy] = re.findall(r"accuracy [^\d\n]*([\d.]+)", printed)
     val_accuracies = read_history(run).get("val/accuracy")
     measured = {"preparation": 0, "training": [], "evaluation": []} if resumed else json.loads(clock_file.read_text())
     training = measured["preparation"] + sum(measured["training"]) + sum(measured["evaluation"])

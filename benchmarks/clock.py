@@ -49,6 +49,8 @@ class EpochClock(Callback):
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the measurements; the last checkpoint is already saved."""
+        if not self._epoch_starts:
+            return  # resumed after the last epoch
         epoch_ends = [*self._epoch_starts[1:], _now()]
         measured: dict[str, Any] = {
             "preparation": self._epoch_starts[0] - self._fit_start,

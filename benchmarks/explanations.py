@@ -67,7 +67,7 @@ def explanations(images: int = 16, rounds: int = 15) -> None:
     drawings = {
         "grid of 20 images": lambda: image_grid(pixels, ["cat\n→ dog\n99.1% #1234"] * 20, 5, 128, "title"),
         "8 images with 16 heatmaps": lambda: explanation_grid(
-            pixels[:8], maps, ["cat"] * 8, [["why cat?", "why dog?"]] * 8, ["predicted class", "true class"]
+            pixels[:8], maps, ["cat"] * 8, [["why cat?", "why dog?"]] * 8
         ),
         "confusion matrix, 10 classes": lambda: confusion_picture(few, names[:10]),
         "confusion matrix, 100 classes": lambda: confusion_picture(many, names),

@@ -1,10 +1,10 @@
 """Reliability diagrams, before and after temperature scaling."""
 
-import torch
 from lightning.pytorch import Trainer
 
 from callbacks.evaluation_callback import EvaluatedModule, EvaluationCallback, EvaluationWriter
 from callbacks.rendering.charts import reliability_diagram
+from callbacks.tensorboard import RESULTS
 from cifar_lit.evaluation.calibration import Calibration
 
 
@@ -32,11 +32,18 @@ class CalibrationPlot(EvaluationCallback):
         return temperature, sweep.calibration_at(1.0), sweep.calibration_at(temperature)
 
     def write(self, results: tuple[float, Calibration, Calibration], writer: EvaluationWriter) -> None:
-        """Write the diagram and the curves."""
+        """Write the diagrams and the curves."""
         temperature, plain, scaled = results
-        titles = [f"as trained: ECE {plain.error:.2%}", f"temperature {temperature:.2f}: ECE {scaled.error:.2%}"]
-        confidence, accuracy, share = (torch.stack(pair).cpu().numpy() for pair in zip(plain, scaled, strict=True))
-        title = f"Calibration (ECE: mean gap) · {writer.subtitle}"
-        writer.add_image("calibration", reliability_diagram(confidence, accuracy, share, titles, title))
-        errors = {"calibration_error": plain.error, "calibration_error_scaled": scaled.error}
-        writer.add_scalars(errors | {"temperature": temperature})
+        for name, title, diagram in (
+            ("calibration as trained", f"as trained: mean gap {plain.error:.2%}", plain),
+            (
+                "calibration with temperature scaling",
+                f"temperature {temperature:.2f}: mean gap {scaled.error:.2%}",
+                scaled,
+            ),
+        ):
+            confidence, accuracy, share = (values[None].cpu().numpy() for values in diagram)
+            picture = reliability_diagram(confidence, accuracy, share, [title], writer.subtitle)
+            writer.add_image(RESULTS, name, picture)
+        values = {"ece": plain.error, "ece_scaled": scaled.error, "temperature": temperature}
+        writer.add_scalars({f"temperature_scaling/{name}": value for name, value in values.items()})

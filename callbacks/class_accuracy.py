@@ -1,4 +1,4 @@
-"""Accuracy of each class, as one chart."""
+"""Accuracy of each class over the epochs."""
 
 from typing import Any
 
@@ -7,36 +7,39 @@ from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
 from callbacks.evaluation_callback import EvaluatedModule, EvaluationCallback, EvaluationWriter
-from callbacks.tensorboard import warn_on_error, writer_unless_resumed
-
-_TAG = "class_accuracy"
+from callbacks.rendering.charts import COLORS, curves_chart
+from callbacks.tensorboard import RESULTS
 
 
 class ClassAccuracy(EvaluationCallback):
-    """Log the accuracy of each class after each validation and test.
+    """Show the accuracy of each class after each validation of ``fit``, as curves and as one chart.
 
-    TensorBoard shows one chart per class under Scalars, and all classes in one chart under Custom Scalars.
+    The chart shows the classes with the lowest accuracy if there are more than ten.
 
     Args:
-        every_n_epochs: Log every n epochs of ``fit`` and after the last one; 0 disables it.
+        every_n_epochs: Show it every n epochs of ``fit`` and after the last one; 0 disables it.
+        png: Also save each picture as a PNG file next to the event file.
     """
 
-    def __init__(self, every_n_epochs: int = 1) -> None:
-        super().__init__(every_n_epochs)
+    def __init__(self, every_n_epochs: int = 1, png: bool = False) -> None:
+        super().__init__(every_n_epochs, png)
+        self._history: list[tuple[float, list[float]]] = []
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the curves so far."""
+        return {"history": self._history}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the curves."""
+        self._history = list(state_dict["history"])
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Create the metric."""
         self._metric = MulticlassAccuracy(len(pl_module.class_names), average=None, validate_args=False)
 
-    @warn_on_error("ClassAccuracy")
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Lay out the chart of all classes."""
-        writer = writer_unless_resumed(trainer)
-        if writer is not None:
-            writer.add_custom_scalars({"accuracy": {"of each class": ["Multiline", [f"{_TAG}/.*"]]}})
-
     def reset(self, trainer: Trainer, pl_module: EvaluatedModule) -> None:
         """Reset the metric."""
+        self._active = trainer.state.fn == "fit"
         self._metric.to(pl_module.device).reset()
 
     def update(self, pl_module: EvaluatedModule, outputs: dict[str, Any], batch: Any) -> None:
@@ -48,6 +51,11 @@ class ClassAccuracy(EvaluationCallback):
         return self._metric.compute()
 
     def write(self, results: Tensor, writer: EvaluationWriter) -> None:
-        """Log the accuracies."""
-        names = (f"{_TAG}/{name}" for name in writer.pl_module.class_names)
-        writer.add_scalars(dict(zip(names, results.tolist(), strict=True)))
+        """Log the accuracies, and draw them."""
+        names = writer.pl_module.class_names
+        writer.add_scalars({f"per_class/{name}": value for name, value in zip(names, results.tolist(), strict=True)})
+        self._history.append((float(writer.step), results.tolist()))
+        lowest = sorted(results.argsort()[: len(COLORS)].tolist())
+        curves = {names[label]: [(step, values[label]) for step, values in self._history] for label in lowest}
+        title = "accuracy of each class" if len(names) <= len(COLORS) else f"the {len(COLORS)} lowest accuracies"
+        writer.add_image(RESULTS, "accuracy of each class", curves_chart({title: curves}))

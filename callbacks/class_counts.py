@@ -5,7 +5,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.rendering.charts import class_count_chart
 from callbacks.rendering.markdown import escape, table
-from callbacks.tensorboard import warn_on_error, writer_unless_resumed
+from callbacks.tensorboard import DATA, warn_on_error, writer_unless_resumed
 
 
 class ClassCounts(Callback):
@@ -26,7 +26,7 @@ class ClassCounts(Callback):
             if images is not None
         }
         chart = class_count_chart(names, counts)
-        writer.add_image("your run/class counts", chart, trainer.global_step, dataformats="HWC")
+        writer.add_image(f"{DATA}/class counts", chart, trainer.global_step, dataformats="HWC")
         rows = [[escape(name), *map(str, row)] for name, *row in zip(names, *counts.values(), strict=True)]
         rows.append(["**all**", *(f"**{sum(column)}**" for column in counts.values())])
-        writer.add_text("class counts", table(["class", *counts], rows, raw=True), trainer.global_step)
+        writer.add_text(f"{DATA}/class counts", table(["class", *counts], rows, raw=True), trainer.global_step)

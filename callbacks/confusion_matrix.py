@@ -9,6 +9,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from callbacks.evaluation_callback import EvaluatedModule, EvaluationCallback, EvaluationWriter
 from callbacks.rendering.confusion import Unit, confusion_picture
 from callbacks.rendering.markdown import class_scores_table, confused_pairs_table
+from callbacks.tensorboard import RESULTS
 from cifar_lit.evaluation.class_scores import class_scores, most_confused_pairs
 
 _TITLES: dict[Unit, str] = {"counts": "number of images", "rows": "% of the images of each true class"}
@@ -53,7 +54,10 @@ class ConfusionMatrix(EvaluationCallback):
         units: dict[str, tuple[Unit, ...]] = {"none": ("counts",), "true": ("rows",), "both": ("counts", "rows")}
         for kind in units[self.normalize]:
             title = f"Confusion matrix: {_TITLES[kind]}\n{summary}"
-            writer.add_image(f"confusion matrix/{kind}", confusion_picture(results.numpy(), names, kind, title))
-        writer.add_text("classes", class_scores_table(class_scores(results), names))
+            writer.add_image(
+                RESULTS, f"confusion matrix {kind}", confusion_picture(results.numpy(), names, kind, title)
+            )
+        writer.add_text(RESULTS, "classes", class_scores_table(class_scores(results), names))
         pairs = most_confused_pairs(results)
-        writer.add_text("most confused pairs", confused_pairs_table(pairs, names) if pairs else "No mistakes.")
+        table = confused_pairs_table(pairs, names) if pairs else "No mistakes."
+        writer.add_text(RESULTS, "most confused pairs", table)

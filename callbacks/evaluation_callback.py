@@ -241,22 +241,22 @@ class EvaluationWriter:
         dataset = evaluation_dataset(self.trainer)
         return dataset.files[index] if dataset is not None and index < len(dataset.files) else ""
 
-    def add_image(self, tag: str, picture: np.ndarray) -> None:
-        """Write a picture, uint8 (H, W, 3), under ``val/`` or ``test/``."""
+    def add_image(self, group: str, name: str, picture: np.ndarray) -> None:
+        """Write a picture, uint8 (H, W, 3), under ``group/val/`` or ``group/test/``."""
         writer = summary_writer(self.trainer)
         if writer is not None:
-            writer.add_image(f"{self.split}/{tag}", picture, self.step, dataformats="HWC")
+            writer.add_image(f"{group}/{self.split}/{name}", picture, self.step, dataformats="HWC")
         if self.png and self.folder is not None:
-            name = re.sub(r"\W+", "_", tag.replace("+", "plus"))
-            file = self.folder / self.split / name / f"step_{self.step:07}.png"
+            folder = re.sub(r"\W+", "_", name.replace("+", "plus"))
+            file = self.folder / self.split / folder / f"step_{self.step:07}.png"
             file.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(picture).save(file)
 
-    def add_text(self, tag: str, markdown: str) -> None:
-        """Write a Markdown text under ``val/`` or ``test/``."""
+    def add_text(self, group: str, name: str, markdown: str) -> None:
+        """Write a Markdown text under ``group/val/`` or ``group/test/``."""
         writer = summary_writer(self.trainer)
         if writer is not None:
-            writer.add_text(f"{self.split}/{tag}", markdown, self.step)
+            writer.add_text(f"{group}/{self.split}/{name}", markdown, self.step)
 
     def add_scalars(self, values: dict[str, float]) -> None:
         """Log scalars under ``val/`` or ``test/``."""

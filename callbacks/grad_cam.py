@@ -1,5 +1,6 @@
 """Class-activation heatmaps of fixed images and of the most confident mistakes."""
 
+from itertools import product
 from typing import Any, Literal
 
 import torch
@@ -10,23 +11,31 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from callbacks.evaluation_callback import EvaluatedModule, EvaluationCallback, EvaluationWriter, evaluation_dataset
+from callbacks.heatmap_selection import candidate_layers, select_heatmap
 from callbacks.rendering.activations import feature_maps
-from callbacks.rendering.class_activation_maps import METHOD_NAMES, Method, heatmaps
+from callbacks.rendering.class_activation_maps import GRADIENT_METHODS, METHOD_NAMES, Method, heatmaps
 from callbacks.rendering.explanation_grid import explanation_grid
 from callbacks.rendering.overlay import ColorMap
+from callbacks.tensorboard import MISTAKES
 from cifar_lit.evaluation.top_mistakes import Mistakes, TopKMistakes
+
+_SELECTION_IMAGES, _SELECTION_STEPS = 32, 5  # a few seconds on two CPU cores, once per run
 
 
 class GradCAMImages(EvaluationCallback):
     """Show which parts of an image are evidence for the predicted and for the true class.
 
+    A layer or method that is not set is selected by a quick measurement on validation images (insertion; see
+    ``callbacks.heatmap_selection``) in epochs 1, 2, 4, 8 and so on and in the last one.
+
     Draws two pictures: fixed images, so that TensorBoard's step slider shows how their heatmaps change, and the most
     confident mistakes. Only these images are run through the network again.
 
     Args:
-        layers: Layers whose feature maps are shown, as in ``net.named_modules()``; by default the network's last
-            feature map. An unknown name raises an error that lists the valid ones.
-        method: How to compute the heatmaps. The first four take milliseconds; ScoreCAM and AblationCAM take seconds.
+        layers: Layers whose feature maps are shown, as in ``net.named_modules()``; by default the one with the most
+            faithful heatmaps. An unknown name raises an error that lists the valid ones.
+        method: How to compute the heatmaps; by default the most faithful of the first four, which take milliseconds.
+            ScoreCAM and AblationCAM take seconds.
         count: Number of mistakes to show, and of fixed images if ``images`` is not set; 0 shows none.
         images: Indices of the fixed images in the dataset; by default the first of each class in turn.
         target: Class to explain: ``predicted``, ``true`` or ``both``.
@@ -41,7 +50,7 @@ class GradCAMImages(EvaluationCallback):
     def __init__(
         self,
         layers: list[str] | None = None,
-        method: Method = "gradcam",
+        method: Method | None = None,
         count: int = 8,
         images: list[int] | None = None,
         target: Literal["predicted", "true", "both"] = "both",
@@ -59,7 +68,23 @@ class GradCAMImages(EvaluationCallback):
             )
         self.layers, self.method, self.count, self.images = layers, method, count, images
         self.target, self.opacity, self.colormap = target, opacity, colormap
-        self._layers: list[str] | None = None
+        self._layers: list[str] | None = None  # those set or, to select from, one of each size; None if not yet known
+        self._selected: tuple[list[str], Method] | None = None
+        self._selected_at = 0  # epoch
+
+    @property
+    def state_key(self) -> str:
+        """Key of the state in a checkpoint, different for each callback."""
+        options = {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        return self._generate_state_key(**options)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the selected layers and method."""
+        return {"selected": self._selected, "selected_at": self._selected_at}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the selected layers and method."""
+        self._selected, self._selected_at = state_dict["selected"], state_dict["selected_at"]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find the layers, so that a wrong name raises before training starts."""
@@ -81,7 +106,7 @@ class GradCAMImages(EvaluationCallback):
         # in the model summary, names start with the classifier's attribute
         layers = [
             name if name in found else name.removeprefix("model.").removeprefix("net.")
-            for name in self.layers or list(found)[-1:]
+            for name in self.layers or candidate_layers(found, example.shape[2])
         ]
         if unknown := [layer for layer in layers if layer not in found]:
             outermost_first = sorted(found, key=lambda name: name.count("."))
@@ -91,6 +116,23 @@ class GradCAMImages(EvaluationCallback):
             )
         self._layers = layers
         return self._layers
+
+    def _select(self, writer: EvaluationWriter) -> None:
+        """Select the layers and the method, as far as they are not set; again whenever the epochs have doubled."""
+        assert self._layers
+        trainer, pl_module = writer.trainer, writer.pl_module
+        epoch = pl_module.trained_epoch
+        due = trainer.state.fn == "fit" and (epoch >= 2 * self._selected_at or epoch == trainer.max_epochs)
+        if self._selected is None or due:
+            images = self._fixed_images(writer, _SELECTION_IMAGES)
+            if images is None or (self.layers and self.method) or self.method not in {None, *GRADIENT_METHODS}:
+                layer, method = self._layers[0], self.method or "gradcam"
+            else:
+                with torch.inference_mode(False), trainer.precision_plugin.forward_context():
+                    inputs = pl_module.preprocess(images.pixels.to(pl_module.device, copy=True))
+                    methods = GRADIENT_METHODS if self.method is None else [self.method]
+                    layer, method = select_heatmap(pl_module.net, inputs, self._layers, methods, _SELECTION_STEPS)
+            self._selected, self._selected_at = (self._layers if self.layers else [layer], method), epoch
 
     def _show_nothing(self, reason: str) -> list[str]:
         rank_zero_info(f"GradCAMImages shows nothing: {reason}.")
@@ -112,25 +154,24 @@ class GradCAMImages(EvaluationCallback):
 
     def write(self, results: Mistakes, writer: EvaluationWriter) -> None:
         """Draw both pictures."""
-        name, fixed = METHOD_NAMES[self.method], self._fixed_images(writer)
+        self._select(writer)
+        fixed = self._fixed_images(writer) if self.count or self.images else None
         if fixed is not None:
             pl_module, precision = writer.pl_module, writer.trainer.precision_plugin
             with torch.inference_mode(), precision.forward_context():
                 logits = pl_module.evaluate(fixed.pixels.to(pl_module.device)).cpu()
-            heading, count = f"{name}: the same images each time", f"{len(fixed.labels)} images"
-            self._draw(heading, count, "fixed", fixed, logits, writer)
+            self._draw("the same images each time", f"{len(fixed.labels)} images", "fixed", fixed, logits, writer)
         if self.count:
-            heading = f"{name}: the most confident mistakes"
             count = f"{len(results.labels)} of {results.errors:,} errors in {results.images:,} images"
-            self._draw(heading, count, "mistakes", results, results.logits, writer)
+            self._draw("the most confident mistakes", count, "mistakes", results, results.logits, writer)
 
-    def _fixed_images(self, writer: EvaluationWriter) -> Any:
-        """Return a batch of the fixed images; None if there are none."""
+    def _fixed_images(self, writer: EvaluationWriter, to_select: int = 0) -> Any:
+        """Return a batch of the fixed images, or of ``to_select`` images; None if there are none."""
         dataset = evaluation_dataset(writer.trainer)
         if dataset is None:
             return None
-        if self.images is None:
-            positions = first_of_each_class(dataset.labels.cpu(), self.count).tolist()
+        if to_select or self.images is None:
+            positions = first_of_each_class(dataset.labels.cpu(), to_select or self.count).tolist()
         else:
             known = {index: position for position, index in enumerate(dataset.indices.tolist())}
             positions = [known[index] for index in self.images if index in known]
@@ -139,26 +180,28 @@ class GradCAMImages(EvaluationCallback):
         return dataset.__getitems__([(0, position) for position in positions]) if positions else None
 
     def _draw(self, heading: str, count: str, tag: str, images: Any, logits: Tensor, writer: EvaluationWriter) -> None:
-        layers, pl_module = self._layers or [], writer.pl_module
+        assert self._selected is not None
+        (layers, method), pl_module = self._selected, writer.pl_module
         names = pl_module.class_names
         targets = {"predicted": logits.argmax(1), "true": images.labels.cpu()}
         kinds = ["predicted", "true"] if self.target == "both" else [self.target]
-        if self.method == "eigencam":  # which does not depend on the class
+        if method == "eigencam":  # which does not depend on the class
             kinds = ["predicted"]
         classes = torch.stack([targets[kind] for kind in kinds], 1)  # (N, K)
         with torch.inference_mode(False), writer.trainer.precision_plugin.forward_context():
             inputs = pl_module.preprocess(images.pixels.to(pl_module.device, copy=True))
-            maps = heatmaps(pl_module.net, layers, inputs, classes.to(pl_module.device), self.method).cpu()
+            maps = heatmaps(pl_module.net, layers, inputs, classes.to(pl_module.device), method).cpu()
         maps = maps.transpose(0, 1).flatten(1, 2)  # (N, L K, H, W)
         captions = [f"{names[label]}\n#{index}" for index, label in zip(images.indices, images.labels, strict=True)]
-        if self.method == "eigencam":
-            headings, map_captions = layers, [["strongest response\nof the layer"] * len(layers)] * len(captions)
+        if method == "eigencam":
+            map_captions = [[f"strongest response\n{layer}" for layer in layers]] * len(captions)
         else:
-            headings = [f"{kind} · {layer}" for layer in layers for kind in kinds]
             map_captions = [
                 [
-                    f"why {names[label]}?\n{prob[label]:.1%}" + ("" if peak > 0 else ": no evidence")
-                    for label, peak in zip(labels * len(layers), peaks, strict=True)
+                    f"why {names[label]}?\n{prob[label]:.1%}"
+                    + f"\n{layer}" * (len(layers) > 1)
+                    + "\nno evidence" * (peak == 0)
+                    for (layer, label), peak in zip(product(layers, labels), peaks, strict=True)
                 ]
                 for labels, prob, peaks in zip(
                     classes.tolist(), logits.softmax(1), maps.amax((-2, -1)).tolist(), strict=True
@@ -169,13 +212,12 @@ class GradCAMImages(EvaluationCallback):
             maps.numpy(),
             captions,
             map_captions,
-            headings,
             self.opacity,
             self.colormap,
-            title=f"{heading}\n{writer.subtitle} · {count}",
+            title=f"{METHOD_NAMES[method]}: {heading}\n{', '.join(layers)} · {writer.subtitle}\n{count}",
         )
-        layer_names = f" {', '.join(self.layers)}" if self.layers else ""
-        writer.add_image(f"{self.method}{layer_names}/{tag}", picture)
+        chosen = " ".join([*([self.method] if self.method else []), *(self.layers or [])])
+        writer.add_image(MISTAKES, f"heatmaps {chosen}/{tag}" if chosen else f"heatmaps/{tag}", picture)
 
 
 def first_of_each_class(labels: Tensor, count: int) -> Tensor:

@@ -15,6 +15,7 @@ from callbacks.evaluation_callback import EvaluatedModule, EvaluationCallback, E
 from callbacks.rendering.grid import image_grid
 from callbacks.rendering.markdown import table
 from callbacks.rendering.text import CORRECT_INK, FAINT_INK, WRONG_INK
+from callbacks.tensorboard import MISTAKES
 from cifar_lit.evaluation.label_issues import ConfidentThresholds, is_label_issue
 from cifar_lit.evaluation.top_mistakes import Mistakes, Order, TopKMistakes
 
@@ -100,7 +101,7 @@ class MisclassifiedImages(EvaluationCallback):
         captions = [row.caption() for row in rows]
         pixels = mistakes.pixels.permute(0, 2, 3, 1).numpy()
         colors = (CORRECT_INK, WRONG_INK, FAINT_INK)
-        writer.add_image(self._name, image_grid(pixels, captions, 5, 128, title, colors))
+        writer.add_image(MISTAKES, self._name, image_grid(pixels, captions, 3, 128, title, colors))
         header = ["index", "true class", "predicted class", "confidence", "loss", ""]
         cells = [
             [
@@ -113,7 +114,7 @@ class MisclassifiedImages(EvaluationCallback):
             ]
             for row in rows
         ]
-        writer.add_text(self._name, f"{title.splitlines()[-1]}\n\n{table(header, cells)}")
+        writer.add_text(MISTAKES, self._name, f"{title.splitlines()[-1]}\n\n{table(header, cells)}")
         if writer.folder is not None:
             suffix = "" if writer.split == "val" else f"_{writer.split}"
             _write_csv(writer.folder / f"{self._name.replace(' ', '_')}{suffix}.csv", writer.step, rows)
@@ -129,7 +130,7 @@ class MisclassifiedImages(EvaluationCallback):
         filters += [f"predicted as {self.predicted_class}"] if self.predicted_class else []
         heading = ", ".join(["Misclassified", *filters]) + f": {_ORDERS[self.order]}"
         count = f"{len(mistakes.labels)} of {mistakes.errors:,} errors in {mistakes.images:,} images"
-        return f"{heading}\n{writer.subtitle} · {count}"
+        return f"{heading}\n{writer.subtitle}\n{count}"
 
 
 class _Row(NamedTuple):

@@ -5,7 +5,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.model_summary import ModelSummary
 
 from callbacks.rendering.markdown import table
-from callbacks.tensorboard import warn_on_error, writer_unless_resumed
+from callbacks.tensorboard import DATA, warn_on_error, writer_unless_resumed
 
 
 class ModelSummaryText(Callback):
@@ -26,7 +26,7 @@ class ModelSummaryText(Callback):
         rank_zero_info(f"Network: {type(pl_module.net).__name__}, {total:,} parameters, {trained:,} of them trainable")
         writer = writer_unless_resumed(trainer)
         if writer is not None:
-            writer.add_text("model", summary_table(pl_module, self.max_depth), trainer.global_step)
+            writer.add_text(f"{DATA}/network", summary_table(pl_module, self.max_depth), trainer.global_step)
 
 
 def summary_table(pl_module: LightningModule, max_depth: int) -> str:

@@ -8,7 +8,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from callbacks.rendering.grid import image_grid
-from callbacks.tensorboard import summary_writer, warn_on_error
+from callbacks.tensorboard import DATA, summary_writer, warn_on_error
 
 
 class TrainingSamples(Callback):
@@ -44,7 +44,8 @@ class TrainingSamples(Callback):
             pixels = batch.pixels[: self.count].round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
             captions = [label_text(label, pl_module.class_names) for label in batch.labels[: self.count].cpu()]
             step = trainer.global_step + 1  # not before the first step: a resumed run would write it again
-            writer.add_image("your run/training samples", image_grid(pixels, captions), step, dataformats="HWC")
+            picture = image_grid(pixels, captions, columns=4)
+            writer.add_image(f"{DATA}/training samples", picture, step, dataformats="HWC")
 
 
 def label_text(label: Tensor, class_names: list[str]) -> str:

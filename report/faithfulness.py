@@ -1,50 +1,17 @@
 """Report section: faithfulness of heatmaps by deletion and insertion."""
 
-from collections.abc import Mapping
-
 import torch
-from torch import Tensor, nn
 
-from callbacks.rendering.activations import feature_maps
-from callbacks.rendering.class_activation_maps import GRADIENT_METHODS, heatmaps
+from callbacks.rendering.activations import feature_maps, last_of_each_size
+from callbacks.rendering.class_activation_maps import GRADIENT_METHODS, METHOD_NAMES, heatmaps
 from callbacks.rendering.markdown import escape
 from cifar_lit.errors import InputError
-from cifar_lit.evaluation.faithfulness import Faithfulness, deletion_insertion
+from cifar_lit.evaluation.faithfulness import deletion_insertion
 from cifar_lit.evaluation.neighbors import evenly_spaced
 from report.document import Document, section
 from report.results import pixels_of
 from space.export.progress import with_progress
 from space.export.run_data import RunData
-
-
-def by_method_and_layer(
-    net: nn.Module, inputs: Tensor, classes: Tensor, layers: list[str], seed: int = 0
-) -> dict[tuple[str, str], Faithfulness]:
-    """Return the areas for each gradient method and layer, and for a random order under ("random order", "").
-
-    Args:
-        net: The network, in evaluation mode.
-        inputs: float (N, C, H, W), with 0 as the mean color.
-        classes: int64 (N, 1).
-        layers: Names of layers with feature maps.
-        seed: Seed of the random order, and of the order of equally hot pixels.
-    """
-    random = torch.rand(len(inputs), *inputs.shape[-2:], generator=torch.Generator().manual_seed(seed))
-    results = {("random order", ""): deletion_insertion(net, inputs, classes, random.to(inputs.device), seed=seed)}
-    for method in with_progress(GRADIENT_METHODS, "Evaluating heatmaps", len(GRADIENT_METHODS)):
-        for layer, maps in zip(layers, heatmaps(net, layers, inputs, classes, method), strict=True):
-            results[method, layer] = deletion_insertion(net, inputs, classes, maps[:, 0], seed=seed)
-    return results
-
-
-def last_of_each_size(maps: Mapping[str, tuple[int, int, int]]) -> list[str]:
-    """Return the last layer of each feature map size, the last layer first.
-
-    >>> last_of_each_size({"a": (2, 8, 8), "b": (4, 8, 8), "c": (4, 4, 4)})
-    ['c', 'b']
-    """
-    last = {size[1:]: name for name, size in maps.items()}
-    return sorted(last.values(), key=list(maps).index, reverse=True)
 
 
 @section("Faithfulness of the heatmaps")
@@ -59,10 +26,17 @@ def write_faithfulness(document: Document, run: RunData, max_images: int, seed: 
     if not layers:
         raise InputError("the network has no feature maps")
     classes = run.eval_logits[chosen].argmax(1)[:, None].to(inputs.device)
+    methods = with_progress(GRADIENT_METHODS, "Evaluating heatmaps", len(GRADIENT_METHODS))
     try:
-        results = by_method_and_layer(network.net, inputs, classes, layers, seed)
+        results = {
+            (METHOD_NAMES[method], layer): deletion_insertion(network.net, inputs, classes, maps[:, 0], seed=seed)
+            for method in methods
+            for layer, maps in zip(layers, heatmaps(network.net, layers, inputs, classes, method), strict=True)
+        }
     except ValueError as error:  # a network that disables gradients
         raise InputError(str(error)) from error
+    random = torch.rand(len(inputs), *inputs.shape[-2:], generator=torch.Generator().manual_seed(seed))
+    results["random order", ""] = deletion_insertion(network.net, inputs, classes, random.to(inputs.device), seed=seed)
     ranked = sorted(results.items(), key=lambda item: -item[1].insertion.mean())
     document.text(
         f"On {len(chosen)} {run.eval_split.name} images: area under the curve of the predicted class's probability,"

@@ -25,7 +25,11 @@ def write_ood(document: Document, run: RunData, others: Mapping[str, Tensor], se
     kinds = ood_samples(256, recipe.image_size, recipe.class_names, seed) | dict(others)
     threshold, logits = run.fit_ood_threshold(kinds)
     areas = {kind: auroc(known, logits[kind]) for kind in kinds}
-    same_images = " (5 % by construction: the threshold was fitted on them)" if len(run.splits) < 2 else ""
+    same_images = (
+        " (5 % by construction: the threshold was fitted on them)"
+        if threshold.fitted_on == threshold.evaluated_on
+        else ""
+    )
     document.text(
         "The energy score ([Liu et al. 2020](https://arxiv.org/abs/2010.03759)) should be higher for images of the"
         " classes than for others; the web page uses it too. AUROC: the probability that it is higher for an image of"

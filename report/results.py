@@ -139,9 +139,11 @@ def _write_heatmaps(document: Document, run: RunData, pixels: Tensor, classes: T
     except ValueError as error:  # a network that disables gradients
         raise InputError(f"no heatmaps: {error}") from error
     texts = [[run.class_names[label] for label in pair] for pair in classes.tolist()]
-    columns = [f"predicted · {layers[-1]}", f"{role} · {layers[-1]}"]
-    grid = explanation_grid(pixels.permute(0, 2, 3, 1).numpy(), maps, [""] * len(texts), texts, columns)
-    document.text(f"The evidence for the predicted and the {role} class of each (Grad-CAM):")
+    grid = explanation_grid(pixels.permute(0, 2, 3, 1).numpy(), maps, [""] * len(texts), texts)
+    document.text(
+        f"The evidence for the predicted and for the {role} class of each (Grad-CAM at {escape(layers[-1])}; bright:"
+        " much, dark: little):"
+    )
     document.picture("gradcam", grid, f"Grad-CAM of predicted and {role} class")
 
 

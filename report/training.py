@@ -14,6 +14,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from callbacks.rendering.charts import class_count_chart, learning_curves
+from callbacks.tensorboard import DATA
 from cifar_lit.errors import InputError
 from cifar_lit.import_allowlist import OPTION, own_modules
 from cifar_lit.inference.model import tta_views
@@ -147,7 +148,7 @@ def write_log(document: Document, run: RunData) -> None:
 
 def _write_event_picture(document: Document, run: RunData, tag: str, name: str, title: str) -> None:
     """Write a picture from the run's TensorBoard files, if they contain it."""
-    if png := run.event_pictures.get(f"your run/{tag}"):
+    if png := run.event_pictures.get(f"{DATA}/{tag}"):
         document.text(f"{title}:")
         document.picture(name, np.asarray(Image.open(io.BytesIO(png)).convert("RGB")), title)
 

@@ -1,7 +1,7 @@
 """Find the feature maps of a network, and capture them so that gradients can be computed."""
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -33,6 +33,16 @@ def feature_maps(net: nn.Module, inputs: Tensor) -> dict[str, tuple[int, int, in
                 module.register_forward_hook(_recorder(name, found, inputs.shape[2:]))
         twin(inputs[:1].clone())
     return found
+
+
+def last_of_each_size(maps: Mapping[str, tuple[int, int, int]]) -> list[str]:
+    """Return the last layer of each feature map size, the last layer first.
+
+    >>> last_of_each_size({"a": (2, 8, 8), "b": (4, 8, 8), "c": (4, 4, 4)})
+    ['c', 'b']
+    """
+    last = {size[1:]: name for name, size in maps.items()}
+    return sorted(last.values(), key=list(maps).index, reverse=True)
 
 
 def _recorder(name: str, found: dict[str, tuple[int, int, int]], size: torch.Size) -> Callable[..., None]:

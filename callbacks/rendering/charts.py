@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from callbacks.rendering.text import escape_mathtext
 
-# Okabe & Ito's color-blind safe palette
-_COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000")
+# Okabe & Ito's color-blind safe palette, two of Paul Tol's, and gray
+COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#882255", "#999933", "#aaaaaa")
 
 
 def class_count_chart(class_names: Sequence[str], counts: Mapping[str, Sequence[int]]) -> np.ndarray:
@@ -24,15 +24,15 @@ def class_count_chart(class_names: Sequence[str], counts: Mapping[str, Sequence[
         uint8 (height, width, 3).
     """
     classes, splits = len(class_names), len(counts)
-    height = min(60.0, max(2.5, 1.2 + (0.14 + 0.12 * splits) * classes))
-    figure = Figure(figsize=(5, height), dpi=100, layout="constrained")
+    height = min(60.0, max(2.5, 1.2 + (0.14 + 0.15 * splits) * classes))
+    figure = Figure(figsize=(4, height), dpi=100, layout="constrained")
     axes = figure.subplots()
     positions, thickness = np.arange(classes), 0.8 / max(splits, 1)
     for number, (split, values) in enumerate(counts.items()):
         bars = axes.barh(positions + (number - (splits - 1) / 2) * thickness, values, thickness, label=split)
         if classes <= 20:
-            axes.bar_label(bars, fontsize=8, padding=2)
-    axes.set_yticks(positions, list(map(escape_mathtext, class_names)), fontsize=9)
+            axes.bar_label(bars, fontsize=10, padding=2)
+    axes.set_yticks(positions, list(map(escape_mathtext, class_names)), fontsize=11)
     axes.set_ylim(classes - 0.5, -0.5)
     axes.margins(x=0.08)
     axes.set_xlabel("number of images")
@@ -75,7 +75,7 @@ def curves_chart(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]
     for axes, (metric, lines) in zip(all_axes, panels.items(), strict=True):
         for name, curve in lines.items():
             steps, values = zip(*curve, strict=True)
-            color = _COLORS[names.index(name) % len(_COLORS)]
+            color = COLORS[names.index(name) % len(COLORS)]
             marker = "o" if len(steps) <= 60 else ""
             [handles[name]] = axes.plot(steps, values, color=color, marker=marker, linewidth=1.5, markersize=3)
         axes.set(title=metric, xlabel="step")

@@ -8,11 +8,13 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from callbacks.rendering.grid import GAP, titled_canvas
-from callbacks.rendering.text import FAINT_INK, INK, font, truncate
+from callbacks.rendering.text import FAINT_INK, FONT_SIZE, INK, font, truncate
 
 Unit = Literal["counts", "rows"]
-_MAX_NAME_WIDTH = 150  # pixels
+_MAX_NAME_WIDTH = 190  # pixels
 _SIDE = 640  # pixels of all cells, unless class names need larger ones
+_MAX_CELL = 54  # pixels; with ten classes, class names are then as large as possible in a picture of a given width
+_LEGEND_HEIGHT, _LEGEND_WIDTH = 56, 400
 _NUMBERED = 20  # classes; with more, cells are too small for numbers
 _NAMED = 150  # classes; with more, rows are too small for names
 _MAX_SIDE = 2000  # pixels of all cells, without class names
@@ -38,8 +40,8 @@ def confusion_picture(
     """
     layout = matrix_layout(class_names, title)
     cell, left, top, side = layout.cell, layout.left, layout.top, layout.side
-    legend = GAP + 80
-    canvas, draw, _ = titled_canvas(title, left + side + legend, top + side + 2 * GAP - _title_height(title))
+    height = top + side + _LEGEND_HEIGHT - _title_height(title)
+    canvas, draw, _ = titled_canvas(title, max(left + side, _LEGEND_WIDTH) + 2 * GAP, height)
     fraction = counts / counts.sum(1, keepdims=True).clip(1)
     colors = _shades(fraction)
     canvas.paste(Image.fromarray(colors.repeat(cell, 0).repeat(cell, 1)), (left, top))
@@ -50,12 +52,12 @@ def confusion_picture(
         short = truncate(name, face, _MAX_NAME_WIDTH)
         draw.text((left - GAP, top + middle), short, INK, face, anchor="rm")
         _upright(canvas, short, (round(left + middle), top - GAP), layout.font_size)
-    draw.text((left, _title_height(title)), "predicted class →", FAINT_INK, font(15))
-    bottom = top + round(font(15).getlength("← true class"))
-    _upright(canvas, "← true class", (layout.font_size // 2 + 2, bottom), 15, FAINT_INK)
+    draw.text((left, _title_height(title)), "predicted class →", FAINT_INK, font())
+    bottom = top + round(font().getlength("← true class"))
+    _upright(canvas, "← true class", (FONT_SIZE // 2 + 2, bottom), FONT_SIZE, FAINT_INK)
     if layout.classes <= _NUMBERED:
         _numbers(draw, counts, fraction, shown, left, top, cell)
-    _legend(canvas, draw, left + side + 2 * GAP, top, min(side - 24, 256))
+    _legend(canvas, draw, GAP, top + side + GAP)
     return np.asarray(canvas)
 
 
@@ -95,8 +97,8 @@ def matrix_layout(class_names: Sequence[str], title: str = "") -> MatrixLayout:
     """Return the layout of ``confusion_picture`` for the same classes and title."""
     classes = len(class_names)
     named = classes <= _NAMED
-    cell = max(14, min(64, _SIDE // classes)) if named else max(1, _MAX_SIDE // classes)
-    font_size = max(11, min(18, cell - 3))
+    cell = max(14, min(_MAX_CELL, _SIDE // classes)) if named else max(1, _MAX_SIDE // classes)
+    font_size = max(11, min(24, cell - 3))
     margin = 2 * GAP
     if named:
         margin += round(min(_MAX_NAME_WIDTH, max(font(font_size).getlength(name) for name in class_names)))
@@ -141,7 +143,7 @@ def _numbers(
     cell: int,
 ) -> None:
     longest = str(counts.max()) if shown == "counts" else "100"
-    size = next((size for size in range(20, 9, -1) if font(size).getlength(longest) <= cell - 6), 9)
+    size = next((size for size in range(24, 9, -1) if font(size).getlength(longest) <= cell - 6), 9)
     for row, column in np.argwhere(counts > 0).tolist():
         text = str(counts[row, column]) if shown == "counts" else f"{100 * fraction[row, column]:.0f}"
         if text == "0":
@@ -150,10 +152,11 @@ def _numbers(
         draw.text((left + (column + 0.5) * cell, top + (row + 0.5) * cell), text, ink, font(size), anchor="mm")
 
 
-def _legend(canvas: Image.Image, draw: ImageDraw.ImageDraw, x: int, y: int, height: int) -> None:
-    """Draw the color bar, from 0 at the bottom to 100 % at the top."""
-    fractions = np.linspace(1, 0, height)
-    canvas.paste(Image.fromarray(_shades(fractions)[:, None].repeat(14, 1)), (x, y))
-    for fraction in (0, 0.1, 0.25, 0.5, 1):
-        draw.text((x + 18, y + (1 - fraction) * (height - 1)), f"{fraction:.0%}", FAINT_INK, font(13), anchor="lm")
-    draw.text((x, y + height + GAP), "of the row", FAINT_INK, font(13))
+def _legend(canvas: Image.Image, draw: ImageDraw.ImageDraw, x: int, y: int) -> None:
+    """Draw the color bar, from 0 on the left to 100% of the row on the right."""
+    width = 256
+    canvas.paste(Image.fromarray(_shades(np.linspace(0, 1, width) ** 2)[None].repeat(14, 0)), (x, y))
+    for fraction, anchor in ((0, "la"), (0.1, "ma"), (0.25, "ma"), (0.5, "ma"), (1, "la")):
+        text = f"{100 * fraction:.0f}" if fraction < 1 else "100% of the row"
+        x_text = x + fraction**0.5 * width - (20 if fraction == 1 else 0)
+        draw.text((x_text, y + 16), text, FAINT_INK, font(), anchor=anchor)

@@ -41,19 +41,24 @@ def split_metrics(split: str, metrics: Mapping[str, object]) -> dict[str, float]
     }
 
 
-def print_predictions(rows: Sequence[tuple[str, Sequence[tuple[str, float]]]], max_rows: int = 20) -> None:
+def print_predictions(rows: Sequence[tuple[str, Sequence[tuple[str, float]], bool | None]], max_rows: int = 20) -> None:
     """Print a table of predictions.
 
     Args:
-        rows: For each image, its file, and its most likely classes with their probabilities.
+        rows: For each image, its file, its most likely classes with their probabilities, and whether it may be none
+            of the classes.
         max_rows: Number of images to print; the others are counted.
     """
     table = Table()
     table.add_column("file", overflow="fold")
-    for rank in range(1, 1 + max((len(classes) for _, classes in rows), default=0)):
+    for rank in range(1, 1 + max((len(classes) for _, classes, _ in rows), default=0)):
         table.add_column(str(rank))
-    for file, classes in rows[:max_rows]:
-        table.add_row(escape(file), *(escape(f"{name} {prob:.1%}") for name, prob in classes))
+    verdicts = any(is_ood for _, _, is_ood in rows[:max_rows])
+    if verdicts:
+        table.add_column("none of the classes")
+    for file, classes, is_ood in rows[:max_rows]:
+        cells = [f"{name} {prob:.1%}" for name, prob in classes] + ["possibly" if is_ood else ""] * verdicts
+        table.add_row(escape(file), *map(escape, cells))
     Console(soft_wrap=True).print(table)
     if len(rows) > max_rows:
         print(f"and {len(rows) - max_rows:,} more")

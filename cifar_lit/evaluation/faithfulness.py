@@ -29,7 +29,6 @@ def standard_error(values: np.ndarray) -> float:
     return float(values.std(ddof=min(1, len(values) - 1)) / len(values) ** 0.5)
 
 
-@torch.inference_mode()
 def deletion_insertion(
     net: nn.Module, inputs: Tensor, classes: Tensor, maps: Tensor, steps: int = 10, seed: int = 0
 ) -> Faithfulness:
@@ -48,15 +47,28 @@ def deletion_insertion(
 
     Source: Petsiuk et al. 2018, arXiv:1806.07421, section 4.1.
     """
+    deletion = _area(net, inputs, classes, maps, steps, seed, keep_hottest=False)
+    return Faithfulness(deletion, insertion(net, inputs, classes, maps, steps, seed))
+
+
+def insertion(
+    net: nn.Module, inputs: Tensor, classes: Tensor, maps: Tensor, steps: int = 10, seed: int = 0
+) -> np.ndarray:
+    """Return the areas under the insertion curves, float (N,); see ``deletion_insertion``."""
+    return _area(net, inputs, classes, maps, steps, seed, keep_hottest=True)
+
+
+@torch.inference_mode()
+def _area(
+    net: nn.Module, inputs: Tensor, classes: Tensor, maps: Tensor, steps: int, seed: int, keep_hottest: bool
+) -> np.ndarray:
     shuffled = torch.randperm(maps[0].numel(), generator=torch.Generator().manual_seed(seed)).to(maps.device)
     order = maps.flatten(1)[:, shuffled].argsort(dim=1, descending=True, stable=True)
     ranks = shuffled[order].argsort(1).view_as(maps)[:, None]  # 0 is the hottest pixel
-    curves: list[list[Tensor]] = [[], []]
+    curve = []
     for step in range(steps + 1):
         hottest = ranks < step / steps * ranks[0].numel()
-        for curve, kept in zip(curves, (~hottest, hottest), strict=True):
-            curve.append(net(inputs * kept).softmax(1).gather(1, classes)[:, 0])
-    deletion, insertion = (
-        torch.trapezoid(torch.stack(curve, 1).double(), dx=1 / steps, dim=1).cpu().numpy() for curve in curves
-    )
-    return Faithfulness(deletion, insertion)
+        kept = hottest if keep_hottest else ~hottest
+        curve.append(net(inputs * kept).softmax(1).gather(1, classes)[:, 0].cpu())
+    areas: np.ndarray = torch.trapezoid(torch.stack(curve, 1).double(), dx=1 / steps, dim=1).numpy()
+    return areas

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+FALSE_ALARM_RATE = 0.05  # share of the validation images that a threshold flags
+
 
 @dataclass(frozen=True)
 class OODThreshold:
@@ -45,18 +47,19 @@ def energy(logits: Tensor) -> Tensor:
 
 
 def fit_ood_threshold(
-    known: Mapping[str, Tensor], unknown: Mapping[str, Tensor], false_alarms: float = 0.05
+    known: Mapping[str, Tensor], unknown: Mapping[str, Tensor], threshold: float | None = None
 ) -> OODThreshold:
-    """Return the threshold that flags a given share of in-distribution images, with its error rates.
+    """Return the threshold that flags ``FALSE_ALARM_RATE`` of the in-distribution images, with its error rates.
 
     Args:
         known: Logits (N, C) of in-distribution images by split; the threshold is fitted on the first split and
             evaluated on the last.
         unknown: Logits (N, C) of out-of-distribution images by kind.
-        false_alarms: Share of the first split that is flagged.
+        threshold: A threshold fitted before, on ``val``.
     """
-    fitted_on, evaluated_on = next(iter(known)), list(known)[-1]
-    threshold = float(energy(known[fitted_on]).quantile(false_alarms))
+    fitted_on, evaluated_on = next(iter(known)) if threshold is None else "val", list(known)[-1]
+    if threshold is None:
+        threshold = float(energy(known[fitted_on]).quantile(FALSE_ALARM_RATE))
 
     def flagged(logits: Tensor) -> float:
         return float((energy(logits) < threshold).float().mean())

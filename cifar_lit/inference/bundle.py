@@ -32,6 +32,7 @@ class Recipe:
     mean, std: Mean and standard deviation of each channel, in [0, 1], for normalization.
     flip_tta, translate_tta, adaptive_tta: Test-time augmentation; see ``cifar_lit.inference.model``.
     temperature: Divisor of the logits for calibrated confidences.
+    ood_threshold: Energy score below which an image may be none of the classes; None without validation images.
     """
 
     net: dict[str, Any]
@@ -43,6 +44,7 @@ class Recipe:
     translate_tta: int = 0
     adaptive_tta: bool = False
     temperature: float = 1.0
+    ood_threshold: float | None = None
 
     def build(self) -> InferenceModel:
         """Return the classifier with fresh weights; raises what ``build_network`` raises."""
@@ -89,10 +91,6 @@ class TrainedClassifier:
     def device(self) -> torch.device:
         """The network's device."""
         return next(self.network.parameters()).device
-
-    def probabilities(self, pixels: Tensor) -> Tensor:
-        """Return class probabilities float32 (N, classes) at the recipe's temperature."""
-        return (self.logits(pixels) / self.recipe.temperature).softmax(1)
 
 
 def _check_fit(recipe: Recipe, weights: Mapping[str, Tensor]) -> None:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 
 from cifar_lit.errors import InputError
+from cifar_lit.evaluation.ood import energy
 from cifar_lit.inference.bundle import TrainedClassifier
 from cifar_lit.inference.images import read_image
 
@@ -18,11 +19,13 @@ class Prediction(NamedTuple):
     file: The image.
     labels: Indices of the classes, the most likely first.
     probabilities: Their calibrated probabilities.
+    is_ood: Whether the image may be none of the classes; None if no threshold was fitted.
     """
 
     file: Path
     labels: list[int]
     probabilities: list[float]
+    is_ood: bool | None
 
     def top_classes(self, class_names: Sequence[str]) -> list[tuple[str, float]]:
         """Return the names of the classes with their probabilities."""
@@ -67,8 +70,10 @@ def predict_files(
                 yield []
                 continue
             batch_pixels = torch.stack([pixels for _, pixels in images])
-            probabilities, labels = classifier.probabilities(batch_pixels).topk(top_k)
+            logits, threshold = classifier.logits(batch_pixels), classifier.recipe.ood_threshold
+            is_ood = [None] * len(logits) if threshold is None else (energy(logits) < threshold).tolist()
+            probabilities, labels = (logits / classifier.recipe.temperature).softmax(1).topk(top_k)
             yield [
-                Prediction(path, *pair)
-                for (path, _), *pair in zip(images, labels.tolist(), probabilities.tolist(), strict=True)
+                Prediction(path, *columns)
+                for (path, _), *columns in zip(images, labels.tolist(), probabilities.tolist(), is_ood, strict=True)
             ]

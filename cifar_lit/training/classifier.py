@@ -9,11 +9,13 @@ import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
+from torchmetrics import CatMetric
 
 from cifar_lit.data.batches import Batch
 from cifar_lit.data.datamodule import ImageDataModule
 from cifar_lit.errors import InputError
 from cifar_lit.evaluation.calibration import TemperatureSweep
+from cifar_lit.evaluation.ood import FALSE_ALARM_RATE, energy
 from cifar_lit.inference.model import InferenceModel
 from cifar_lit.models import PixelNormalization
 from cifar_lit.models.shape_check import check_output_shape
@@ -88,9 +90,12 @@ class Classifier(LightningModule):
         # In a dict, which keeps them out of the state dict: that would hold the first process's metrics only
         self._metrics = {split: loss_and_accuracy(num_classes) for split in ("train", "recent", "evaluated")}
         self._calibrations = {"evaluated": TemperatureSweep()}
+        self._energies = {"evaluated": CatMetric(nan_strategy="disable")}
         self._loaded_step = self._loaded_epoch = 0
         self._loaded_metrics: list[dict[str, Any]] | None = None  # of each process, of the epoch so far
-        self.temperature = 1.0  # divides the logits for a calibrated confidence; stored in the checkpoint
+        # Chosen in validation and stored in the checkpoint; see ``cifar_lit.inference.bundle.Recipe``
+        self.temperature = 1.0
+        self.ood_threshold: float | None = None
         self.stops_at_nan = True  # whether a loss that is not finite ends training
         self._nan_step: int | None = None
 
@@ -213,6 +218,7 @@ class Classifier(LightningModule):
     def on_validation_epoch_start(self) -> None:
         """Reset the metrics."""
         self._reset_metrics("evaluated")
+        self._energies["evaluated"].to(self.device).reset()
         has_float64 = self.device.type != "mps"
         self.calibration.to(self.device if has_float64 else "cpu").reset()
 
@@ -221,16 +227,19 @@ class Classifier(LightningModule):
         logits = self.evaluate(batch.pixels)
         self._update_metrics("evaluated", F.cross_entropy(logits, batch.labels), logits, batch.labels)
         self.calibration.update(logits.to(self.calibration.device), batch.labels.to(self.calibration.device))
+        self._energies["evaluated"].update(energy(logits))
         return {"logits": logits, "labels": batch.labels, "indices": batch.indices}
 
     on_test_epoch_start = on_validation_epoch_start
     test_step = validation_step
 
     def on_validation_epoch_end(self) -> None:
-        """Log loss and accuracy; choose the temperature with the lowest loss."""
+        """Log loss and accuracy; choose the temperature with the lowest loss, and the threshold."""
         self._log_epoch("val")
-        if not self.trainer.sanity_checking and self.calibration.update_called:
+        energies = self._energies["evaluated"]
+        if not self.trainer.sanity_checking and self.calibration.update_called and energies.update_called:
             self.temperature = self.calibration.best_temperature
+            self.ood_threshold = float(torch.as_tensor(energies.compute()).quantile(FALSE_ALARM_RATE))
 
     def on_test_epoch_end(self) -> None:
         """Log loss and accuracy."""
@@ -248,9 +257,9 @@ class Classifier(LightningModule):
     # Checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add temperature and metrics; raise rather than overwrite a good checkpoint with a diverged one."""
+        """Add temperature, threshold and metrics; raise rather than overwrite a good checkpoint with a diverged one."""
         self._check_finite(weights=True)
-        checkpoint["temperature"] = self.temperature
+        checkpoint["temperature"], checkpoint["ood_threshold"] = self.temperature, self.ood_threshold
         if self.trainer.state.fn == "fit":
             own = {name: self._metrics[name].state_dict() for name in _TRAINING_METRICS}
             checkpoint["metrics"] = gather_objects(own)
@@ -259,7 +268,7 @@ class Classifier(LightningModule):
         """Remember how long the checkpoint was trained, which Lightning restores only in ``fit``."""
         self._loaded_step, self._loaded_epoch = checkpoint["global_step"], checkpoint["epoch"] + 1
         self._loaded_metrics = checkpoint.get("metrics") if self.trainer.state.fn == "fit" else None
-        self.temperature = checkpoint.get("temperature", 1.0)
+        self.temperature, self.ood_threshold = checkpoint.get("temperature", 1.0), checkpoint.get("ood_threshold")
 
     def _check_finite(self, weights: bool = False) -> None:
         """Raise InputError, in every process, if the loss (or the weights) of any is NaN or infinite."""

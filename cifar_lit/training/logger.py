@@ -1,11 +1,9 @@
-"""TensorBoard logger with training and validation in one chart."""
+"""TensorBoard logger that writes a run as one row, with its splits side by side."""
 
 from argparse import Namespace
-from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -13,17 +11,15 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 from cifar_lit.training.lightning_compat import flatten_hyperparameters
 
-if TYPE_CHECKING:
-    from torch.utils.tensorboard import SummaryWriter
-
 SPLITS = ("train", "val", "test")
+_CHARTS = ("accuracy", "loss")
 
 
 class RunLogger(TensorBoardLogger):
-    """Log a run to ``save_dir/name/version``, with one chart per metric for training and validation.
+    """Log a run to ``save_dir/name/version``, with the curves of training and validation side by side.
 
-    A metric named ``val/loss`` is logged as ``loss`` in the sub-run ``val``: TensorBoard draws metrics of the same name
-    in one chart, with a line per sub-run.
+    A metric named ``val/loss`` is logged as ``0_curves/loss/val``, since TensorBoard groups and sorts tags by their
+    beginning. Custom Scalars shows both curves in one chart. The metrics of ``test``, single numbers, become a table.
 
     Args:
         save_dir: Folder of all runs.
@@ -40,8 +36,9 @@ class RunLogger(TensorBoardLogger):
         purge_step: int | None = None,
     ) -> None:
         super().__init__(save_dir, name or "run", version, default_hp_metric=False, purge_step=purge_step)
-        self._writers: dict[str, SummaryWriter] = {}
         self.purge_step = purge_step
+        self._test_metrics: dict[str, float] = {}
+        self._test_step: int | None = None
         self._warned = False
 
     @contextmanager
@@ -53,33 +50,19 @@ class RunLogger(TensorBoardLogger):
             if not self._warned:
                 rank_zero_warn(f"{self.log_dir}: curves and pictures cannot be written ({error.strerror or error})")
             self._warned = True
-            self._experiment, self._writers = None, {}  # a writer that failed once stays silent
+            self._experiment = None  # a writer that failed once stays silent
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Log each metric to the sub-run in its name's prefix, or else to the run itself."""
-        by_split: dict[str, dict[str, float]] = defaultdict(dict)
+        """Log each metric as a curve, and those of ``test`` as a table."""
         if step is not None and all(name.startswith("lr-") for name in metrics):
             step += 1  # LearningRateMonitor counts completed steps, all other curves include the current one
-        for name, value in metrics.items():
-            split, slash, rest = name.partition("/")
-            if slash and split in SPLITS:
-                by_split[split][rest] = value
-            else:
-                by_split[""][name] = value
         with self._warn_on_write_error():
-            for split, values in by_split.items():
-                writer = self.split_experiment(split) if split else self.experiment
-                for name, value in values.items():
-                    writer.add_scalar(name, value, None if step is None else int(step))
-
-    def split_experiment(self, split: str) -> "SummaryWriter":
-        """Return the writer of a sub-run (``train``, ``val`` or ``test``), on rank 0."""
-        if split not in self._writers:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._writers[split] = SummaryWriter(str(Path(self.log_dir) / split), purge_step=self.purge_step)
-        return self._writers[split]
+            for name, value in metrics.items():
+                if name.startswith("test/"):
+                    self._test_step, self._test_metrics[name.removeprefix("test/")] = step, value
+                else:
+                    self.experiment.add_scalar(curve_tag(name), value, None if step is None else int(step))
 
     @rank_zero_only
     def log_hyperparams(
@@ -90,26 +73,21 @@ class RunLogger(TensorBoardLogger):
             return  # logged before the resume
         with self._warn_on_write_error():
             super().log_hyperparams(params)
-        from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
         from torch.utils.tensorboard.summary import hparams
 
         readable = readable_hyperparameters(flatten_hyperparameters(params))
-        experiment, session_start, _ = hparams(readable, {"accuracy": 0.0, "loss": 0.0})
-        plugin_data = experiment.value[0].metadata.plugin_data
-        content = HParamsPluginData.FromString(plugin_data.content)
-        for metric in content.experiment.metric_infos:
-            metric.name.group = "val"  # the metric's sub-run, which torch's function cannot set
-        plugin_data.content = content.SerializeToString()
+        experiment, session_start, _ = hparams(readable, {curve_tag("val/accuracy"): 0.0, curve_tag("val/loss"): 0.0})
+        charts = {name: ["Multiline", [curve_tag(f"{split}/{name}") for split in ("train", "val")]] for name in _CHARTS}
         with self._warn_on_write_error():
             for part in (experiment, session_start):
                 self.experiment.file_writer.add_summary(part)
+            self.experiment.add_custom_scalars({"training and validation": charts})
 
     @rank_zero_only
     def flush(self) -> None:
         """Flush buffered events, so that they survive the process."""
         with self._warn_on_write_error():
-            for writer in (self.experiment, *self._writers.values()):
-                writer.flush()
+            self.experiment.flush()
 
     @rank_zero_only
     def save(self) -> None:
@@ -121,10 +99,23 @@ class RunLogger(TensorBoardLogger):
     def finalize(self, status: str) -> None:
         """Write buffered events."""
         with self._warn_on_write_error():
+            if self._test_metrics:
+                rows = "\n".join(f"| {name} | {value:.4f} |" for name, value in sorted(self._test_metrics.items()))
+                results = f"| metric | test |\n| --- | ---: |\n{rows}"
+                self.experiment.add_text("1_results/test/metrics", results, self._test_step)
+                self._test_metrics = {}
             super().finalize(status)
-            for writer in self._writers.values():
-                writer.flush()
-                writer.close()
+
+
+def curve_tag(name: str) -> str:
+    """Return the tag of a metric: loss and accuracy first, and the splits of each metric side by side.
+
+    >>> curve_tag("val/loss"), curve_tag("val/temperature"), curve_tag("lr-SGD")
+    ('0_curves/loss/val', 'temperature/val', 'lr-SGD')
+    """
+    split, slash, rest = name.partition("/")
+    group = "0_curves/" if rest in _CHARTS else ""
+    return f"{group}{rest}/{split}" if slash and split in SPLITS else name
 
 
 def readable_hyperparameters(flat: Mapping[str, Any]) -> dict[str, Any]:

@@ -57,5 +57,5 @@ def write_plot(finder: LRFinderResult, suggestion: float, logger: TensorBoardLog
     figure.savefig(file)
     canvas.draw()
     picture = torch.from_numpy(np.asarray(canvas.buffer_rgba())[..., :3].copy())
-    logger.experiment.add_image("your run/learning-rate finder", picture, 0, dataformats="HWC")
+    logger.experiment.add_image("3_data/learning-rate finder", picture, 0, dataformats="HWC")
     rank_zero_info(f"Plot: {file}")

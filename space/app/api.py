@@ -23,12 +23,15 @@ class Api:
 
     def __init__(self, loaded: LoadedBundle) -> None:
         self._loaded, self._network = loaded, loaded.network
-        layers = list(self._network.layers)
         files = gr.File(file_count="multiple", visible=False, label="images")
         fit, answers = _text("crop", "fit"), gr.JSON(visible=False, label="answers")
         pictures = gr.Gallery(visible=False, format="png", label="pictures")
         _add(self.classify, [files, _number(5, "top_k"), fit], answers)
-        heatmap = [_text(layers[-1] if layers else "", "layer"), _text("gradcam", "method"), _number(0.5, "opacity")]
+        heatmap = [
+            _text(self._network.layer, "layer"),
+            _text(self._network.method, "method"),
+            _number(0.5, "opacity"),
+        ]
         _add(self.explain, [files, _text("", "class_name"), *heatmap, fit], pictures)
         choice = [_number(10, "count"), _text("most confident first", "order"), _number(0, "seed")]
         choice += [_text(ANY, "true_class"), _text(ANY, "predicted_class")]
@@ -45,7 +48,7 @@ class Api:
 
         Returns:
             For each image that can be read, its number from 1, its most likely classes with calibrated confidences, the
-            logits of all classes, and whether it is probably none of the classes; for each other image, an error.
+            logits of all classes, and whether it may be none of the classes; for each other image, an error.
         """
         top_k = check_int("top_k", top_k, 1, min(MAX_CLASSES, len(self._network.class_names)))
         result = self._classify(images, fit)
@@ -56,7 +59,7 @@ class Api:
                     {"class": name, "confidence": prob}
                     for name, prob in image.top_classes(self._network.class_names, top_k)
                 ],
-                "probably_none_of_the_classes": image.is_ood,
+                "possibly_none_of_the_classes": image.is_ood,
                 "logits": image.logits.tolist(),
             }
             for image in result.images
@@ -77,7 +80,7 @@ class Api:
         Args:
             images: The files; those that cannot be read are skipped.
             class_name: The class; empty for the predicted class of each image.
-            layer: The feature map, by name; the last one by default.
+            layer: The feature map, by name; by default that with the most faithful heatmaps.
             method: gradcam, gradcam++, hirescam or layercam.
             opacity: Opacity of the heatmap: 0 shows the image, 1 the heatmap.
             fit: How to fit an image of a different aspect ratio: crop or pad.

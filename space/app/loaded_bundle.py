@@ -4,11 +4,19 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from cifar_lit.errors import InputError
 from cifar_lit.evaluation.result import EvaluationResult
 from cifar_lit.inference.bundle import read_bundle
-from space.app.bundle_metadata import EVALUATION, METADATA, BundleMetadata
+from space.app.bundle_metadata import (
+    DETAILS_MARKER,
+    EVALUATION,
+    METADATA,
+    REPORT_FILES,
+    REPORT_MARKER,
+    BundleMetadata,
+)
 from space.app.service import Network
 
 
@@ -18,7 +26,7 @@ class LoadedBundle:
 
     folder: The bundle's folder.
     evaluation: The evaluation; None if there were no images.
-    about: The model card, Markdown.
+    about, report: The beginning of the model card, and the report on the run, empty if there is none; Markdown.
     """
 
     folder: Path
@@ -26,14 +34,15 @@ class LoadedBundle:
     metadata: BundleMetadata
     evaluation: EvaluationResult | None
     about: str
+    report: str = ""
 
     @classmethod
-    def load(cls, folder: Path, about: str, trusted: Sequence[str] = ()) -> "LoadedBundle":
+    def load(cls, folder: Path, readme: str, trusted: Sequence[str] = ()) -> "LoadedBundle":
         """Load a bundle from its folder.
 
         Args:
             folder: The bundle's folder.
-            about: The model card, Markdown.
+            readme: The Space's README: the model card, then possibly the report on the run.
             trusted: See ``read_bundle``.
 
         Raises:
@@ -43,8 +52,12 @@ class LoadedBundle:
             metadata = BundleMetadata.from_json(json.loads((folder / METADATA).read_text(encoding="utf-8")))
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise InputError(f"{folder / METADATA} cannot be read ({error}); export it again") from error
-        network = Network(read_bundle(folder, trusted), metadata.unknown)
+        network = Network(read_bundle(folder, trusted), metadata.unknown, metadata.layer, metadata.method)
         evaluation = EvaluationResult.load(folder / EVALUATION) if (folder / EVALUATION).is_file() else None
         if evaluation is not None and len(evaluation.counts) != len(network.class_names):
             raise InputError(f"{folder / EVALUATION} belongs to another classifier; export it again")
-        return cls(folder, network, metadata, evaluation, about)
+        card, _, report = readme.partition(REPORT_MARKER)
+        about = card.partition(DETAILS_MARKER)[0]
+        pictures = quote((folder.resolve().parent / REPORT_FILES).as_posix())
+        report = report.replace(f"]({REPORT_FILES}/", f"](/gradio_api/file={pictures}/")
+        return cls(folder, network, metadata, evaluation, about, report)

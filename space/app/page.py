@@ -11,7 +11,7 @@ from starlette.middleware import Middleware
 
 from callbacks.rendering.markdown import escape
 from space.app.api import Api
-from space.app.bundle_metadata import REPORT_MARKER
+from space.app.bundle_metadata import REPORT_FILES, SPLIT_NAMES
 from space.app.decoder import DECODER
 from space.app.loaded_bundle import LoadedBundle
 from space.app.middleware import AllowlistMiddleware, Page
@@ -33,15 +33,18 @@ def build(loaded: LoadedBundle) -> gr.Blocks:
         gr.Markdown(_heading(loaded), elem_id="heading")
         with gr.Tabs() as tabs:
             with gr.Tab("Classify", id="classify"):
-                classify = ClassifyTab(loaded)
+                classify = ClassifyTab(loaded, page)
             with gr.Tab("Misclassified", id="misclassified"):
                 MisclassifiedTab(loaded, tabs, classify)
             with gr.Tab("Confusion matrix", id="confusion"):
                 ConfusionTab(loaded, tabs, classify)
             with gr.Tab("Training", id="training") as training:
                 build_training_tab(loaded, training)
+            if loaded.report:
+                with gr.Tab("Report", id="report"):
+                    gr.Markdown(loaded.report, elem_classes="document", header_links=True)
             with gr.Tab("About", id="about"):
-                gr.Markdown(loaded.about, elem_id="about")
+                gr.Markdown(loaded.about, elem_classes="document")
     return page
 
 
@@ -58,7 +61,7 @@ def serve(folder: Path, trusted: Sequence[str] = (), **options: Any) -> None:
     os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "100"  # limits how many requests gradio remembers
     mcp = os.environ.get("GRADIO_MCP_SERVER", "").lower() == "true"
     DECODER.start()
-    page = build(LoadedBundle.load(folder / "bundle", (about or front).partition(REPORT_MARKER)[0], trusted))
+    page = build(LoadedBundle.load(folder / "bundle", about or front, trusted))
     page.queue(max_size=_MAX_QUEUE, default_concurrency_limit=1, api_open=False)
     settings: dict[str, Any] = {
         "theme": theme(),
@@ -68,7 +71,7 @@ def serve(folder: Path, trusted: Sequence[str] = (), **options: Any) -> None:
         "max_file_size": MAX_FILE_SIZE,
         "state_session_capacity": _MAX_SESSIONS,
         "share": False,
-        "allowed_paths": [],
+        "allowed_paths": [str(folder.resolve() / REPORT_FILES)],
         "strict_cors": True,
         "footer_links": ["api", "settings"],
         "run_history": False,
@@ -88,4 +91,5 @@ def _heading(loaded: LoadedBundle) -> str:
     heading = f"# {escape(loaded.metadata.title)}\n{escape(classes)}"
     if evaluation is None:
         return heading
-    return f"{heading} · **{evaluation.accuracy:.2%}** accuracy on {evaluation.images:,} {evaluation.split} images"
+    images = f"{evaluation.images:,} {SPLIT_NAMES[evaluation.split]} images"
+    return f"{heading} · **{evaluation.accuracy:.2%}** accuracy on {images}"

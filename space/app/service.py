@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from callbacks.rendering.activations import feature_maps
+from callbacks.rendering.activations import feature_maps, last_of_each_size
 from callbacks.rendering.class_activation_maps import (
     GRADIENT_METHODS,
     METHOD_NAMES,
@@ -87,16 +87,25 @@ class ImageResult:
 
 @dataclass(frozen=True)
 class UploadResult:
-    """The results of one upload.
+    """The results of one upload, of an example or of an evaluated image.
 
-    paths: All uploaded files.
+    paths: All files.
     images: One result for each file that can be read.
     errors: A sentence for each rejected file.
+    origin: What the image is if it is not an upload, as Markdown.
+    true_label: The true class of an evaluated image.
     """
 
     paths: list[str]
     images: list[ImageResult]
     errors: list[str]
+    origin: str = ""
+    true_label: int | None = None
+
+    @property
+    def uploads(self) -> list[str]:
+        """The uploaded files."""
+        return [] if self.origin else self.paths
 
     def select(self, label: int, index: int | None = None) -> "UploadResult":
         """Return the result with a class selected for one image; for all images if ``index`` is None."""
@@ -107,18 +116,29 @@ class UploadResult:
 class Network:
     """A trained classifier on the available device; safe to call from several threads.
 
-    layers: (channels, height, width) of each feature map by name; the last one is the usual choice for heatmaps.
+    layers: (channels, height, width) of each feature map by name.
+    layer, method: The default layer and method of heatmaps.
 
     Args:
         trained: The classifier.
         ood_threshold: Threshold for out-of-distribution images.
+        layer: The default layer of heatmaps; the network's last feature map if it has no such layer.
+        method: The default method of heatmaps.
     """
 
-    def __init__(self, trained: TrainedClassifier, ood_threshold: OODThreshold | None = None) -> None:
+    def __init__(
+        self,
+        trained: TrainedClassifier,
+        ood_threshold: OODThreshold | None = None,
+        layer: str = "",
+        method: Method = "gradcam",
+    ) -> None:
         self.recipe, self.ood_threshold = trained.recipe, ood_threshold
         self._classifier = trained.network
         example = torch.zeros(1, 3, *self.recipe.image_size, dtype=torch.uint8)
         self.layers = feature_maps(self._classifier.net, self._classifier.preprocess(example))
+        self.layer = layer if layer in self.layers else next(reversed(self.layers), "")
+        self.method = method
         # After the example: with ZeroGPU, nothing may run on the GPU here
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._classifier.to(self._device)
@@ -129,11 +149,13 @@ class Network:
         """The classes."""
         return self.recipe.class_names
 
-    def layer_choices(self) -> list[tuple[str, str]]:
-        """Return a label with the size, and the name, of each feature map; the last one first."""
+    def layer_choices(self, all_layers: bool = False) -> list[tuple[str, str]]:
+        """Return (label, name) of the last feature map of each size, or of all of them; the last layer first."""
+        stages = {*last_of_each_size(self.layers), self.layer}
         return [
-            (f"{name} · {channels}x{height}x{width}", name)
+            (f"{name} · {height}x{width}, {channels} channels", name)
             for name, (channels, height, width) in reversed(self.layers.items())
+            if all_layers or name in stages
         ]
 
     def probabilities(self, logits: np.ndarray) -> np.ndarray:
@@ -254,7 +276,7 @@ def read_images(paths: Sequence[str], size: tuple[int, int], fit: Fit) -> tuple[
 def flagged(threshold: OODThreshold | None, logits: np.ndarray) -> list[bool] | list[None]:
     """Return whether each image is probably out-of-distribution, for logits (N, C).
 
-    All are None without a threshold, and False if it separates too few out-of-distribution images.
+    All are None without a threshold, and False if it is not useful.
     """
     if threshold is None:
         return [None] * len(logits)

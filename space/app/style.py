@@ -4,7 +4,9 @@ from pathlib import Path
 
 from gradio.themes import Base, Soft, sizes
 
-CSS = Path(__file__).with_suffix(".css").read_text(encoding="utf-8")
+from space.app.validation import MAX_IMAGES
+
+CSS = Path(__file__).with_suffix(".css").read_text(encoding="utf-8").replace("$MAX_IMAGES", str(MAX_IMAGES))
 
 
 def theme() -> Base:
@@ -19,6 +21,8 @@ def theme() -> Base:
         font_mono=["ui-monospace", "Consolas", "monospace"],
     )
     return soft.set(
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
         body_background_fill="*neutral_50",
         body_background_fill_dark="*neutral_950",
         background_fill_primary="white",
@@ -39,5 +43,6 @@ def theme() -> Base:
         checkbox_border_color="*neutral_300",
         checkbox_label_background_fill="*neutral_100",
         checkbox_label_background_fill_dark="*neutral_800",
+        checkbox_label_background_fill_selected="*primary_600",
         checkbox_label_shadow="none",
     )

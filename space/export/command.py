@@ -16,14 +16,14 @@ import torch
 from PIL import Image
 
 from callbacks.grad_cam import first_of_each_class
-from callbacks.rendering.activations import feature_maps
-from callbacks.rendering.class_activation_maps import GRADIENT_METHODS
+from callbacks.rendering.activations import feature_maps, last_of_each_size
+from callbacks.rendering.class_activation_maps import GRADIENT_METHODS, Method
 from cifar_lit.errors import InputError
 from cifar_lit.inference.bundle import TrainedClassifier, write_bundle
 from cifar_lit.training.checkpointing.checkpoint_files import find_checkpoint
 from cifar_lit.training.checkpointing.checkpoint_paths import CheckpointRun
-from space.app.bundle_metadata import EVALUATION, EXAMPLES, METADATA, REPORT_MARKER, BundleMetadata
-from space.export.evaluate import EvaluationSplit, with_neighbors
+from space.app.bundle_metadata import EVALUATION, EXAMPLES, METADATA, REPORT_FILES, REPORT_MARKER, BundleMetadata
+from space.export.evaluate import EvaluationSplit, default_heatmap, with_neighbors
 from space.export.external_code import ExternalCode, find_external_code
 from space.export.hub import check_push
 from space.export.hub import push as push_to_hub
@@ -92,6 +92,8 @@ def export(
     title: str | None = None,
     mistakes: int = 1000,
     neighbors: int = 10_000,
+    layer: str | None = None,
+    method: Method | None = None,
     push: str | None = None,
     dry_run: bool = False,
     yes: bool = False,
@@ -105,6 +107,8 @@ def export(
         title: Title of the page; by default the run's name.
         mistakes: Maximum number of misclassified images to include, the most confident first.
         neighbors: Number of training images to search for those most similar to the mistakes; 0 to show none.
+        layer: Layer that the page's heatmaps show first; by default, the one with the most faithful heatmaps.
+        method: Heatmap method selected first: gradcam, gradcam++, hirescam or layercam; by default, the most faithful.
         push: Upload the folder to this Space, ``user/name``, after listing the files and asking for confirmation.
         dry_run: With ``push``, only list what would be uploaded.
         yes: With ``push``, upload without asking.
@@ -114,7 +118,9 @@ def export(
     if push is not None:
         check_push(push, dry_run)
     folder = Path(output)
-    files = write_space(ckpt_path, folder, images, title, mistakes, neighbors)
+    if method is not None and method not in GRADIENT_METHODS:
+        raise InputError(f"--method must be one of {', '.join(GRADIENT_METHODS)}, got {method}")
+    files = write_space(ckpt_path, folder, images, title, mistakes, neighbors, layer, method)
     print(f"Open it with {'uv run python' if 'UV' in os.environ else 'python'} {folder / 'app.py'}")
     if push is not None:
         print(push_to_hub(folder, files, push, dry_run, yes))
@@ -127,6 +133,8 @@ def write_space(
     title: str | None = None,
     mistakes: int = 1000,
     neighbors: int = 10_000,
+    layer: str | None = None,
+    method: Method | None = None,
 ) -> list[str]:
     """Write a Space; see ``export`` for the arguments.
 
@@ -142,6 +150,7 @@ def write_space(
     elif note:
         print(f"Without validation images to choose the thresholds on: {note}.")
     classifier, unknown = run.classifier, None
+    heatmap = default_heatmap(classifier, run.splits[0] if run.splits else None, layer, method)
     result = run.evaluate(mistakes) if run.splits else None
     if result is not None:
         samples = ood_samples(256, classifier.recipe.image_size, classifier.recipe.class_names)
@@ -157,7 +166,9 @@ def write_space(
             run=run_metadata(run),
             history=run.history,
             unknown=unknown,
-            examples=_write_examples(bundle / EXAMPLES, classifier, run.eval_split) if run.splits else [],
+            examples=_write_examples(bundle / EXAMPLES, classifier, run.eval_split, *heatmap) if run.splits else [],
+            layer=heatmap[0],
+            method=heatmap[1],
         )
         (bundle / METADATA).write_text(json.dumps(metadata.to_json(), indent=1, ensure_ascii=False), encoding="utf-8")
         if result is not None:
@@ -185,9 +196,9 @@ def _copy_report(folder: Path, run: CheckpointRun) -> str:
     if digest_of(run.file) not in text.partition("\n---\n")[0]:
         print(f"{source} describes another checkpoint; skipped (`report --ckpt_path {run.file}` rewrites it)")
         return ""
-    pictures = folder / "report_files"
+    pictures = folder / REPORT_FILES
     pictures.mkdir()
-    for file in (source / "report_files").glob("*"):
+    for file in (source / REPORT_FILES).glob("*"):
         if file.suffix in (".png", ".csv", ".yaml"):
             shutil.copy2(file, pictures)
     _, _, body = text.removeprefix("---\n").partition("\n---\n")
@@ -240,12 +251,18 @@ def _write_code(folder: Path, external: ExternalCode) -> None:
     (folder / "requirements.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _write_examples(folder: Path, classifier: TrainedClassifier, split: EvaluationSplit) -> list[dict[str, Any]]:
-    """Write ten images, of different classes as far as possible, and return their files and control settings."""
+def _write_examples(
+    folder: Path, classifier: TrainedClassifier, split: EvaluationSplit, layer: str, method: Method
+) -> list[dict[str, Any]]:
+    """Write ten images, of different classes as far as possible, and return their files and control settings.
+
+    The first has the default layer and method.
+    """
     folder.mkdir()
     pixels = torch.zeros(1, 3, *classifier.recipe.image_size, dtype=torch.uint8)
-    layers = list(feature_maps(classifier.network.net, classifier.network.preprocess(pixels)))[:-4:-1] or [""]
-    methods, max_classes = list(GRADIENT_METHODS), min(10, len(classifier.recipe.class_names))
+    stages = last_of_each_size(feature_maps(classifier.network.net, classifier.network.preprocess(pixels)))
+    layers, methods = list(dict.fromkeys([layer, *stages])), list(dict.fromkeys([method, *GRADIENT_METHODS]))
+    max_classes = min(10, len(classifier.recipe.class_names))
     examples = []
     for number, index in enumerate(first_of_each_class(split.labels, 10).tolist()):
         file = f"example_{number}.png"

@@ -1,4 +1,4 @@
-"""Evaluate a trained classifier on images, and find the training images most similar to its mistakes."""
+"""Evaluate a trained classifier, select its heatmaps, and find the training images most similar to its mistakes."""
 
 import math
 from collections.abc import Iterator
@@ -8,16 +8,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from callbacks.heatmap_selection import select_heatmap
+from callbacks.rendering.activations import feature_maps
+from callbacks.rendering.class_activation_maps import GRADIENT_METHODS, Method
 from cifar_lit.data.batches import ImageDataset, ImageTensors
 from cifar_lit.errors import InputError
 from cifar_lit.evaluation.calibration import TemperatureSweep
 from cifar_lit.evaluation.label_issues import ConfidentThresholds, is_label_issue
-from cifar_lit.evaluation.neighbors import nearest_training_images
+from cifar_lit.evaluation.neighbors import evenly_spaced, nearest_training_images
 from cifar_lit.evaluation.result import EvaluationResult, select_images_to_keep
 from cifar_lit.evaluation.top_mistakes import rank_mistakes
 from cifar_lit.inference.bundle import TrainedClassifier
 from space.export.progress import with_progress
 
+_HEATMAP_IMAGES = 64  # to select the layer and the method on
 _MAX_QUERIES, _NEIGHBORS = 300, 3  # mistakes with neighbors, and neighbors per mistake
 
 
@@ -118,3 +122,37 @@ def with_neighbors(
         training_pixels=images.pixels[used],
         training_labels=images.labels[used],
     )
+
+
+def default_heatmap(
+    classifier: TrainedClassifier, split: EvaluationSplit | None, layer: str | None, method: Method | None
+) -> tuple[str, Method]:
+    """Return the layer and the method whose heatmaps are the most faithful; the layer is empty if there are none.
+
+    Args:
+        classifier: The classifier.
+        split: The images to measure it on; without them, the last layer and Grad-CAM.
+        layer: The layer, if it is already chosen.
+        method: The method, if it is already chosen.
+
+    Raises:
+        InputError: If the network has no such layer.
+    """
+    network = classifier.network
+    pixels = torch.zeros(1, 3, *classifier.recipe.image_size, dtype=torch.uint8)
+    if split is not None:
+        count = min(_HEATMAP_IMAGES, classifier.batch_size)
+        pixels = split.images.pixels[split.rows[evenly_spaced(torch.arange(len(split.rows)), count)]]
+    inputs = network.preprocess(pixels.to(classifier.device))
+    found = list(feature_maps(network.net, inputs))
+    if layer is not None and layer not in found:
+        raise InputError(f"--layer {layer}: the network's feature maps are {', '.join(found) or 'none'}")
+    default = layer or (found[-1] if found else "")
+    if found and split is not None and not (layer and method):
+        try:
+            methods = GRADIENT_METHODS if method is None else [method]
+            measured = with_progress(methods, "Selecting the heatmaps", len(methods))
+            return select_heatmap(network.net, inputs, None if layer is None else [layer], measured)
+        except ValueError:  # the network disables gradients
+            pass
+    return default, method or "gradcam"

@@ -1,4 +1,4 @@
-"""The model card: a Space's README, and the text of its last tab."""
+"""The model card: a Space's README, whose beginning is the text of its last tab."""
 
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -8,12 +8,13 @@ from string import Template
 import yaml
 from huggingface_hub import SpaceCardData
 
+from callbacks.rendering.class_activation_maps import METHOD_NAMES, Method
 from callbacks.rendering.markdown import class_scores_table, confused_pairs_table, escape, table
 from cifar_lit.evaluation.class_scores import class_scores, most_confused_pairs
 from cifar_lit.evaluation.ood import OODThreshold
 from cifar_lit.evaluation.result import EvaluationResult
 from cifar_lit.inference.bundle import TrainedClassifier
-from space.app.bundle_metadata import NO_EVALUATION, BundleMetadata
+from space.app.bundle_metadata import DETAILS_MARKER, NO_EVALUATION, SPLIT_NAMES, BundleMetadata
 
 _TEMPLATE = Path(__file__).with_suffix(".md")
 
@@ -61,7 +62,9 @@ def model_card(
         example=names[0].replace('"', ""),
         run=table(["setting", "value"], metadata.run.items()),
         results=_results(result, names),
-        unknown=_ood(metadata.unknown, classifier.recipe.temperature),
+        unknown=_ood(metadata.unknown),
+        heatmaps=_heatmaps(metadata.layer, metadata.method),
+        details=DETAILS_MARKER,
         recipe=recipe.strip(),
     )
 
@@ -71,10 +74,10 @@ def _results(result: EvaluationResult | None, names: Sequence[str]) -> str:
         return NO_EVALUATION
     before, after = result.calibration_errors()
     summary = (
-        f"**{result.accuracy:.2%}** of {result.images:,} {result.split} images are classified correctly"
+        f"**{result.accuracy:.2%}** of {result.images:,} {SPLIT_NAMES[result.split]} images are classified correctly"
         f" ({result.errors:,} mistakes); mean cross-entropy {result.loss:.4f}. Expected calibration error:"
-        f" {before:.2%} as trained, {after:.2%} with the temperature that this page uses. All values were computed in"
-        " float32, as on this page."
+        f" {before:.2%} as trained, {after:.2%} with temperature scaling, which this page uses. All values were"
+        " computed in float32."
     )
     sections = [summary, class_scores_table(class_scores(result.counts), names)]
     if pairs := most_confused_pairs(result.counts):
@@ -82,15 +85,25 @@ def _results(result: EvaluationResult | None, names: Sequence[str]) -> str:
     return "\n\n".join(sections)
 
 
-def _ood(threshold: OODThreshold | None, temperature: float) -> str:
-    if threshold is None:
-        return "No threshold was fitted, so the page never flags an image as unknown."
+def _ood(threshold: OODThreshold | None) -> str:
+    if threshold is None or not threshold.useful:
+        return "The network always predicts one of its classes, also for an image of something else."
     kinds = ", ".join(f"{share:.0%} of {escape(kind)}" for kind, share in threshold.found.items())
-    verdict = "a hint, not proof" if threshold.useful else "too few, so the page never flags an image as unknown"
     return (
-        "The network always predicts one of its classes. If the energy score (the log-sum-exp of the logits;"
-        f" [Liu et al. 2020](https://arxiv.org/abs/2010.03759)) is below {threshold.threshold:.2f}, the page adds that"
-        f" the image is probably none of them. This threshold flags 5% of the {threshold.fitted_on} images, and"
-        f" {threshold.false_alarms:.1%} of the {threshold.evaluated_on} images. Of 256 synthetic images of each kind,"
-        f" it flags {kinds}: {verdict}. Confidences are calibrated by dividing the logits by {temperature:.2f}."
+        "The network always predicts one of its classes, also for an image of something else. If the energy score (the"
+        " log-sum-exp of the logits; [Liu et al. 2020](https://arxiv.org/abs/2010.03759)) is below"
+        f" {threshold.threshold:.2f}, the page says that it may be none of them: a hint, not proof. It says so of"
+        f" {threshold.false_alarms:.1%} of the {SPLIT_NAMES[threshold.evaluated_on]} images, and of {kinds}, 256"
+        " synthetic images each."
+    )
+
+
+def _heatmaps(layer: str, method: Method) -> str:
+    if not layer:
+        return "The network has no feature maps, so the page shows no heatmaps."
+    return (
+        "A heatmap shows where the chosen layer contains evidence for a class, not how the network would react to a"
+        " changed image. It is scaled to the full range of colors, so weak evidence looks as bright as strong evidence."
+        " Deep layers are small, so their heatmaps are coarse. By default, the page uses"
+        f" {METHOD_NAMES[method]} at the layer `{layer}`."
     )

@@ -109,7 +109,7 @@ class RunData:
         return evaluate_images(self.eval_split, self.eval_logits, self.classifier.recipe.temperature, max_mistakes)
 
     def fit_ood_threshold(self, pixels: Mapping[str, Tensor]) -> tuple[OODThreshold, dict[str, Tensor]]:
-        """Fit the threshold below which an image is called unknown.
+        """Fit the threshold below which an image is called unknown, unless training did, and measure it.
 
         Args:
             pixels: Out-of-distribution images uint8 (N, 3, H, W) by kind.
@@ -118,7 +118,7 @@ class RunData:
             The threshold, and logits float32 (N, C) by kind.
         """
         logits = {kind: self.classifier.logits(images).cpu() for kind, images in pixels.items()}
-        return fit_ood_threshold(self.logits, logits), logits
+        return fit_ood_threshold(self.logits, logits, self.classifier.recipe.ood_threshold), logits
 
     @property
     def title(self) -> str:

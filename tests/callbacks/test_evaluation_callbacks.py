@@ -32,7 +32,7 @@ from cifar_lit.training.checkpointing.checkpoint_files import read_classifier
 from cifar_lit.training.classifier import Classifier
 from tests.support.images import write_class_folders
 from tests.support.program import EXACT, QUIET, ROOT, TINY, Outcome
-from tests.support.runs import PICTURES, equal, events, pictures, texts
+from tests.support.runs import EVALUATED, PICTURES, equal, events, pictures, texts
 
 Fit = Callable[..., Path]
 Program = Callable[..., Outcome]
@@ -62,8 +62,8 @@ def evaluated(run: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray
 def test_every_picture_is_written_once_per_epoch(fit: Fit) -> None:
     run = fit("pictures", "--trainer.max_epochs", 2)
     for tag in PICTURES:
-        found = pictures(run, f"val/{tag}")
-        assert list(found) == [21, 42], tag  # none at step 0, the sanity check
+        found = pictures(run, tag)
+        assert list(found) == [17, 34], tag  # none at step 0, the sanity check
         assert all(min(picture.shape[:2]) >= 300 for picture in found.values())
         assert all(picture.std() > 10 for picture in found.values())
 
@@ -74,17 +74,17 @@ def test_numbers_match_scikit_learn(fit: Fit) -> None:
     predictions = logits.argmax(1)
     counts = confusion_matrix(labels, predictions, labels=range(10))
     correct = f"{np.trace(counts)} of {counts.sum()} correct ({np.trace(counts) / counts.sum():.2%})"
-    title = f"Confusion matrix: number of images\nvalidation · epoch 2 · step 42 · {correct}"
+    title = f"Confusion matrix: number of images\nvalidation · epoch 2 · step 34 · {correct}"
     expected = confusion_picture(counts, Digits().class_names, "counts", title)
-    assert np.array_equal(pictures(run, "val/confusion matrix/counts")[42], expected)
+    assert np.array_equal(pictures(run, "1_results/val/confusion matrix counts")[34], expected)
 
-    rows = table(texts(run, "val/classes")[42])
+    rows = table(texts(run, "1_results/val/classes")[34])
     precision, recall, f1, support = precision_recall_fscore_support(labels, predictions, zero_division=0)
     for row, *numbers in zip(rows, support, precision, recall, f1, strict=True):
         assert [float(cell) for cell in row[1:]] == pytest.approx(numbers, abs=6e-4)
 
     mistakes = counts * (1 - np.eye(10, dtype=int))
-    first = table(texts(run, "val/most confused pairs")[42])[0]
+    first = table(texts(run, "1_results/val/most confused pairs")[34])[0]
     assert int(first[2]) == mistakes.max()
     assert mistakes[Digits().class_names.index(first[0]), Digits().class_names.index(first[1])] == mistakes.max()
 
@@ -97,11 +97,11 @@ def test_numbers_match_scikit_learn(fit: Fit) -> None:
     assert [row["true"] for row in found] == [Digits().class_names[label] for label in labels[worst]]
     assert [row["predicted"] for row in found] == [Digits().class_names[label] for label in predictions[worst]]
     assert [float(row["confidence"]) for row in found] == pytest.approx(probs[worst].max(1).tolist(), abs=1e-4)
-    assert {row["step"] for row in found} == {"42"}
+    assert {row["step"] for row in found} == {"34"}
     issues = find_label_issues(labels, probs, filter_by="confident_learning", n_jobs=1)
     assert [row["label_may_be_wrong"] for row in found] == [str(int(one)) for one in issues[worst]]
-    shown = texts(run, "val/misclassified")[42]
-    assert f"20 of {len(wrong)} errors in 144 images" in shown
+    shown = texts(run, "2_mistakes/val/misclassified")[34]
+    assert f"20 of {len(wrong)} errors in 386 images" in shown
     assert [int(row[0]) for row in table(shown)] == indices[worst].tolist()
     assert [row[5] for row in table(shown)] == ["label may be wrong" if one else "" for one in issues[worst]]
 
@@ -112,25 +112,25 @@ def test_misclassified_picture_shows_the_original_pixels(fit: Fit) -> None:
     probs = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     wrong = np.flatnonzero(logits.argmax(1) != labels)
     worst = wrong[np.argmax(probs[wrong].max(1))]
-    picture = pictures(run, "val/misclassified")[21]
+    picture = pictures(run, "2_mistakes/val/misclassified")[17]
     enlarged = pixels[worst].transpose(1, 2, 0).repeat(4, 0).repeat(4, 1)
-    top = 66  # below the title
+    top = 88  # below the title
     assert np.array_equal(picture[top : top + 128, 8 : 8 + 128], enlarged)
 
 
 @pytest.mark.parametrize(("command", "split"), [("validate", "val"), ("test", "test")])
 def test_validate_and_test_draw_at_the_trained_step(command: str, split: str, fit: Fit, program: Program) -> None:
     run = fit("evaluated", *EXACT, "--trainer.max_epochs", 2)
-    drawn = {tag: pictures(run, f"val/{tag}")[42] for tag in PICTURES}
+    drawn = {tag: pictures(run, tag)[34] for tag in EVALUATED}
     for file in run.glob("events*"):
         file.unlink()
     outcome = program(command, "--ckpt_path", run / "checkpoints" / "last.ckpt", *EXACT)
     assert outcome.status == 0, outcome.err
-    for tag in PICTURES:
-        again = pictures(run, f"{split}/{tag}")
-        assert list(again) == [42], tag
+    for tag in EVALUATED:
+        again = pictures(run, tag.replace("/val/", f"/{split}/"))
+        assert list(again) == [34], tag
         if command == "validate":  # the same weights and images: the same picture, under inference_mode too
-            assert np.array_equal(again[42], drawn[tag]), tag
+            assert np.array_equal(again[34], drawn[tag]), tag
     assert (run / "misclassified_test.csv").exists() == (command == "test")
 
 
@@ -142,12 +142,12 @@ def test_averaged_weights_are_explained_for_any_order_of_callbacks(fit: Fit, pro
         listed: list[Any] = [{"class_path": name} for name in names]
         listed.insert(position, average)
         run = fit(name, *EXACT, "--trainer.callbacks", str(listed), "--trainer.max_epochs", 2)
-        drawn.append([pictures(run, f"val/{tag}")[42] for tag in PICTURES])
+        drawn.append([pictures(run, tag)[34] for tag in EVALUATED])
     for file in run.glob("events*"):
         file.unlink()
     outcome = program("validate", "--ckpt_path", run / "checkpoints" / "last.ckpt", *EXACT)
     assert outcome.status == 0, outcome.err
-    drawn.append([pictures(run, f"val/{tag}")[42] for tag in PICTURES])  # from the averaged weights, which are saved
+    drawn.append([pictures(run, tag)[34] for tag in EVALUATED])  # from the averaged weights, which are saved
     for one, two, three in zip(*drawn, strict=True):
         assert np.array_equal(one, two)
         assert np.array_equal(one, three)
@@ -155,11 +155,10 @@ def test_averaged_weights_are_explained_for_any_order_of_callbacks(fit: Fit, pro
 
 def test_fixed_images_stay_the_same_while_their_heatmaps_change(fit: Fit) -> None:
     run = fit("fixed", "--trainer.max_epochs", 2)
-    first, second = pictures(run, "val/gradcam/fixed").values()
+    first, second = pictures(run, "2_mistakes/val/heatmaps/fixed").values()
     assert first.shape == second.shape
-    rows = slice(100, -60)
-    assert np.array_equal(first[rows, 8:104], second[rows, 8:104])
-    assert not np.array_equal(first[rows, 120:216], second[rows, 120:216])
+    assert np.array_equal(first[100:, 8:136], second[100:, 8:136])
+    assert not np.array_equal(first[100:, 144:272], second[100:, 144:272])
 
 
 def options(name: str, **settings: object) -> list[object]:
@@ -169,12 +168,12 @@ def options(name: str, **settings: object) -> list[object]:
 def test_every_n_epochs_always_includes_the_last_epoch_and_validate(fit: Fit, program: Program) -> None:
     rare = options("ConfusionMatrix", every_n_epochs=3, normalize="true")
     run = fit("rare", *rare, "--trainer.max_epochs", 4)
-    assert list(pictures(run, "val/confusion matrix/rows")) == [63, 84]
-    assert "val/confusion matrix/counts" not in events(run).Tags()["images"]
+    assert list(pictures(run, "1_results/val/confusion matrix rows")) == [51, 68]
+    assert "1_results/val/confusion matrix counts" not in events(run).Tags()["images"]
     for file in run.glob("events*"):
         file.unlink()
     assert program("validate", "--ckpt_path", run / "checkpoints" / "best.ckpt", *rare).status == 0
-    assert len(pictures(run, "val/confusion matrix/rows")) == 1
+    assert len(pictures(run, "1_results/val/confusion matrix rows")) == 1
 
 
 def test_png_files_contain_the_same_pictures(fit: Fit) -> None:
@@ -182,8 +181,10 @@ def test_png_files_contain_the_same_pictures(fit: Fit) -> None:
         "files", *options("GradCAMImages", png=True, count=2, method="layercam", layers=["features", "features.0"])
     )
     for tag in ("fixed", "mistakes"):
-        with Image.open(run / "val" / f"layercam_features_features_0_{tag}" / "step_0000021.png") as file:
-            assert np.array_equal(np.asarray(file), pictures(run, f"val/layercam features, features.0/{tag}")[21])
+        with Image.open(run / "val" / f"heatmaps_layercam_features_features_0_{tag}" / "step_0000017.png") as file:
+            assert np.array_equal(
+                np.asarray(file), pictures(run, f"2_mistakes/val/heatmaps layercam features features.0/{tag}")[17]
+            )
 
 
 # Unusual data and settings
@@ -200,9 +201,9 @@ def test_pictures_without_mistakes_are_still_written(fit: Fit, monkeypatch: pyte
     monkeypatch.setattr(Classifier, "on_validation_epoch_end", lambda self: self.log("val/accuracy", 1.0))
     run = fit("perfect")
     for tag in PICTURES:
-        assert pictures(run, f"val/{tag}")[21].std() > 5
-    assert "0 of 0 errors in 144 images" in texts(run, "val/misclassified")[21]
-    assert texts(run, "val/most confused pairs")[21] == "No mistakes."
+        assert pictures(run, tag)[17].std() > 5
+    assert "0 of 0 errors in 386 images" in texts(run, "2_mistakes/val/misclassified")[17]
+    assert texts(run, "1_results/val/most confused pairs")[17] == "No mistakes."
 
 
 @pytest.mark.parametrize(("classes", "size"), [(100, 32), (3, 64), (2, 9)])
@@ -215,17 +216,17 @@ def test_many_classes_and_other_sizes(classes: int, size: int, program: Program)
     assert "wrote nothing" not in outcome.err
     [run] = Path("runs/own_images").iterdir()
     for tag in PICTURES:
-        assert len(pictures(run, f"val/{tag}")) == 1
+        assert len(pictures(run, tag)) == 1
     with open(run / "misclassified.csv") as file:
-        for index, row in enumerate(list(csv.DictReader(file))[:5]):  # red, green and blue images in turn
+        for index, row in enumerate(list(csv.DictReader(file))[:3]):  # red, green and blue images in turn
             assert row["file"].startswith(f"{row['true']}/")
             assert Path("images", "train", row["file"]).is_file()
-            [picture] = pictures(run, "val/misclassified").values()
-            tile = picture[70:100, 20 + 136 * index : 50 + 136 * index]
+            [picture] = pictures(run, "2_mistakes/val/misclassified").values()
+            tile = picture[92:122, 20 + 136 * index : 50 + 136 * index]
             assert tile.mean((0, 1)).argmax() == int(row["true"].split()[1]) % 3
-            if size == 32:  # enlarged to 96
-                [explained] = pictures(run, "val/gradcam/mistakes").values()
-                tile = explained[85 + 126 * index : 170 + 126 * index, 10:100]
+            if size == 32 and index == 0:  # enlarged to 128
+                [explained] = pictures(run, "2_mistakes/val/heatmaps/mistakes").values()
+                tile = explained[92:200, 10:130]
                 assert tile.mean((0, 1)).argmax() == int(row["true"].split()[1]) % 3
 
 
@@ -242,8 +243,8 @@ def test_network_without_feature_maps_is_reported_once(fit: Fit, program: Progra
     assert outcome.status == 0, outcome.err
     assert outcome.err.count("GradCAMImages shows nothing: the network has no feature maps.") == 1
     tags = events(Path("runs/quickstart/version_0")).Tags()["images"]
-    assert "val/misclassified" in tags
-    assert not [tag for tag in tags if "gradcam" in tag]
+    assert "2_mistakes/val/misclassified" in tags
+    assert not [tag for tag in tags if "heatmaps" in tag]
 
 
 @pytest.mark.parametrize(
@@ -256,18 +257,18 @@ def test_network_without_feature_maps_is_reported_once(fit: Fit, program: Progra
         (
             "GradCAMImages",
             {"layers": ["model.net.features"], "target": "true"},
-            {f"val/gradcam model.net.features/{kind}" for kind in ("fixed", "mistakes")},
+            {f"2_mistakes/val/heatmaps model.net.features/{kind}" for kind in ("fixed", "mistakes")},
         ),
-        ("GradCAMImages", {"images": [0, 999999]}, {"val/gradcam/mistakes"}),  # neither is held out
-        ("GradCAMImages", {"images": [5], "count": 0}, {"val/gradcam/fixed"}),
-        ("GradCAMImages", {"images": [], "target": "true", "opacity": 0}, {"val/gradcam/mistakes"}),
+        ("GradCAMImages", {"images": [999998, 999999]}, {"2_mistakes/val/heatmaps/mistakes"}),
+        ("GradCAMImages", {"images": [5], "count": 0}, {"2_mistakes/val/heatmaps/fixed"}),
+        ("GradCAMImages", {"images": [], "target": "true", "opacity": 0}, {"2_mistakes/val/heatmaps/mistakes"}),
     ],
 )
 def test_settings_that_show_little_or_nothing_do_not_stop_training(
     name: str, settings: dict[str, object], tags: set[str], fit: Fit
 ) -> None:
     run = fit("little", *options(name, **settings))
-    assert {tag for tag in events(run).Tags()["images"] if tag.startswith("val/")} == tags
+    assert {tag for tag in events(run).Tags()["images"] if "/val/" in tag} == tags
 
 
 @pytest.mark.parametrize(
@@ -318,9 +319,9 @@ def test_failing_picture_warns_once_and_training_continues(
     assert len([warning for warning in warnings if "wrote nothing" in str(warning.message)]) == 1
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["epoch"] == 1
     tags = set(events(run).Tags()["images"])
-    missing = {tag for tag in PICTURES if f"val/{tag}" not in tags}
-    assert {tag.split("/")[0].split()[0] for tag in missing} == {
-        {"MisclassifiedImages": "misclassified", "GradCAMImages": "gradcam", "ConfusionMatrix": "confusion"}[name]
+    missing = {tag for tag in PICTURES if tag not in tags}
+    assert {tag.split("/")[2].split()[0] for tag in missing} == {
+        {"MisclassifiedImages": "misclassified", "GradCAMImages": "heatmaps", "ConfusionMatrix": "confusion"}[name]
     }
 
 
@@ -333,12 +334,16 @@ def test_order_and_filter_apply_to_picture_table_and_file(fit: Fit) -> None:
     nearest = of_class[np.argsort(-probs[of_class, 8], kind="stable")][:4]
     with open(run / "misclassified_loss_eight.csv") as file:
         assert [int(row["index"]) for row in csv.DictReader(file)] == indices[nearest].tolist()
-    assert [int(row[0]) for row in table(texts(run, "val/misclassified loss eight")[21])] == indices[nearest].tolist()
-    assert len(pictures(run, "val/misclassified loss eight")) == 1
+    assert [int(row[0]) for row in table(texts(run, "2_mistakes/val/misclassified loss eight")[17])] == indices[
+        nearest
+    ].tolist()
+    assert len(pictures(run, "2_mistakes/val/misclassified loss eight")) == 1
 
 
 def test_heatmaps_of_predicted_and_true_class_are_shown_in_this_order(fit: Fit) -> None:
-    run = fit("maps", *EXACT, *options("GradCAMImages", colormap="viridis"))
+    run = fit(
+        "maps", *EXACT, *options("GradCAMImages", method="gradcam", layers=["features"], opacity=1, colormap="viridis")
+    )
     logits, labels, _, pixels = evaluated(run)
     probs = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     wrong = np.flatnonzero(logits.argmax(1) != labels)
@@ -346,18 +351,18 @@ def test_heatmaps_of_predicted_and_true_class_are_shown_in_this_order(fit: Fit) 
     classifier = read_classifier(run / "checkpoints" / "last.ckpt").network.requires_grad_(True)
     inputs = classifier.normalize(torch.from_numpy(pixels[worst : worst + 1]))
     library = GradCAM(classifier.net, [classifier.net.features])
-    picture = pictures(run, "val/gradcam/mistakes")[21]
-    for left, label in ((120, logits[worst].argmax()), (336, labels[worst])):
+    picture = pictures(run, "2_mistakes/val/heatmaps gradcam features/mistakes")[17]
+    for left, label in ((144, logits[worst].argmax()), (280, labels[worst])):
         [heat] = library(inputs, [ClassifierOutputTarget(int(label))])
-        expected = colorize(heat.repeat(3, 0).repeat(3, 1), "viridis").astype(int)
-        tile = picture[80 : 80 + 96, left : left + 96].astype(int)
+        expected = colorize(heat.repeat(4, 0).repeat(4, 1), "viridis").astype(int)
+        tile = picture[88 : 88 + 128, left : left + 128].astype(int)
         assert np.abs(tile - expected).max() <= 4  # one step of the color map
 
 
 @pytest.mark.parametrize("precision", ["bf16-true", "bf16-mixed", "64-true"])
 def test_heatmaps_are_drawn_in_every_precision(precision: str, fit: Fit) -> None:
     run = fit("precise", "--trainer.precision", precision, *options("GradCAMImages"))
-    assert len(pictures(run, "val/gradcam/mistakes")) == 1
+    assert len(pictures(run, "2_mistakes/val/heatmaps/mistakes")) == 1
 
 
 # Calibration
@@ -382,15 +387,16 @@ def test_temperature_with_the_lowest_loss_is_kept_for_the_test(fit: Fit, program
     run = fit("calibrated", *EXACT, "--trainer.max_epochs", 3)
     logits, labels, _, _ = (torch.from_numpy(values) for values in evaluated(run))
     by_loss = min(TEMPERATURES, key=lambda temperature: float(F.cross_entropy(logits / temperature, labels)))
-    kept = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["temperature"]
-    assert kept == pytest.approx(by_loss)
-    assert kept != 1
-    assert events(run / "val").Scalars("temperature")[-1].value == pytest.approx(by_loss)
-    error = events(run / "val").Scalars("calibration_error")[-1].value
+    checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["temperature"] == pytest.approx(by_loss)
+    assert checkpoint["temperature"] != 1
+    assert checkpoint["ood_threshold"] == pytest.approx(float(logits.logsumexp(1).quantile(0.05)), abs=1e-4)
+    assert events(run).Scalars("temperature_scaling/temperature/val")[-1].value == pytest.approx(by_loss)
+    error = events(run).Scalars("temperature_scaling/ece/val")[-1].value
     reference = MulticlassCalibrationError(10, n_bins=15)(logits, labels)
     assert error == pytest.approx(float(reference), abs=1e-4)
     assert program("test", "--ckpt_path", run / "checkpoints" / "last.ckpt").status == 0
-    assert events(run / "test").Scalars("temperature")[-1].value == pytest.approx(by_loss)
+    assert f"| temperature_scaling/temperature | {by_loss:.4f} |" in texts(run, "1_results/test/metrics")[51]
 
 
 def test_callbacks_change_neither_checkpoint_nor_predictions(

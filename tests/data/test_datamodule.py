@@ -4,6 +4,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.datasets import load_digits
 
 from cifar_lit.data.augment import HorizontalFlip
 from cifar_lit.data.batches import Batch
@@ -41,32 +42,34 @@ def test_hold_out_refuses_a_split_without_every_class(labels: list[int], fractio
         hold_out(torch.tensor(labels), fraction, 0, ["cat", "dog"])
 
 
-def test_digits_are_those_of_scikit_learn_with_three_equal_channels() -> None:
+def test_digits_are_those_of_scikit_learn_divided_by_writer() -> None:
     data = Digits()
-    train, test = data.load("train"), data.load("test")
-    assert train is not None
-    assert test is not None
-    assert len(train) + len(test) == 1797
-    assert len(test) == 359
-    assert train.pixels.shape[1:] == (3, 32, 32)
-    assert train.pixels.max() == 255
-    assert torch.equal(train.pixels[:, 0], train.pixels[:, 2])
+    splits = [data.load("train"), data.load("val"), data.load("test")]
+    assert [len(split) for split in splits] == [1029, 386, 382]
+    pixels, labels = torch.cat([split.pixels for split in splits]), torch.cat([split.labels for split in splits])
+    assert labels.tolist() == load_digits().target.tolist()
+    assert pixels.shape == (1797, 3, 32, 32)
+    assert pixels.max() == 255
+    assert torch.equal(pixels[:, 0], pixels[:, 2])
+    for split in splits:  # each person began by writing the ten digits in order
+        assert split.labels[:20].tolist() == [*range(10), *range(10)]
 
 
 def test_splits_do_not_depend_on_the_run_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    first = Digits().val_set
+    first = Digits(folds=5).val_set
     monkeypatch.setenv("PL_GLOBAL_SEED", "7")
-    second = Digits().val_set
+    second = Digits(folds=5).val_set
     assert first is not None
     assert second is not None
     assert torch.equal(first.rows, second.rows)
 
 
 def test_val_fraction_0_disables_validation() -> None:
-    data = Digits(val_fraction=0.0)
+    root = write_class_folders(Path("images"), train=20)
+    data = ClassFolders(root=str(root), cache_dir="cache", val_fraction=0.0)
     assert data.val_set is None
     assert data.val_dataloader() == []
-    assert len(data.train_set) == 1438
+    assert len(data.train_set) == len(list(root.rglob("train/*/*.png")))
 
 
 @pytest.mark.parametrize("settings", [{"batch_size": 0}, {"val_fraction": 1.0}, {"val_fraction": -0.1}])

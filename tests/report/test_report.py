@@ -282,7 +282,7 @@ def test_without_mistakes_the_least_confident_are_shown(report: Path, program: P
     text = Path("r2/report.md").read_text()
     assert "None. The least confident images, each with the predicted class and its confidence, the second" in text
     shown = re.findall(r"\| \\#\d+ \| \w+/(\d+)\.png \|", text)
-    confidences = trained.logits(test.pixels[correct]).softmax(1).amax(1)
+    confidences = (trained.logits(test.pixels[correct]) / trained.recipe.temperature).softmax(1).amax(1)
     assert [int(row) for row in shown] == correct[confidences.argsort()[:3]].tolist()
     assert all(Path("r2/report_files", f"{name}.png").is_file() for name in ("misclassified", "gradcam", "neighbors"))
 

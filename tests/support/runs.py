@@ -10,13 +10,18 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 # The pictures that validation writes by default
 PICTURES = [
-    "misclassified",
-    "gradcam/fixed",
-    "gradcam/mistakes",
-    "confusion matrix/counts",
-    "confusion matrix/rows",
-    "calibration",
+    "1_results/val/accuracy of each class",
+    "1_results/val/calibration as trained",
+    "1_results/val/calibration with temperature scaling",
+    "1_results/val/confusion matrix counts",
+    "1_results/val/confusion matrix rows",
+    "2_mistakes/val/heatmaps/fixed",
+    "2_mistakes/val/heatmaps/mistakes",
+    "2_mistakes/val/misclassified",
 ]
+
+
+EVALUATED = PICTURES[1:]  # those that validate and test write too
 
 
 def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:

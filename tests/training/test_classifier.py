@@ -10,6 +10,7 @@ from cifar_lit.models import TinyNet
 from cifar_lit.training.classifier import Classifier
 from cifar_lit.training.precision import fastest_precision
 from cifar_lit.training.tensorboard_reader import read_history
+from tests.support.images import write_class_folders
 from tests.support.program import ROOT, TINY, Outcome
 from tests.support.runs import equal, weights
 
@@ -84,7 +85,7 @@ OPTIONS = {
     "float32": [],
     "ema": ["--trainer.callbacks+", '{"class_path": "EMAWeightAveraging", "init_args": {"decay": 0.9}}'],
     "batched augmentation": ["--data.augment", '["HorizontalFlip"]'],
-    "all images": ["--data.val_fraction", "0"],
+    "other images": ["--data.folds", "5"],
 }
 
 
@@ -109,7 +110,8 @@ def test_early_stopping_is_reported(program: Callable[..., Outcome]) -> None:
 
 
 def test_without_validation_the_last_checkpoint_is_the_only_one(fit: Fit) -> None:
-    run = fit("all_images", "--data.val_fraction", 0)
+    root = write_class_folders(Path("images"), train=8)
+    run = fit("all_images", "--data", "ClassFolders", "--data.root", root, "--data.val_fraction", 0)
     assert {file.name for file in (run / "checkpoints").iterdir()} == {"last.ckpt", "previous.ckpt"}
 
 

@@ -11,30 +11,31 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tests.support.program import EXACT, QUIET, ROOT, TINY, Outcome
-from tests.support.runs import PICTURES, pictures, texts
+from tests.support.runs import EVALUATED, pictures, texts
 
 LAUNCHER_PREFIXES = ("SLURM_", "MASTER_", "TORCHELASTIC_")  # of environment variables that launchers set
 
 
-def scalars(file: Path) -> dict[str, float]:
-    accumulator = EventAccumulator(str(file)).Reload()
+def scalars(run: Path) -> dict[str, float]:
+    accumulator = EventAccumulator(str(run)).Reload()
     return {tag: accumulator.Scalars(tag)[-1].value for tag in accumulator.Tags()["scalars"]}
 
 
 def test_two_processes_evaluate_and_draw_like_one(program: Callable[..., Outcome]) -> None:
     config = ROOT / "configs" / "quickstart.yaml"
-    # 143 validation images do not divide evenly: one process evaluates 72 in two batches, the other 71 in one
-    two = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--data.batch_size", "71"]
-    odd = ["--data.val_fraction", "0.0993"]
+    # 147 validation images do not divide evenly: one process evaluates 74 in two batches, the other 73 in one
+    two = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--data.batch_size", "73"]
+    odd = ["--data.folds", "7"]
     command = [sys.executable, ROOT / "main.py", "fit", "--config", config, *TINY, *EXACT, *two, *odd]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.count("Test:") == 1  # only rank 0 prints
+    assert result.stdout.count("Checkpoint:") == 1  # only rank 0 prints
     assert "wrote nothing" not in result.stderr
     [run] = Path("runs/quickstart").iterdir()
-    [by_two] = (run / "val").iterdir()
-    drawn = {tag: pictures(run, f"val/{tag}") for tag in PICTURES}
-    written = {tag: texts(run, f"val/{tag}") for tag in ("misclassified", "classes", "most confused pairs")}
+    two_processes = scalars(run)
+    drawn = {tag: pictures(run, tag) for tag in EVALUATED}
+    tables = ("2_mistakes/val/misclassified", "1_results/val/classes", "1_results/val/most confused pairs")
+    written = {tag: texts(run, tag) for tag in tables}
     table = (run / "misclassified.csv").read_text()
     for file in run.glob("events*"):
         file.unlink()
@@ -42,17 +43,16 @@ def test_two_processes_evaluate_and_draw_like_one(program: Callable[..., Outcome
     checkpoint = run / "checkpoints" / "last.ckpt"
     outcome = program("validate", "--ckpt_path", checkpoint, "--trainer.devices", 1, "--trainer.strategy", "auto")
     assert outcome.status == 0, outcome.err
-    [by_one] = set((run / "val").iterdir()) - {by_two}
-    one, two_processes = scalars(by_one), scalars(by_two)
-    assert len(one) == 15  # loss, accuracy, ten class accuracies, calibration
-    assert two_processes == pytest.approx(one, abs=1e-6)
-    assert "errors in 143 images" in written["misclassified"][10]
-    assert written == {tag: texts(run, f"val/{tag}") for tag in written}
+    one = scalars(run)
+    assert len(one) == 5  # loss, accuracy, and three of temperature scaling
+    assert {tag: two_processes[tag] for tag in one} == pytest.approx(one, abs=1e-6)
+    assert "errors in 147 images" in written["2_mistakes/val/misclassified"][7]
+    assert written == {tag: texts(run, tag) for tag in written}
     assert table == (run / "misclassified.csv").read_text()
-    for tag in PICTURES:
-        again = pictures(run, f"val/{tag}")
-        assert list(again) == list(drawn[tag]) == [10]
-        assert np.array_equal(again[10], drawn[tag][10]), tag
+    for tag in EVALUATED:
+        again = pictures(run, tag)
+        assert list(again) == list(drawn[tag]) == [7]
+        assert np.array_equal(again[7], drawn[tag][7]), tag
 
 
 def launch_with_lightning(command: Sequence[str]) -> list[tuple[int | None, str]]:
@@ -110,7 +110,7 @@ def test_two_processes_train_like_one_with_the_same_global_batch(
     assert program("fit", *common, "--data.batch_size", 64, "--trainer.logger.name", "one").status == 0
     curves = []
     for name in ("one", "two"):
-        accumulator = EventAccumulator(f"runs/{name}/version_0/train").Reload()
+        accumulator = EventAccumulator(f"runs/{name}/version_0").Reload()
         [tag] = [tag for tag in accumulator.Tags()["scalars"] if "loss_step" in tag]
         curves.append([point.value for point in accumulator.Scalars(tag)])
     assert len(curves[0]) == 15

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -8,8 +9,9 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
+from callbacks.rendering.charts import COLORS
 from tests.support.program import Outcome
-from tests.support.runs import events
+from tests.support.runs import events, pictures, texts
 
 Fit = Callable[..., Path]
 
@@ -24,48 +26,54 @@ def text(accumulator: EventAccumulator, tag: str) -> str:
     return event.tensor_proto.string_val[0].decode()
 
 
-def test_training_and_validation_share_a_chart(fit: Fit) -> None:
+def test_a_run_is_one_row_and_its_curves_are_in_groups(fit: Fit) -> None:
     run = fit("curves", "--trainer.max_epochs", 3)
-    train, val = events(run / "train"), events(run / "val")
-    for tag in ("loss", "accuracy"):  # TensorBoard draws equal tags of sub-runs in one chart
-        for accumulator in (train, val):
-            assert [event.step for event in accumulator.Scalars(tag)] == [21, 42, 63]
-    assert [event.step for event in train.Scalars("loss_step")] == [10, 20, 30, 40, 50, 60]
-    assert [event.step for event in events(run).Scalars("lr-SGD")] == [10, 20, 30, 40, 50, 60]
+    assert [path.parent for path in run.rglob("events*")] == [run]  # TensorBoard lists each folder as a run
+    accumulator = events(run)
+    for tag in ("0_curves/loss/train", "0_curves/loss/val", "0_curves/accuracy/val", "per_class/zero/val"):
+        assert [event.step for event in accumulator.Scalars(tag)] == [17, 34, 51]
+    for tag in ("loss_step/train", "lr-SGD"):
+        assert [event.step for event in accumulator.Scalars(tag)] == [10, 20, 30, 40, 50]
+    tags = accumulator.Tags()
+    groups = dict.fromkeys(tag.partition("/")[0] for tag in sorted([*tags["scalars"], *tags["images"]]))
+    assert list(groups)[:4] == ["0_curves", "1_results", "2_mistakes", "3_data"]  # TensorBoard opens the first two
+    assert "custom_scalars__config__" in accumulator.Tags()["tensors"]
 
 
 def test_epochs_shorter_than_the_logging_interval_are_logged_more_often(fit: Fit) -> None:
-    run = fit("short", "--trainer.log_every_n_steps", 50)  # 21 steps per epoch
-    assert [event.step for event in events(run / "train").Scalars("loss_step")] == list(range(2, 22, 2))
+    run = fit("short", "--trainer.log_every_n_steps", 50)  # 17 steps per epoch
+    assert [event.step for event in events(run).Scalars("loss_step/train")] == list(range(1, 18))
 
 
 def test_accuracies_of_all_classes_share_a_chart(fit: Fit) -> None:
-    run = fit("classes")
-    tags = [tag for tag in events(run / "val").Tags()["scalars"] if tag.startswith("class_accuracy/")]
+    run = fit("classes", "--trainer.max_epochs", 2)
+    accumulator = events(run)
+    tags = [tag for tag in accumulator.Tags()["scalars"] if tag.startswith("per_class/")]
     assert len(tags) == 10
-    accuracies = [events(run / "val").Scalars(tag)[-1].value for tag in tags]
-    assert all(0 <= accuracy <= 1 for accuracy in accuracies)
-    assert "custom_scalars__config__" in events(run).Tags()["tensors"]
+    assert all(0 <= accumulator.Scalars(tag)[-1].value <= 1 for tag in tags)
+    chart = pictures(run, "1_results/val/accuracy of each class")[34]
+    drawn = {tuple(color) for color in np.unique(chart.reshape(-1, 3), axis=0).tolist()}
+    assert {tuple(bytes.fromhex(color[1:])) for color in COLORS} <= drawn  # one for each class
 
 
 def test_model_summary_has_rows_shapes_and_the_total(fit: Fit) -> None:
-    table = text(events(fit("summary")), "model")
+    table = text(events(fit("summary")), "3_data/network")
     assert "| model.net.features.0 | Conv2d | 432 | [2, 3, 32, 32] | [2, 16, 16, 16] |" in table
     assert "**5,466 parameters, 5,466 of them trainable**" in table
 
 
 def test_class_counts_match_the_splits(fit: Fit) -> None:
     accumulator = events(fit("counts"))
-    assert picture(accumulator, "your run/class counts").std() > 0
-    table = text(accumulator, "class counts")
-    assert "| zero | 128 | 14 |" in table
-    assert "| **all** | **1294** | **144** |" in table
+    assert picture(accumulator, "3_data/class counts").std() > 0
+    table = text(accumulator, "3_data/class counts")
+    assert "| zero | 101 | 39 |" in table
+    assert "| **all** | **1029** | **386** |" in table
 
 
 def test_training_samples_are_augmented_as_in_training(fit: Fit) -> None:
-    plain = picture(events(fit("plain", "--data.augment", "[]")), "your run/training samples")
+    plain = picture(events(fit("plain", "--data.augment", "[]")), "3_data/training samples")
     cut = '[{"class_path": "Cutout", "init_args": {"size": 32}}]'  # covers the whole image with the mean color
-    covered = picture(events(fit("covered", "--data.augment", cut)), "your run/training samples")
+    covered = picture(events(fit("covered", "--data.augment", cut)), "3_data/training samples")
     assert plain.shape == covered.shape
     tile = (slice(10, 100), slice(10, 100))
     assert plain[tile].std() > 20
@@ -77,10 +85,7 @@ def test_hyperparameters_are_logged_with_the_validation_metrics(fit: Fit) -> Non
     accumulator = events(fit("hparams"))
     content = accumulator.SummaryMetadata("_hparams_/experiment").plugin_data.content
     experiment = HParamsPluginData.FromString(content).experiment
-    assert {(metric.name.group, metric.name.tag) for metric in experiment.metric_infos} == {
-        ("val", "accuracy"),
-        ("val", "loss"),
-    }
+    assert [metric.name.tag for metric in experiment.metric_infos] == ["0_curves/accuracy/val", "0_curves/loss/val"]
     session = HParamsPluginData.FromString(
         accumulator.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
     ).session_start_info.hparams
@@ -92,10 +97,15 @@ def test_hyperparameters_are_logged_with_the_validation_metrics(fit: Fit) -> Non
 @pytest.mark.parametrize("command", ["validate", "test"])
 def test_evaluation_logs_at_the_trained_step(command: str, fit: Fit, program: Callable[..., Outcome]) -> None:
     run = fit("evaluated", "--trainer.max_epochs", 2)
-    before = set(run.rglob("events*"))
-    assert program(command, "--ckpt_path", run / "checkpoints" / "last.ckpt").status == 0
-    split = {"validate": "val", "test": "test"}[command]
-    new = [file for file in run.rglob(f"{split}/events*") if file not in before]
-    accumulator = events(new[0])
-    assert [event.step for event in accumulator.Scalars("accuracy")] == [42]
-    assert [event.step for event in accumulator.Scalars("class_accuracy/zero")] == [42]
+    for file in run.glob("events*"):
+        file.unlink()
+    outcome = program(command, "--ckpt_path", run / "checkpoints" / "last.ckpt")
+    assert outcome.status == 0
+    if command == "validate":
+        assert [event.step for event in events(run).Scalars("0_curves/accuracy/val")] == [34]
+    else:  # single numbers, which would be curves of one point
+        assert not events(run).Tags()["scalars"]
+        [(step, table)] = texts(run, "1_results/test/metrics").items()
+        assert step == 34
+        [accuracy] = re.findall(r"\| accuracy \| ([\d.]+) \|", table)
+        assert accuracy in outcome.out

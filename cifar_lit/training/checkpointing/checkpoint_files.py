@@ -127,7 +127,8 @@ def read_classifier(file: Path) -> TrainedClassifier:
     try:
         for path in class_paths(found["net"]):
             check_allowed(path)
-        recipe = Recipe(**found, temperature=checkpoint.get("temperature", 1.0))
+        evaluated = {name: checkpoint[name] for name in ("temperature", "ood_threshold") if name in checkpoint}
+        recipe = Recipe(**found, **evaluated)
         weights = {name.removeprefix("model."): weight for name, weight in checkpoint["state_dict"].items()}
         return TrainedClassifier.from_weights(recipe, weights)
     except InputError as error:

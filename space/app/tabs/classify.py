@@ -1,11 +1,14 @@
-"""The tab that classifies and explains uploaded images."""
+"""The tab that classifies and explains images."""
 
+from dataclasses import replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import gradio as gr
 import numpy as np
 from PIL import Image
 
+from callbacks.rendering.class_activation_maps import METHOD_NAMES
 from cifar_lit.inference.images import Fit
 from space.app.bundle_metadata import EXAMPLES
 from space.app.image_cache import cached_image
@@ -16,35 +19,57 @@ from space.app.tabs.results import ResultsView
 from space.app.validation import MAX_CLASSES, MAX_IMAGES, check_choice, check_int, check_number
 
 FITS: dict[str, Fit] = {"crop the center": "crop", "pad with gray": "pad"}
-_PLACEHOLDER = (
-    f"**Drop up to {MAX_IMAGES} images here, or click an example.** You get the network's input, the most likely"
-    " classes and a heatmap; click a class to see the evidence for it.\n\n"
-    f"Each image must be a {LIMITS}."
-)
+_PLACEHOLDER = f"No images yet. Drop up to {MAX_IMAGES} into the box, or click an example."
+_OPENING = "**Example.** Drop your own images into the box, or click another example."
+_EXAMPLE = "**Example with its own settings.** Your settings come back with your next upload."
+# Options of an event that runs the network
+COMPUTING: dict[str, Any] = {
+    "concurrency_id": "network",
+    "concurrency_limit": 1,
+    "trigger_mode": "always_last",  # otherwise changes made during an earlier event are lost
+    "api_visibility": "private",
+}
 
 
 class _Settings(NamedTuple):
     """The unchecked values of the controls, in the order of the components."""
 
-    top: Any
-    fit: Any
     explain: Any
     count: Any
     layer: Any
     method: Any
     opacity: Any
+    top: Any
+    fit: Any
+
+
+class _ExampleSettings(NamedTuple):
+    """The visitor's own settings, which an example has replaced, and those of the example."""
+
+    own: _Settings
+    example: _Settings
+
+    def restore(self, current: _Settings) -> _Settings:
+        """Return the visitor's settings: those from before the example, with the changes made since."""
+        pairs = zip(current, self.example, self.own, strict=True)
+        return _Settings(*(own if now == example else now for now, example, own in pairs))
 
 
 class ClassifyTab:
     """Uploads, examples and controls on the left, results on the right.
 
-    uploads: The images to classify; other tabs put theirs here.
+    inputs, outputs: The components that ``open`` needs and updates.
     """
 
-    def __init__(self, loaded: LoadedBundle) -> None:
+    def __init__(self, loaded: LoadedBundle, page: gr.Blocks) -> None:
         self._loaded, self._network = loaded, loaded.network
         self._max_classes = min(MAX_CLASSES, len(self._network.class_names))
+        self._example_images = [
+            np.asarray(Image.open(loaded.folder / EXAMPLES / example["file"]).convert("RGB"))
+            for example in loaded.metadata.examples
+        ]
         self._result = gr.State(None, time_to_live=3600)
+        self._replaced = gr.State(None)
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=320, elem_classes="left"):
                 self._build_uploads()
@@ -52,30 +77,28 @@ class ClassifyTab:
                     self._build_controls()
             with gr.Column(scale=3, min_width=320, elem_classes="answers"):
                 self._view = ResultsView(self._network, _PLACEHOLDER)
-        self._listen()
+        self.inputs = [self._replaced, *self._controls]
+        self.outputs = [self._uploads, *self.inputs, self._result, *self._view.outputs]
+        self._listen(page)
 
     def _build_uploads(self) -> None:
-        self.uploads = gr.Gallery(
-            label=f"Your images (up to {MAX_IMAGES})",
+        self._uploads = gr.Gallery(
+            label="Your images",
             file_types=["image"],
             sources=["upload", "webcam", "clipboard"],
             type="filepath",
             format="png",
             columns=5,
-            height=230,
+            height=190,
             object_fit="contain",
             interactive=True,
             allow_preview=False,
             elem_id="uploads",
         )
-        self._button = gr.Button("Classify", variant="primary")
-        self._example_images = [
-            np.asarray(Image.open(self._loaded.folder / EXAMPLES / example["file"]).convert("RGB"))
-            for example in self._loaded.metadata.examples
-        ]
+        gr.Markdown(f"Each must be a {LIMITS}.", elem_classes="faint")
         self._examples = gr.Gallery(
             value=[cached_image(image) for image in self._example_images],
-            label="Examples (each sets all controls)",
+            label="Examples",
             format="png",
             columns=5,
             height="auto",
@@ -90,63 +113,120 @@ class ClassifyTab:
 
     def _build_controls(self) -> None:
         maximum, layers = self._max_classes, self._network.layer_choices()
-        with gr.Group():
+        with gr.Group(visible=bool(layers)):
+            show = gr.Checkbox(bool(layers), label="Show heatmaps")
+            count = gr.Slider(0, MAX_IMAGES, MAX_IMAGES, step=1, label="Number of images to explain")
+        with gr.Accordion("Heatmap settings", open=False, visible=bool(layers)):
+            layer = gr.Dropdown(
+                layers, value=self._network.layer or None, label="Layer (name · height x width, channels)"
+            )
+            self._all_layers = gr.Checkbox(
+                False, label="List all layers", visible=len(self._network.layers) > len(layers), container=False
+            )
+            method = gr.Radio(list(METHODS), value=METHOD_NAMES[self._network.method], label="Method")
+            opacity = gr.Slider(0, 1, 0.5, step=0.05, label="Opacity of the heatmap")
+        with gr.Accordion("More settings", open=False):
             top = gr.Slider(1, maximum, min(5, maximum), step=1, label="Classes to list for each image")
             fit = gr.Radio(list(FITS), value=next(iter(FITS)), label="If the aspect ratio differs")
-        with gr.Group(visible=bool(layers)):
-            show = gr.Checkbox(bool(layers), label="Show where the network looks (Grad-CAM)")
-            count = gr.Slider(0, MAX_IMAGES, MAX_IMAGES, step=1, label="Number of images to explain")
-            layer = gr.Dropdown(
-                layers, value=layers[0][1] if layers else None, label="Layer (name · channels x height x width)"
-            )
-            method = gr.Radio(list(METHODS), value=next(iter(METHODS)), label="Method")
-            opacity = gr.Slider(0, 1, 0.5, step=0.05, label="Opacity of the heatmap")
-        self._controls = _Settings(top, fit, show, count, layer, method, opacity)
+        self._controls = _Settings(show, count, layer, method, opacity, top, fit)
 
-    def _listen(self) -> None:
-        computing: dict[str, Any] = {"concurrency_id": "network", "concurrency_limit": 1, "api_visibility": "private"}
-        computing["trigger_mode"] = "always_last"  # otherwise changes made during an earlier event are lost
-        quiet: dict[str, Any] = {"show_progress": "hidden", **computing}
-        controls, outputs = self._controls, [self._result, *self._view.outputs]
-        uploading, updating = [self.uploads, *controls], [self._result, *controls]
-        gr.on([self._button.click, controls.fit.input], self._classify, uploading, outputs, **computing)
+    def _listen(self, page: gr.Blocks) -> None:
+        quiet: dict[str, Any] = {"show_progress": "hidden", **COMPUTING}
+        controls, shown = self._controls, [self._result, *self._view.outputs]
+        updating = [self._result, *controls]
+        if self._example_images:
+            page.load(self._open, None, shown, **quiet)
         # `upload` does not fire for images from the camera
-        self.uploads.change(self._classify_if_new, [self._result, *uploading], outputs, **computing)
-        self._examples.select(self._load_example, None, uploading, api_visibility="private").then(
-            self._classify, uploading, outputs, **computing
+        self._uploads.change(
+            self._classify_uploads, [self._uploads, self._result, *self.inputs], self.outputs[1:], **COMPUTING
         )
+        self._examples.select(self._open_example, self.inputs, self.outputs, **COMPUTING)
+        self._all_layers.input(self._layer_update, [self._all_layers, controls.layer], controls.layer, **quiet)
+        controls.fit.input(self._classify_again, updating, shown, **COMPUTING)
         heatmap_controls = (controls.explain, controls.count, controls.layer, controls.method)
-        gr.on([control.input for control in heatmap_controls], self._explain, updating, outputs, **quiet)
-        controls.top.input(self._updates, updating, outputs, **quiet)
+        gr.on([control.input for control in heatmap_controls], self._explain, updating, shown, **quiet)
+        controls.top.input(self._updates, updating, shown, **quiet)
         controls.opacity.input(self._overlay_updates, [self._result, controls.opacity], self._view.overlays, **quiet)
         for index, classes in enumerate(self._view.lists):
-            classes.select(self._explain_selected(index), updating, outputs, **computing)
+            classes.select(self._explain_selected(index), updating, shown, **COMPUTING)
 
-    def classify_after(self, event: Any) -> None:
-        """Classify the uploads after another tab's event has set them: a hidden gallery fires no change event."""
-        event.then(
-            self._classify_if_new,
-            [self._result, self.uploads, *self._controls],
-            [self._result, *self._view.outputs],
-            concurrency_id="network",
-            concurrency_limit=1,
-            api_visibility="private",
-        )
+    def open(self, path: str, origin: str, true_label: int | None, replaced: Any, *controls: Any) -> list[Any]:
+        """Classify an image that is not an upload.
+
+        Args:
+            path: The file.
+            origin: What it is, as Markdown.
+            true_label: Its true class.
+            replaced: The value of the first of ``inputs``.
+            *controls: The values of the others, which do not change.
+
+        Returns:
+            Updates of ``outputs``.
+        """
+        result = replace(self._classify([path], _Settings(*controls)), origin=origin, true_label=true_label)
+        return [None, replaced, *[gr.skip()] * len(controls), *self._updates(result, *controls)]
 
     # Event handlers; each returns the result and updates of the view
 
-    def _classify(self, uploads: list[tuple[str, str | None]] | None, *controls: Any) -> list[Any]:
-        settings = _Settings(*controls)
-        fit = FITS[check_choice("The fit", settings.fit, FITS)]
-        paths = [path for path, _ in uploads or []]
-        return self._updates(classify(self._network, paths, fit, self._explain_options(settings)), *controls)
+    def _open(self) -> list[Any]:
+        return self._updates(self._opening, *(control.value for control in self._controls))
 
-    def _classify_if_new(
-        self, result: UploadResult | None, uploads: list[tuple[str, str | None]] | None, *controls: Any
+    @cached_property
+    def _opening(self) -> UploadResult:
+        """The first example, with the default settings."""
+        settings = _Settings(*(control.value for control in self._controls))
+        return replace(self._classify([self._example_path(0)], settings), origin=_OPENING)
+
+    def _classify_uploads(
+        self,
+        uploads: list[tuple[str, str | None]] | None,
+        result: UploadResult | None,
+        replaced: _ExampleSettings | None,
+        *controls: Any,
     ) -> list[Any]:
-        if result is not None and result.paths == [path for path, _ in uploads or []]:
-            return [gr.skip()] * (1 + len(self._view.outputs))
-        return self._classify(uploads, *controls)
+        paths = [path for path, _ in uploads or []]
+        if paths == ([] if result is None else result.uploads):
+            return [gr.skip()] * (len(self.outputs) - 1)
+        settings, shown = _Settings(*controls), [gr.skip()] * len(controls)
+        if replaced is not None:
+            settings = replaced.restore(settings)
+            shown = self._show(settings)
+        return [None, *shown, *self._updates(self._classify(paths, settings), *settings)]
+
+    def _classify_again(self, result: UploadResult | None, *controls: Any) -> list[Any]:
+        if result is not None:
+            again = self._classify(result.paths, _Settings(*controls))
+            result = replace(again, origin=result.origin, true_label=result.true_label)
+        return self._updates(result, *controls)
+
+    def _open_example(self, event: Selected, replaced: _ExampleSettings | None, *controls: Any) -> list[Any]:
+        index = check_int("The example", event.index, 0, len(self._example_images) - 1)
+        example = self._loaded.metadata.examples[index]
+        current = _Settings(*controls)
+        layer = example["layer"] if example["layer"] in self._network.layers else None
+        example_settings = _Settings(
+            explain=layer is not None,
+            count=MAX_IMAGES,
+            layer=layer,
+            method=METHOD_NAMES[example["method"]],
+            opacity=example["opacity"],
+            top=example["classes"],
+            fit=next(name for name, fit in FITS.items() if fit == example["fit"]),
+        )
+        own = current if replaced is None else replaced.restore(current)
+        none, _, *rest = self.open(self._example_path(index), _EXAMPLE, None, None, *example_settings)
+        return [none, _ExampleSettings(own, example_settings), *self._show(example_settings), *rest[len(own) :]]
+
+    def _show(self, settings: _Settings) -> list[Any]:
+        """Return updates of the controls to these settings."""
+        return list(settings._replace(layer=self._layer_update(False, settings.layer)))
+
+    def _layer_update(self, all_layers: Any, layer: Any) -> gr.Dropdown:
+        """Return an update that lists one layer of each size, or all of them, and the selected one."""
+        choices = self._network.layer_choices(all_layers is True)
+        if layer not in dict(choices).values():
+            choices = self._network.layer_choices(all_layers=True)
+        return gr.Dropdown(choices, value=layer)
 
     def _explain(self, result: UploadResult | None, *controls: Any) -> list[Any]:
         options = self._explain_options(_Settings(*controls))
@@ -171,20 +251,12 @@ class ClassifyTab:
     def _overlay_updates(self, result: UploadResult | None, opacity: Any) -> list[Any]:
         return self._view.overlay_updates(result, check_number("The opacity", opacity, 0, 1))
 
-    def _load_example(self, event: Selected) -> list[Any]:
-        index = check_int("The example", event.index, 0, len(self._example_images) - 1)
-        example = self._loaded.metadata.examples[index]
-        layer = example["layer"] if example["layer"] in self._network.layers else None
-        return [
-            [(cached_image(self._example_images[index]), None)],
-            example["classes"],
-            next(name for name, fit in FITS.items() if fit == example["fit"]),
-            layer is not None,
-            1,
-            layer,
-            next(name for name, method in METHODS.items() if method == example["method"]),
-            example["opacity"],
-        ]
+    def _classify(self, paths: list[str], settings: _Settings) -> UploadResult:
+        fit = FITS[check_choice("The fit", settings.fit, FITS)]
+        return classify(self._network, paths, fit, self._explain_options(settings))
+
+    def _example_path(self, index: int) -> str:
+        return str(self._loaded.folder / EXAMPLES / self._loaded.metadata.examples[index]["file"])
 
     def _explain_options(self, settings: _Settings) -> ExplainOptions:
         if not self._network.layers:

@@ -41,12 +41,13 @@ class ConfusionTab:
                     interactive=False,
                     buttons=["download", "fullscreen"],
                     elem_id="matrix",
+                    elem_classes="chart",
                 )
             with gr.Column(scale=2, min_width=320):
                 self._true = gr.Dropdown(self._names, value=true, label="True class (row)")
                 self._predicted = gr.Dropdown(self._names, value=predicted, label="Predicted class (column)")
                 self._status = gr.Markdown(status, elem_classes="status")
-                self._gallery = tile_gallery("Images in this cell", pictures)
+                self._gallery = tile_gallery(pictures, "Images in this cell")
         self._listen(tabs, classify)
 
     def _listen(self, tabs: gr.Tabs, classify: ClassifyTab) -> None:

@@ -6,32 +6,43 @@ from typing import Any
 import gradio as gr
 import numpy as np
 import torch
+from PIL import Image, ImageDraw
 
+from callbacks.rendering.grid import GAP
 from callbacks.rendering.overlay import overlay
+from callbacks.rendering.text import font, truncate
 from space.app.image_cache import cached_image
 from space.app.loaded_bundle import LoadedBundle
 from space.app.middleware import Selected
 from space.app.service import ExplainOptions, enlarge
-from space.app.tabs.classify import ClassifyTab
+from space.app.tabs.classify import COMPUTING, ClassifyTab
 
 ANY = "any class"
 CLICK_HINT = "Click an image to open it in *Classify*."
+# Of the band with the headings of a strip, legible in both themes
+_HEAD_HEIGHT, _HEAD_SIZE, _HEAD_COLOR = 34, 20, "#334155"
 
 
-def tile_gallery(label: str, pictures: list[tuple[str, str]]) -> gr.Gallery:
-    """Return a gallery of ``tiles``."""
+def tile_gallery(pictures: list[tuple[str, str]], label: str = "", strips: bool = False) -> gr.Gallery:
+    """Return a gallery of ``tiles``, or an update of one.
+
+    Args:
+        pictures: The tiles.
+        label: The heading.
+        strips: Whether a tile consists of several pictures.
+    """
     return gr.Gallery(
         value=pictures,
         visible=bool(pictures),
         label=label,
         format="png",
-        columns=4,
+        columns=2 if strips else 4,
         height="auto",
         object_fit="contain",
         interactive=False,
         allow_preview=False,
         buttons=[],
-        elem_classes="pixels tiles",
+        elem_classes=["pixels", "tiles", *["strips"] * strips],
     )
 
 
@@ -59,10 +70,11 @@ def tiles(
     pixels = evaluation.pixels[list(rows)].permute(0, 2, 3, 1).numpy()
     labels, predicted = evaluation.labels[list(rows)].tolist(), evaluation.predictions[list(rows)].tolist()
     confidences = evaluation.confidences(network.recipe.temperature)
-    columns = [[enlarge(image)] for image in pixels]
+    names = network.class_names
+    columns = [[("image", enlarge(image))] for image in pixels]
     captions = [
         caption(
-            network.class_names,
+            names,
             labels[index],
             predicted[index],
             float(confidences[row]),
@@ -75,16 +87,18 @@ def tiles(
         classes = np.array([predicted, labels]).T
         _, maps = network.run(pixels, len(pixels), classes, heatmaps.layer, heatmaps.method)
         for index, of_image in enumerate(maps):
-            shown = of_image[: 1 + (labels[index] != predicted[index])]
-            columns[index] += [enlarge(overlay(pixels[index], heatmap, opacity)) for heatmap in shown]
+            columns[index] += [
+                (f"evidence for {names[label]}", enlarge(overlay(pixels[index], heatmap, opacity)))
+                for label, heatmap in dict(zip(classes[index].tolist(), of_image, strict=True)).items()
+            ]
     if neighbors:
         for index, row in enumerate(rows):
             found = evaluation.neighbors[row][evaluation.neighbors[row] >= 0]
             if len(found):
-                columns[index] += map(enlarge, evaluation.training_pixels[found].permute(0, 2, 3, 1).numpy())
-                names = [network.class_names[label] for label in evaluation.training_labels[found].tolist()]
-                captions[index] += f" · similar: {', '.join(names)}"
-    return [(cached_image(side_by_side(images)), text) for images, text in zip(columns, captions, strict=True)]
+                heads = [f"similar: {names[label]}" for label in evaluation.training_labels[found].tolist()]
+                similar = map(enlarge, evaluation.training_pixels[found].permute(0, 2, 3, 1).numpy())
+                columns[index] += zip(heads, similar, strict=True)
+    return [(cached_image(strip(images)), text) for images, text in zip(columns, captions, strict=True)]
 
 
 def caption(
@@ -99,10 +113,20 @@ def caption(
     return f"{name} · {confidence:.1%} · #{index}" + " · label may be wrong" * label_issue
 
 
-def side_by_side(images: Sequence[np.ndarray], gap: int = 6) -> np.ndarray:
-    """Return images uint8 (H, w, 3) side by side, with white between them."""
-    white = np.full((images[0].shape[0], gap, 3), 255, np.uint8)
-    return np.concatenate([part for image in images for part in (white, image)][1:], 1)
+def strip(images: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
+    """Return images uint8 (H, W, 3) side by side, each below its heading; a single one without heading."""
+    if len(images) == 1:
+        return images[0][1]
+    height, width = images[0][1].shape[:2]
+    size = (len(images) * (width + GAP) - GAP, _HEAD_HEIGHT + height)
+    canvas = Image.new("RGB", size, _HEAD_COLOR)
+    draw = ImageDraw.Draw(canvas)
+    for index, (head, image) in enumerate(images):
+        x = index * (width + GAP)
+        canvas.paste(Image.fromarray(image), (x, _HEAD_HEIGHT))
+        text = truncate(head, font(_HEAD_SIZE), width - GAP)
+        draw.text((x + width / 2, _HEAD_HEIGHT / 2), text, "white", font(_HEAD_SIZE), anchor="mm")
+    return np.asarray(canvas)
 
 
 def select_rows(loaded: LoadedBundle, true: int | None, predicted: int | None) -> list[int]:
@@ -143,11 +167,12 @@ def open_in_classify(
     """
     evaluation = loaded.evaluation
 
-    def handler(shown: list[int], event: Selected) -> list[Any]:
+    def handler(event: Selected, shown: list[int], *inputs: Any) -> list[Any]:
         if evaluation is None or not isinstance(event.index, int) or not 0 <= event.index < len(shown):
-            return [gr.skip(), gr.skip()]
+            return [gr.skip()] * (1 + len(classify.outputs))
         row = shown[event.index]
-        image = cached_image(evaluation.pixels[row].permute(1, 2, 0).numpy())
-        return [gr.Tabs(selected="classify"), [(image, f"#{int(evaluation.indices[row])}")]]
+        path = cached_image(evaluation.pixels[row].permute(1, 2, 0).numpy())
+        origin = f"**Image #{int(evaluation.indices[row])}** of the {evaluation.split} images."
+        return [gr.Tabs(selected="classify"), *classify.open(path, origin, int(evaluation.labels[row]), *inputs)]
 
-    classify.classify_after(gallery.select(handler, rows, [tabs, classify.uploads], api_visibility="private"))
+    gallery.select(handler, [rows, *classify.inputs], [tabs, *classify.outputs], **COMPUTING)

@@ -5,55 +5,65 @@ from typing import Any
 import gradio as gr
 import torch
 
+from callbacks.rendering.class_activation_maps import METHOD_NAMES
 from cifar_lit.evaluation.result import EvaluationResult
-from space.app.bundle_metadata import NO_EVALUATION
+from space.app.bundle_metadata import NO_EVALUATION, SPLIT_NAMES
 from space.app.loaded_bundle import LoadedBundle
 from space.app.service import METHODS, ExplainOptions
-from space.app.tabs.classify import ClassifyTab
+from space.app.tabs.classify import COMPUTING, ClassifyTab
 from space.app.tabs.evaluated_images import ANY, CLICK_HINT, open_in_classify, select_rows, tile_gallery, tiles
 from space.app.validation import check_choice, check_int, check_number
 
-_MAX_TILES = 60
-_ORDERS = ("most confident first", "least confident first", "at random")
+_MAX_TILES, _DEFAULT_COUNT = 60, 12
+_RANDOM = "at random"
+_ORDERS = ("most confident first", "least confident first", _RANDOM)
+_GALLERY_LABEL = "true class → predicted class · confidence · index"
+_QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 
 class MisclassifiedTab:
     """Controls that select misclassified images, and a gallery of them."""
 
     def __init__(self, loaded: LoadedBundle, tabs: gr.Tabs, classify: ClassifyTab) -> None:
-        self._loaded = loaded
-        if loaded.evaluation is None:
-            gr.Markdown(NO_EVALUATION)
+        self._loaded, evaluation = loaded, loaded.evaluation
+        if evaluation is None or not evaluation.errors:
+            gr.Markdown(NO_EVALUATION if evaluation is None else _summary(evaluation, [None, None], 0, 0))
             return
-        rows, status, pictures = mistakes(loaded, 12)
+        available = len(select_rows(loaded, None, None))
+        rows, status, pictures = mistakes(loaded, _DEFAULT_COUNT)
         self._rows = gr.State(rows)
-        with gr.Row(equal_height=False):
-            with gr.Column(scale=1, min_width=300, elem_classes="controls"):
-                self._build_controls(loaded.evaluation)
-            with gr.Column(scale=3, min_width=320, elem_classes="answers"):
-                self._status = gr.Markdown(status, elem_classes="status")
-                self._gallery = tile_gallery("true → predicted · confidence · index", pictures)
+        self._build_controls(evaluation, available)
+        self._status = gr.Markdown(status, elem_classes="status")
+        self._gallery = tile_gallery(pictures, _GALLERY_LABEL)
         self._listen(tabs, classify)
 
-    def _build_controls(self, evaluation: EvaluationResult) -> None:
-        names, layers = self._loaded.network.class_names, self._loaded.network.layer_choices()
-        show = gr.Checkbox(True, label="Show misclassified images")
-        with gr.Group():
+    def _build_controls(self, evaluation: EvaluationResult, available: int) -> None:
+        names, network = self._loaded.network.class_names, self._loaded.network
+        layers = network.layer_choices()
+        with gr.Row(elem_classes="toolbar"):
+            show = gr.Checkbox(True, label="Show misclassified images", min_width=240)
             # gradio needs a slider of at least two values
-            maximum = max(2, min(_MAX_TILES, len(select_rows(self._loaded, None, None))))
-            count = gr.Slider(1, maximum, min(12, maximum), step=1, label="Number of images")
-            order = gr.Radio(list(_ORDERS), value=_ORDERS[0], label="Order")
-            seed = gr.Number(0, precision=0, minimum=0, maximum=2**31, label="Seed of the random order")
-            true = gr.Dropdown([ANY, *names], value=ANY, label="True class")
-            predicted = gr.Dropdown([ANY, *names], value=ANY, label="Predicted class")
-        neighbors = gr.Checkbox(
-            False, label="Show the most similar training images", visible=len(evaluation.training_labels) > 0
-        )
-        with gr.Group(visible=bool(layers)):
-            explain = gr.Checkbox(False, label="Show the evidence for the predicted and the true class")
-            layer = gr.Dropdown(layers, value=layers[0][1] if layers else None, label="Layer")
-            method = gr.Radio(list(METHODS), value=next(iter(METHODS)), label="Method")
-            opacity = gr.Slider(0, 1, 0.5, step=0.05, label="Opacity of the heatmap")
+            maximum = max(2, min(_MAX_TILES, available))
+            count = gr.Slider(
+                1, maximum, min(_DEFAULT_COUNT, maximum), step=1, label="Number of images", min_width=220, scale=2
+            )
+            order = gr.Dropdown(list(_ORDERS), value=_ORDERS[0], label="Order", min_width=230)
+            seed = gr.Number(
+                0, precision=0, minimum=0, maximum=2**31, label="Random seed", min_width=140, visible=False
+            )
+            true = gr.Dropdown([ANY, *names], value=ANY, label="True class", min_width=150)
+            predicted = gr.Dropdown([ANY, *names], value=ANY, label="Predicted class", min_width=150)
+        similar = len(evaluation.training_labels) > 0
+        with gr.Accordion(
+            f"Heatmaps{' and similar training images' * similar}", open=False, visible=bool(layers) or similar
+        ):
+            neighbors = gr.Checkbox(False, label="Show the most similar training images", visible=similar)
+            with gr.Group(visible=bool(layers)):
+                explain = gr.Checkbox(False, label="Show the evidence for the predicted and the true class")
+                layer = gr.Dropdown(layers, value=network.layer or None, label="Layer")
+                method = gr.Radio(list(METHODS), value=METHOD_NAMES[network.method], label="Method")
+                opacity = gr.Slider(0, 1, 0.5, step=0.05, label="Opacity of the heatmap")
+        self._show, self._order, self._seed = show, order, seed
         self._controls: list[Any] = [show, count, order, seed, true, predicted, neighbors]
         self._controls += [explain, layer, method, opacity]
 
@@ -63,11 +73,13 @@ class MisclassifiedTab:
             self._update,
             self._controls,
             [self._rows, self._status, self._gallery],
-            concurrency_id="network",
-            concurrency_limit=1,
-            trigger_mode="always_last",  # otherwise changes made during an earlier event are lost
-            api_visibility="private",
+            **COMPUTING,
         )
+        others = self._controls[1:]
+        self._show.input(
+            lambda show: [gr.update(interactive=show is True) for _ in others], self._show, others, **_QUIET
+        )
+        self._order.input(lambda order: gr.Number(visible=order == _RANDOM), self._order, self._seed, **_QUIET)
         open_in_classify(self._loaded, self._gallery, self._rows, tabs, classify)
 
     def _update(self, show: Any, *controls: Any) -> list[Any]:
@@ -77,8 +89,7 @@ class MisclassifiedTab:
         heatmaps = heatmap_controls if explain is True else None
         selection = (count, order, seed, true, predicted)
         rows, status, pictures = mistakes(self._loaded, *selection, heatmaps, neighbors is True)
-        columns = 4 if heatmaps is None and neighbors is not True else 2
-        return [rows, status, gr.Gallery(pictures, columns=columns, visible=bool(pictures))]
+        return [rows, status, tile_gallery(pictures, _GALLERY_LABEL, heatmaps is not None or neighbors is True)]
 
 
 def mistakes(
@@ -119,7 +130,7 @@ def mistakes(
         labels.append(None if name == ANY else network.class_names.index(name))
     available = [] if labels[0] == labels[1] and labels[0] is not None else select_rows(loaded, *labels)
     rows = available
-    if order == "at random":
+    if order == _RANDOM:
         generator = torch.Generator().manual_seed(check_int("The seed", seed, 0, 2**31))
         rows = [rows[index] for index in torch.randperm(len(rows), generator=generator)]
     elif order == "least confident first":
@@ -138,9 +149,12 @@ def _summary(evaluation: EvaluationResult, labels: list[int | None], count: int,
     mistakes = evaluation.counts - evaluation.counts.diagonal().diag()
     true, predicted = (slice(None) if label is None else slice(label, label + 1) for label in labels)
     errors = int(mistakes[true, predicted].sum())
+    of_images = f"among {evaluation.images:,} {SPLIT_NAMES[evaluation.split]} images"
+    if not evaluation.errors:
+        return f"**No mistakes** {of_images}: there is nothing to show here."
     if not errors:
-        return f"**No matching mistakes** among {evaluation.images:,} evaluated images."
+        return f"**No mistakes match** {of_images}."
     total = f"{errors:,} mistake{'s' * (errors != 1)}"
     if available != errors:
         total = f"{available:,} stored mistakes ({errors:,} in total)"
-    return f"**{count} of {total}** among {evaluation.images:,} evaluated images. {CLICK_HINT}"
+    return f"**{count} of {total}** {of_images}. {CLICK_HINT}"

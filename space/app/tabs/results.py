@@ -1,6 +1,7 @@
 """Results of an upload: a box for each image, and a table of all of them."""
 
 import csv
+import html
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from urllib.parse import quote
 import gradio as gr
 import pandas as pd
 
+from space.app.bundle_metadata import SPLIT_NAMES
 from space.app.image_cache import cached_image
 from space.app.service import ImageResult, Network, UploadResult, enlarge
 from space.app.validation import MAX_IMAGES
@@ -18,7 +20,6 @@ _LEGEND = (
     "Bright: strong evidence for the class; dark: little. Each heatmap is scaled separately. **Click another class in"
     " an image's list** to see the evidence for it."
 )
-_OOD = "⚠️ **Probably none of the classes**: the network finds little evidence for any of them."
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class _Box:
     """The components of one image's result."""
 
     box: gr.Column
-    warning: gr.Markdown
+    answer: gr.HTML
     upload: gr.Image
     pixels: gr.Image
     heatmap: gr.Image
@@ -43,7 +44,7 @@ class ResultsView:
     """
 
     def __init__(self, network: Network, placeholder: str) -> None:
-        self._names, self._placeholder = network.class_names, placeholder
+        self._network, self._names, self._placeholder = network, network.class_names, placeholder
         self._status = gr.Markdown(placeholder, elem_classes="status")
         boxes = [_box(number, network) for number in range(1, MAX_IMAGES + 1)]
         legend = gr.Markdown(_LEGEND, visible=False, elem_classes="faint")
@@ -65,8 +66,12 @@ class ResultsView:
         """
         images, errors = ([], []) if result is None else (result.images, result.errors)
         status = [f"**{len(images)} image{'s' * (len(images) != 1)} classified.**"] if images else []
-        boxes = [update for image in images for update in self._box_updates(image, count, opacity)]
-        hidden = [gr.Column(visible=False), None, None, None, *_hidden(), *_hidden(), None]
+        if result is not None and result.origin:
+            status = [result.origin]
+        errors = [f'<span class="error">{error}</span>' for error in errors]
+        true_label = None if result is None else result.true_label
+        boxes = [update for image in images for update in self._box_updates(image, true_label, count, opacity)]
+        hidden = [gr.Column(visible=False), "", None, None, *_hidden(), *_hidden(), None]
         return [
             "\n\n".join(status + errors) or self._placeholder,
             *boxes,
@@ -85,20 +90,40 @@ class ResultsView:
             updates += [*overlays, *[gr.skip()] * (2 - len(overlays))]
         return updates + [gr.skip()] * (2 * MAX_IMAGES - len(updates))
 
-    def _box_updates(self, image: ImageResult, count: int, opacity: float) -> list[Any]:
+    def _box_updates(self, image: ImageResult, true_label: int | None, count: int, opacity: float) -> list[Any]:
         heatmaps = [
-            gr.Image(cached_image(overlay), label=f"Why {self._names[label]}? {image.probs[label]:.1%}", visible=True)
+            gr.Image(cached_image(overlay), label=f"Evidence for {self._names[label]}", visible=True)
             for label, overlay in image.overlays(opacity)
         ]
         return [
             gr.Column(visible=True),
-            _OOD if image.is_ood else "",
+            answer_html(image, self._network, true_label),
             gr.Image(cached_image(enlarge(image.upload)), label=f"Image {image.number}"),
             cached_image(enlarge(image.pixels)),
             *heatmaps,
             *_hidden() * (2 - len(heatmaps)),
             dict(image.top_classes(self._names, count)),
         ]
+
+
+def answer_html(image: ImageResult, network: Network, true_label: int | None) -> str:
+    """Return the predicted class, its confidence, and the true class if it is known.
+
+    Add a note if the image is flagged as out-of-distribution.
+    """
+    confidence = f"{image.probs[image.predicted]:.0%}"
+    lines = [f"<h2>{html.escape(network.class_names[image.predicted])} <span>{confidence}</span></h2>"]
+    if true_label is not None:
+        verdict = "correct" if true_label == image.predicted else f"true class: {network.class_names[true_label]}"
+        lines.append(f"<p>{html.escape(verdict)}</p>")
+    threshold = network.ood_threshold
+    if image.is_ood and threshold is not None:
+        lines.append(
+            '<p class="ood">This may be none of the classes: the network\'s evidence for them is weaker than in'
+            f" {min(0.99, 1 - threshold.false_alarms):.0%} of the {SPLIT_NAMES[threshold.evaluated_on]} images. The"
+            f" confidence of {confidence} only compares the classes with each other.</p>"
+        )
+    return "".join(lines)
 
 
 def results_table(images: Sequence[ImageResult], class_names: Sequence[str], count: int) -> pd.DataFrame:
@@ -109,7 +134,7 @@ def results_table(images: Sequence[ImageResult], class_names: Sequence[str], cou
         top = image.top_classes(class_names, count)
         row |= {str(rank): f"{name} {prob:.1%}" for rank, (name, prob) in enumerate(top, start=1)}
         if image.is_ood is not None:
-            row["none of the classes"] = "probably" if image.is_ood else ""
+            row["none of the classes"] = "possibly" if image.is_ood else ""
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -120,7 +145,7 @@ def csv_link(images: Sequence[ImageResult], class_names: Sequence[str], count: i
     writer = csv.writer(text)
     ranks = range(1, min(count, len(class_names)) + 1)
     columns = (f"{column}_{rank}" for rank in ranks for column in ("class", "probability"))
-    writer.writerow(["image", *columns, "probably_none_of_the_classes"])
+    writer.writerow(["image", *columns, "possibly_none_of_the_classes"])
     for image in images:
         cells = [cell for name, prob in image.top_classes(class_names, count) for cell in (name, f"{prob:.6f}")]
         writer.writerow([image.number, *cells, "" if image.is_ood is None else image.is_ood])
@@ -130,17 +155,17 @@ def csv_link(images: Sequence[ImageResult], class_names: Sequence[str], count: i
 
 def _box(number: int, network: Network) -> _Box:
     height, width = network.recipe.image_size
-    options: dict[str, Any] = {"format": "png", "interactive": False, "height": 200, "min_width": 140, "scale": 1}
+    options: dict[str, Any] = {"format": "png", "interactive": False, "height": 200, "min_width": 130, "scale": 1}
     with gr.Column(visible=False, elem_classes="answer") as box:
-        warning = gr.Markdown(elem_classes="ood-warning")
+        answer = gr.HTML(elem_classes="headline")
         with gr.Row(equal_height=False):
             upload = gr.Image(label=f"Image {number}", buttons=[], **options)
             pixels, heatmap, selected_heatmap = (
                 gr.Image(label=label, buttons=["download"], elem_classes="pixels", visible=visible, **options)
-                for label, visible in ((f"Input {width}x{height}", True), ("Why?", False), ("Why?", False))
+                for label, visible in ((f"Network input, {width}x{height}", True), ("", False), ("", False))
             )
             classes = gr.Label(label="Most likely classes", show_heading=False, scale=2, min_width=230)
-    return _Box(box, warning, upload, pixels, heatmap, selected_heatmap, classes)
+    return _Box(box, answer, upload, pixels, heatmap, selected_heatmap, classes)
 
 
 def _hidden() -> list[gr.Image]:

@@ -26,7 +26,7 @@ def build_training_tab(loaded: LoadedBundle, tab: gr.Tab) -> None:
     with gr.Row():
         charts = [_chart() for _ in panels]
     if not panels:
-        gr.Markdown("No curves: the run's TensorBoard files were missing when this Space was exported.")
+        gr.Markdown("No curves: the run had no TensorBoard files of this version when this Space was exported.")
     with gr.Row(equal_height=False):
         with gr.Column(min_width=320):
             gr.Markdown("### The run")
@@ -77,5 +77,10 @@ def _reliability_diagrams(loaded: LoadedBundle) -> list[np.ndarray]:
 
 def _chart() -> gr.Image:
     return gr.Image(
-        show_label=False, format="png", interactive=False, min_width=300, buttons=["download", "fullscreen"]
+        show_label=False,
+        format="png",
+        interactive=False,
+        min_width=300,
+        buttons=["download", "fullscreen"],
+        elem_classes="chart",
     )

@@ -336,4 +336,4 @@ def test_maps_change_when_weights_are_randomized_layer_by_layer(fit: Callable[..
             if method == "eigencam" and name == weighted[-1]:
                 assert torch.equal(maps, before)  # it does not depend on the logits
             else:
-                assert (maps - before).abs().mean() > 0.02, (method, name)
+                assert (maps - before).abs().mean() > 0.01, (method, name)

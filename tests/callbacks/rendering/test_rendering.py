@@ -93,27 +93,23 @@ def test_opacity_out_of_range_raises(opacity: float) -> None:
 def explained(opacity: float = 0.5, images: int = 3) -> np.ndarray:
     heat = np.random.default_rng(1).random((images, 2, 8, 8))
     texts = [["a", "b"]] * images
-    return explanation_grid(
-        random_images(images), heat, ["c"] * images, texts, ["one", "two"], opacity, "inferno", tile=16
-    )
+    return explanation_grid(random_images(images), heat, ["c"] * images, texts, opacity, "inferno", tile=16)
 
 
-def test_explanation_grid_shows_image_heatmap_and_overlay_side_by_side() -> None:
+def test_explanation_grid_shows_image_and_overlays_side_by_side() -> None:
     grid = explained()
     enlarged = random_images(3)[0].repeat(2, 0).repeat(2, 1)
     heat = np.random.default_rng(1).random((3, 2, 8, 8)).repeat(2, 2).repeat(2, 3)
-    top, lefts = 22, [8, 40, 64, 96, 120]  # below the headings
-    tiles = [grid[top : top + 16, left : left + 16] for left in lefts]
+    tiles = [grid[8:24, left : left + 16] for left in (8, 32, 56)]
     assert np.array_equal(tiles[0], enlarged)
     for column in (0, 1):
-        assert np.array_equal(tiles[1 + 2 * column], colorize(heat[0, column]))
-        assert np.array_equal(tiles[2 + 2 * column], overlay(enlarged, heat[0, column], 0.5))
+        assert np.array_equal(tiles[1 + column], overlay(enlarged, heat[0, column], 0.5))
 
 
 def test_explanation_grid_without_images_is_a_text_picture_and_mismatches_raise() -> None:
     assert explained(images=0).std() > 0
     with pytest.raises(ValueError, match="3 x 2 heatmaps need"):
-        explanation_grid(random_images(3), np.zeros((3, 2, 8, 8)), ["a"] * 3, [["b"] * 2] * 3, ["one"])
+        explanation_grid(random_images(3), np.zeros((3, 2, 8, 8)), ["a"] * 3, [["b"]] * 3)
 
 
 # Confusion matrix and reliability diagram
@@ -130,7 +126,7 @@ def test_confusion_picture_has_a_cell_for_each_pair_of_classes(classes: int, sho
     dark = picture.astype(int).sum(2) < 250
     assert dark.sum() > 0
     empty = confusion_picture(np.zeros_like(counts), names, shown, "title")
-    cell = max(14, min(64, 640 // classes))
+    cell = max(14, min(54, 640 // classes))
     changed = np.argwhere((picture != empty).any(2))
     top, left = changed.min(0)
     bottom, right = changed.max(0)

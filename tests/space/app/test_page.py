@@ -39,7 +39,7 @@ def client(address: str) -> Client:
 
 
 @pytest.fixture(scope="module")
-def _browser_page(address: str) -> Iterator[Page]:
+def browser_page(address: str) -> Iterator[Page]:
     flags = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-background-networking", "--disable-sync"]
     flags += ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
     with sync_playwright() as playwright:
@@ -50,11 +50,12 @@ def _browser_page(address: str) -> Iterator[Page]:
 
 
 @pytest.fixture
-def page(_browser_page: Page, address: str) -> Page:
+def page(browser_page: Page, address: str) -> Page:
     """Open the page in a real browser."""
-    _browser_page.goto(address)
-    _browser_page.wait_for_selector("#examples img")
-    return _browser_page
+    browser_page.goto(address)
+    browser_page.wait_for_selector("#examples img")
+    browser_page.get_by_text("Example. Drop your own").wait_for()
+    return browser_page
 
 
 # API
@@ -206,6 +207,11 @@ def upload(page: Page, *files: Path | str) -> None:
     page.locator("#uploads input[type=file]").first.set_input_files(list(files))
 
 
+def opened(page: Page, section: str) -> None:
+    """Open a closed section of the controls."""
+    page.locator("button.label-wrap", has_text=section).locator("visible=true").click()
+
+
 def number(page: Page, label: str) -> Locator:
     return page.get_by_label(f"number input for {label}").locator("visible=true")
 
@@ -218,10 +224,12 @@ def test_uploads_are_classified_explained_and_listed(page: Page) -> None:
     assert answers(page).count() == 3
     assert page.get_by_text("Image 4 cannot be read").is_visible()
     found = labels(answers(page).first)
-    assert found[:2] == ["Image 1", "Input 32x32"]
-    assert re.fullmatch(r"Why \w+\? [\d.]+%", found[2])
+    assert found[:2] == ["Image 1", "Network input, 32x32"]
+    name, confidence = answers(page).first.locator("h2").inner_text().split()
+    assert found[2] == f"Evidence for {name}"
     assert answers(page).first.locator(".confidence-set").count() == 5
 
+    opened(page, "More settings")
     number(page, "Classes to list for each image").fill("2")
     page.keyboard.press("Tab")
     page.wait_for_function("document.querySelectorAll('.answer')[0].querySelectorAll('.confidence-set').length == 2")
@@ -231,7 +239,7 @@ def test_uploads_are_classified_explained_and_listed(page: Page) -> None:
         page.get_by_role("link", name="Download as CSV").click()
     rows = list(csv.DictReader(Path(download.value.path()).read_text().splitlines()))
     assert [row["image"] for row in rows] == ["1", "2", "3"]
-    assert f"Why {rows[0]['class_1']}? {float(rows[0]['probability_1']):.1%}" == found[2]
+    assert (rows[0]["class_1"], f"{float(rows[0]['probability_1']):.0%}") == (name, confidence)
 
 
 PASTING = """async () => {
@@ -257,6 +265,10 @@ def test_images_from_camera_and_clipboard_are_classified(page: Page) -> None:
     page.get_by_text("1 image classified.").wait_for()
 
 
+COUNT_CLASSES = "document.querySelectorAll('.answer')[0].querySelectorAll('.confidence-set').length"
+LAYERS = 3  # stages of the exported network
+
+
 def overlay_of(page: Page) -> str:
     """Return the URL of the first heatmap, which changes with its content."""
     return answers(page).first.locator("img").nth(2).get_attribute("src") or ""
@@ -278,10 +290,17 @@ def test_clicking_a_class_explains_it(page: Page) -> None:
     answer = answers(page).first
     second = answer.locator(".confidence-set").nth(1)
     name = second.inner_text().split()[0]
-    assert page.get_by_text(f"Why {name}?").count() == 0
+    assert page.get_by_text(f"Evidence for {name}").count() == 0
     second.click()
-    page.get_by_text(f"Why {name}?").wait_for()
+    page.get_by_text(f"Evidence for {name}").wait_for()
     assert len(labels(answer)) == 5
+    answer.locator(".confidence-set").first.click()  # the predicted class again
+    page.get_by_text(f"Evidence for {name}").wait_for(state="hidden")
+    assert len(labels(answer)) == 4
+    with page.expect_download() as download:
+        answer.locator('a[data-testid="download-link"]').nth(1).click()
+    with Image.open(download.value.path()) as picture:
+        assert (picture.format, picture.size) == ("PNG", (224, 224))
 
 
 @needs_browser
@@ -290,11 +309,19 @@ def test_every_heatmap_control_changes_the_heatmaps(page: Page) -> None:
     page.get_by_text("2 images classified.").wait_for()
     assert [len(labels(answer)) for answer in answers(page).all()] == [4, 4]
     overlay = overlay_of(page)
+    opened(page, "Heatmap settings")
     number(page, "Opacity of the heatmap").fill("1")
     page.keyboard.press("Tab")
     overlay = wait_for_another_overlay(page, overlay)
     page.get_by_label("Layer (name").click()
     page.get_by_role("option").locator("visible=true").last.click()
+    overlay = wait_for_another_overlay(page, overlay)
+    page.get_by_label("List all layers").click()
+    page.wait_for_timeout(300)
+    page.get_by_label("Layer (name").click()
+    page.get_by_role("option").locator("visible=true").first.wait_for()
+    assert page.get_by_role("option").locator("visible=true").count() > LAYERS
+    page.get_by_role("option").locator("visible=true").nth(LAYERS // 2).click()
     overlay = wait_for_another_overlay(page, overlay)
     for method in ("LayerCAM", "HiResCAM"):
         page.get_by_role("radio", name=method).locator("visible=true").click()
@@ -304,9 +331,9 @@ def test_every_heatmap_control_changes_the_heatmaps(page: Page) -> None:
     page.wait_for_function(
         "[...document.querySelectorAll('.answer')].filter(e => e.offsetParent)[1].querySelectorAll('img').length == 2"
     )
-    page.get_by_label("Show where the network looks").click()
+    page.get_by_label("Show heatmaps", exact=True).click()
     for answer in answers(page).all():
-        answer.get_by_text("Why ").locator("visible=true").first.wait_for(state="hidden")
+        answer.get_by_text("Evidence for ").locator("visible=true").first.wait_for(state="hidden")
         assert len(labels(answer)) == 3
 
 
@@ -324,26 +351,10 @@ def test_a_wide_image_is_cropped_or_padded(page: Page) -> None:
 
     assert corner()[2] > 240
     before = answers(page).first.locator("img").nth(1).get_attribute("src")
+    opened(page, "More settings")
     page.get_by_role("radio", name="pad with gray").click()
     page.wait_for_function("before => document.querySelectorAll('.answer img')[1].src != before", arg=before)
     assert corner() == (128, 128, 128)
-
-
-@needs_browser
-def test_the_button_resets_the_selected_class_and_heatmaps_are_downloaded(page: Page) -> None:
-    upload(page, *write_noise("a.png"))
-    page.get_by_text("1 image classified.").wait_for()
-    second = answers(page).first.locator(".confidence-set").nth(1)
-    selected = page.get_by_text(f"Why {second.inner_text().split()[0]}?")
-    second.click()
-    selected.wait_for()
-    page.get_by_role("button", name="Classify", exact=True).click()
-    selected.wait_for(state="hidden")
-    assert len(labels(answers(page).first)) == 4
-    with page.expect_download() as download:
-        answers(page).first.locator('a[data-testid="download-link"]').nth(1).click()
-    with Image.open(download.value.path()) as picture:
-        assert (picture.format, picture.size) == ("PNG", (224, 224))
 
 
 @needs_browser
@@ -354,29 +365,49 @@ def test_an_eleventh_image_is_reported(page: Page) -> None:
 
 
 @needs_browser
-def test_clicking_an_example_sets_the_controls_and_classifies_it(page: Page, space: Path) -> None:
+def test_an_example_is_classified_on_opening(page: Page, space: Path) -> None:
+    bundle = read_bundle(space / "bundle")
+    logits = logits_of(space, space / "bundle" / "examples" / "example_0.png")
+    confidence = float((logits / bundle.recipe.temperature).softmax(0).max())
+    headline = f"{bundle.recipe.class_names[int(logits.argmax())]} {confidence:.0%}"
+    assert answers(page).first.locator("h2").inner_text() == headline
+    assert answers(page).count() == 1
+    assert page.get_by_role("button", name="Classify", exact=True).count() == 0  # only the tab
+    words = page.locator('#uploads [data-testid="upload-text"]')
+    assert "Drop up to 10 images" in words.evaluate("e => getComputedStyle(e, '::after').content")
+
+
+@needs_browser
+def test_an_example_shows_its_settings_and_the_visitors_return_with_the_next_upload(page: Page, space: Path) -> None:
     examples = json.loads((space / "bundle" / "metadata.json").read_text())["examples"]
     assert len(examples) == 10
-    for index in (4, 7, 7):  # the last one twice, with a control changed in between
+    opened(page, "More settings")
+    opened(page, "Heatmap settings")
+    top, opacity, many = "Classes to list for each image", "Opacity of the heatmap", "Number of images to explain"
+    for label, value in ((top, "9"), (opacity, "0.95"), (many, "1")):
+        number(page, label).fill(value)
+        page.keyboard.press("Tab")
+    page.wait_for_function(f"{COUNT_CLASSES} == 9")
+    for index in (4, 8):
         page.locator("#examples button").nth(index).click()
-        page.wait_for_function(
-            "count => document.querySelectorAll('.answer')[0]?.querySelectorAll('.confidence-set').length == count",
-            arg=examples[index]["classes"],
-        )
-        assert float(number(page, "Opacity of the heatmap").input_value()) == examples[index]["opacity"]
-        assert number(page, "Classes to list for each image").input_value() == str(examples[index]["classes"])
+        page.wait_for_function(f"count => {COUNT_CLASSES} == count", arg=examples[index]["classes"])
+        assert float(number(page, opacity).input_value()) == examples[index]["opacity"]
+        assert number(page, top).input_value() == str(examples[index]["classes"])
         assert page.get_by_label("Layer (name").input_value().startswith(examples[index]["layer"])
         assert answers(page).count() == 1
-        number(page, "Classes to list for each image").fill("9")
-        page.keyboard.press("Tab")
-        page.wait_for_function(
-            "document.querySelectorAll('.answer')[0].querySelectorAll('.confidence-set').length == 9"
-        )
-        page.locator("#examples button").nth(0).click()
-        page.wait_for_function(
-            "count => document.querySelectorAll('.answer')[0].querySelectorAll('.confidence-set').length == count",
-            arg=examples[0]["classes"],
-        )
+    number(page, top).fill("7")  # a change made while an example is shown holds
+    page.keyboard.press("Tab")
+    page.wait_for_function(f"{COUNT_CLASSES} == 7")
+    upload(page, *write_noise("a.png", "b.png"))
+    page.get_by_text("2 images classified.").wait_for()
+    assert [number(page, label).input_value() for label in (top, opacity, many)] == ["7", "0.95", "1"]
+    assert [len(labels(answer)) for answer in answers(page).all()] == [4, 3]
+    page.locator("#examples button").nth(0).click()
+    page.get_by_text("Example with its own settings").wait_for()
+    page.locator('#uploads [data-testid="upload-text"]').wait_for()  # the drop zone is back
+
+
+FIRST_TILE = "document.querySelectorAll('.tiles .thumbnail-item img')[0]"
 
 
 def tiles(page: Page) -> Locator:
@@ -412,14 +443,16 @@ def test_every_control_selects_mistakes_and_a_click_classifies_one(page: Page, s
 
     assert tiles(page).first.inner_text().endswith(f"{float(confidence[worst]):.1%} {position(worst)}")
 
-    page.get_by_role("radio", name="least confident first").click()
+    opened(page, "Heatmaps and similar training images")
+    page.get_by_label("Show the most similar training images").check()
+    page.wait_for_function(f"{FIRST_TILE}.naturalWidth > 600")
+    page.get_by_label("Show the most similar training images").uncheck()
+    page.wait_for_function(f"{FIRST_TILE}.naturalWidth < 300")
+
+    assert page.get_by_label("Random seed").locator("visible=true").count() == 0
+    choose(page, "Order", "least confident first")
     page.get_by_text(re.compile(f"{position(best)}$")).locator("visible=true").first.wait_for()
     assert tiles(page).first.inner_text().endswith(position(best))
-
-    page.get_by_label("Show the most similar training images").check()
-    page.get_by_text(" · similar: ").locator("visible=true").first.wait_for()
-    page.get_by_label("Show the most similar training images").uncheck()
-    page.get_by_text(re.compile(f"{position(best)}$")).locator("visible=true").first.wait_for()
 
     def other_captions(before: list[str]) -> list[str]:
         page.wait_for_function(
@@ -430,11 +463,11 @@ def test_every_control_selects_mistakes_and_a_click_classifies_one(page: Page, s
         return [text.strip() for text in tiles(page).all_inner_texts()]
 
     def seed(value: str) -> None:
-        page.get_by_label("Seed of the random order").fill(value)
+        page.get_by_label("Random seed").fill(value)
         page.keyboard.press("Tab")
 
     before = [text.strip() for text in tiles(page).all_inner_texts()]
-    page.get_by_role("radio", name="at random").click()
+    choose(page, "Order", "at random")
     with_0 = other_captions(before)
     seed("7")
     with_7 = other_captions(with_0)
@@ -457,7 +490,7 @@ def test_every_control_selects_mistakes_and_a_click_classifies_one(page: Page, s
     assert all(text.startswith(f"{names[true]} → {names[predicted]}") for text in tiles(page).all_inner_texts())
 
     page.get_by_label("Show the evidence for the predicted").click()
-    page.wait_for_function("document.querySelectorAll('.tiles .thumbnail-item img')[0].naturalWidth > 600")
+    page.wait_for_function(f"{FIRST_TILE}.naturalWidth > 600")
     for change in ("layer", "method", "opacity"):
         before = tiles(page).first.locator("img").get_attribute("src")
         if change == "layer":
@@ -468,14 +501,15 @@ def test_every_control_selects_mistakes_and_a_click_classifies_one(page: Page, s
         else:
             number(page, "Opacity of the heatmap").fill("0.9")
             page.keyboard.press("Tab")
-        page.wait_for_function("b => document.querySelectorAll('.tiles .thumbnail-item img')[0].src != b", arg=before)
+        page.wait_for_function(f"b => {FIRST_TILE}.src != b", arg=before)
 
     tiles(page).first.click()
-    page.get_by_text("1 image classified.").wait_for()
-    assert labels(answers(page).first)[2].startswith(f"Why {names[predicted]}?")
+    page.get_by_text(f"true class: {names[true]}").wait_for()
+    assert labels(answers(page).first)[2] == f"Evidence for {names[predicted]}"
     page.get_by_role("tab", name="Misclassified").click()
     page.get_by_label("Show misclassified images").click()
     wait_for_tiles(page, 0)
+    assert number(page, "Number of images").is_disabled()
 
 
 @needs_browser
@@ -512,13 +546,40 @@ def test_clicking_a_cell_of_the_matrix_shows_its_images(page: Page, space: Path)
     page.get_by_role("radio", name="% of the true class").click()
     page.wait_for_function("before => document.querySelector('#matrix img').src != before", arg=before)
     tiles(page).first.click()
-    page.get_by_text("1 image classified.").wait_for()
-    assert labels(answers(page).first)[2].startswith(f"Why {names[most_frequent]}?")
+    page.get_by_text(re.compile(r"^Image #\d+ of the test images")).wait_for()
+    assert labels(answers(page).first)[2] == f"Evidence for {names[most_frequent]}"
+
+
+# The lowest contrast of a visible text with the color behind it
+# Source: WCAG 2.2, relative luminance and contrast ratio, https://www.w3.org/TR/WCAG22/
+LOWEST_CONTRAST = """() => {
+  const rgba = color => color.match(/[\\d.]+/g).map(Number)
+  const luminance = color => {
+    const [r, g, b] = color.map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b
+  }
+  const behind = element => {
+    for (let e = element; e; e = e.parentElement) {
+      const [r, g, b, a = 1] = rgba(getComputedStyle(e).backgroundColor)
+      if (a > 0.9) return [r, g, b]
+    }
+    return [255, 255, 255]
+  }
+  const ratios = [...document.querySelectorAll("main *")].filter(e => e.offsetParent && !e.closest("footer")
+    && [...e.childNodes].some(node => node.nodeType == 3 && node.textContent.trim())).map(e => {
+    const pair = [luminance(rgba(getComputedStyle(e).color).slice(0, 3)), luminance(behind(e))].sort((a, b) => b - a)
+    return (pair[0] + 0.05) / (pair[1] + 0.05)
+  })
+  return Math.min(...ratios)
+}"""
 
 
 @needs_browser
 @pytest.mark.parametrize(("theme", "width"), [("light", 1400), ("dark", 1400), ("light", 390)])
-def test_every_tab_opens_without_an_error_and_fits_the_window(page: Page, address: str, theme: str, width: int) -> None:
+def test_every_tab_opens_without_an_error_and_fits_the_window(
+    browser_page: Page, address: str, theme: str, width: int
+) -> None:
+    page = browser_page.context.new_page()  # an open page would report that its connections end
     problems, requests = list[str](), list[str]()
     page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: problems.append(str(error)))
@@ -526,11 +587,12 @@ def test_every_tab_opens_without_an_error_and_fits_the_window(page: Page, addres
     page.set_viewport_size({"width": width, "height": 900})
     page.goto(f"{address}/?__theme={theme}")
     page.wait_for_selector("#examples img")
+    contents = set()
     for tab, text in (
         ("Misclassified", "Number of images"),
         ("Confusion matrix", "True class (row)"),
         ("Training", "Calibration"),
-        ("About", "What the page shows"),
+        ("About", "Limits"),
         ("Classify", "Examples"),
     ):
         button = page.get_by_role("tab", name=tab).locator("visible=true")
@@ -545,6 +607,9 @@ def test_every_tab_opens_without_an_error_and_fits_the_window(page: Page, addres
                 ".length == 5"
             )
         assert page.evaluate("document.documentElement.scrollWidth") <= width, tab
-    page.set_viewport_size({"width": 1400, "height": 900})
+        contents.add(page.locator("#heading").evaluate("e => e.getBoundingClientRect().left"))
+        assert page.evaluate(LOWEST_CONTRAST) >= 4.5, tab
+    assert len(contents) == 1  # no tab shifts the page
     assert not problems
     assert not [url for url in requests if not url.startswith((address, "data:", "blob:"))]
+    page.close()

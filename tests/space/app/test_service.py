@@ -275,4 +275,4 @@ def test_class_names_are_escaped() -> None:
 def test_the_table_lists_the_most_likely_classes() -> None:
     table = results_table([image_result(3, [0.25, 0.7, 0.05], True)], ["dog", "cat", "owl"], 2)
     assert table.columns.tolist() == ["image", "1", "2", "none of the classes"]
-    assert table.iloc[0].tolist() == [3, "cat 70.0%", "dog 25.0%", "probably"]
+    assert table.iloc[0].tolist() == [3, "cat 70.0%", "dog 25.0%", "possibly"]

@@ -1,0 +1,64 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from callbacks.heatmap_selection import select_heatmap
+from cifar_lit.errors import InputError
+from cifar_lit.inference.bundle import Recipe, TrainedClassifier
+from space.export.evaluate import default_heatmap
+
+
+class Brightness(nn.Module):
+    """Two classes, bright and dark; the evidence is known for 2x2 pixels in ``sharp``, for 8x8 in ``coarse``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sharp = nn.Conv2d(3, 2, 2, stride=2, bias=False)
+        self.coarse = nn.AvgPool2d(4)
+        with torch.no_grad():
+            self.sharp.weight[0], self.sharp.weight[1] = 1, -1
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.coarse(self.sharp(x)).sum((2, 3))
+
+
+def spots() -> torch.Tensor:
+    inputs = torch.zeros(4, 3, 32, 32)
+    for image in range(4):
+        inputs[image, :, 6 * image : 6 * image + 2, 20:22] = 20.0
+    return inputs
+
+
+def test_the_layer_that_locates_the_evidence_best_is_selected() -> None:
+    net = Brightness().eval()
+    assert select_heatmap(net, spots())[0] == "sharp"
+    assert select_heatmap(net, spots(), ["coarse"], ["layercam"]) == ("coarse", "layercam")
+    assert select_heatmap(net, spots(), methods=["hirescam"]) == ("sharp", "hirescam")
+
+
+def test_a_network_without_feature_maps_is_refused() -> None:
+    with pytest.raises(ValueError, match="no feature maps"):
+        select_heatmap(nn.Flatten(), spots())
+
+
+def test_export_takes_a_chosen_layer_and_refuses_an_unknown_one() -> None:
+    net = {"class_path": "cifar_lit.models.TinyNet", "init_args": {"num_classes": 2}}
+    recipe = Recipe(net, ["a", "b"], (32, 32), [0.5] * 3, [0.25] * 3)
+    classifier = TrainedClassifier.from_weights(recipe, recipe.build().state_dict())
+    assert default_heatmap(classifier, None, None, None)[1] == "gradcam"
+    assert default_heatmap(classifier, None, "features.0", "layercam") == ("features.0", "layercam")
+    with pytest.raises(InputError, match="--layer head: the network's feature maps are features"):
+        default_heatmap(classifier, None, "head", None)
+
+
+def test_the_selection_is_repeated_and_kept_in_the_checkpoint(fit: Callable[..., Path]) -> None:
+    run = fit("selected", "--trainer.max_epochs", 3)
+    states = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["callbacks"]
+    [state] = [state for name, state in states.items() if name.startswith("GradCAMImages")]
+    assert state["selected_at"] == 3  # after epochs 1 and 2, in the last one
+    layers, method = state["selected"]
+    assert layers[0].startswith("features")
+    assert method in ("gradcam", "gradcam++", "hirescam", "layercam")
