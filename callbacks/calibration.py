@@ -4,8 +4,8 @@ from lightning.pytorch import Trainer
 
 from callbacks.evaluation_callback import EvaluatedModule, EvaluationCallback, EvaluationWriter
 from callbacks.rendering.charts import reliability_diagram
-from callbacks.tensorboard import RESULTS
 from cifar_lit.evaluation.calibration import Calibration
+from cifar_lit.tensorboard_tags import RESULTS
 
 
 class CalibrationPlot(EvaluationCallback):

@@ -8,7 +8,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from callbacks.evaluation_callback import EvaluatedModule, EvaluationCallback, EvaluationWriter
 from callbacks.rendering.charts import COLORS, curves_chart
-from callbacks.tensorboard import RESULTS
+from cifar_lit.tensorboard_tags import RESULTS
 
 
 class ClassAccuracy(EvaluationCallback):

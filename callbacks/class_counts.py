@@ -5,7 +5,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from callbacks.rendering.charts import class_count_chart
 from callbacks.rendering.markdown import escape, table
-from callbacks.tensorboard import DATA, warn_on_error, writer_unless_resumed
+from callbacks.tensorboard import warn_on_error, writer_unless_resumed
+from cifar_lit.tensorboard_tags import DATA
 
 
 class ClassCounts(Callback):

@@ -9,8 +9,8 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from callbacks.evaluation_callback import EvaluatedModule, EvaluationCallback, EvaluationWriter
 from callbacks.rendering.confusion import Unit, confusion_picture
 from callbacks.rendering.markdown import class_scores_table, confused_pairs_table
-from callbacks.tensorboard import RESULTS
 from cifar_lit.evaluation.class_scores import class_scores, most_confused_pairs
+from cifar_lit.tensorboard_tags import RESULTS
 
 _TITLES: dict[Unit, str] = {"counts": "number of images", "rows": "% of the images of each true class"}
 

@@ -16,10 +16,10 @@ from callbacks.rendering.activations import feature_maps
 from callbacks.rendering.class_activation_maps import GRADIENT_METHODS, METHOD_NAMES, Method, heatmaps
 from callbacks.rendering.explanation_grid import explanation_grid
 from callbacks.rendering.overlay import ColorMap
-from callbacks.tensorboard import MISTAKES
 from cifar_lit.evaluation.top_mistakes import Mistakes, TopKMistakes
+from cifar_lit.tensorboard_tags import MISTAKES
 
-_SELECTION_IMAGES, _SELECTION_STEPS = 32, 5  # a few seconds on two CPU cores, once per run
+_SELECTION_IMAGES, _SELECTION_STEPS = 32, 5
 
 
 class GradCAMImages(EvaluationCallback):
@@ -68,9 +68,9 @@ class GradCAMImages(EvaluationCallback):
             )
         self.layers, self.method, self.count, self.images = layers, method, count, images
         self.target, self.opacity, self.colormap = target, opacity, colormap
-        self._layers: list[str] | None = None  # those set or, to select from, one of each size; None if not yet known
+        self._layers: list[str] | None = None  # those set, or the candidates; None if not yet known
         self._selected: tuple[list[str], Method] | None = None
-        self._selected_at = 0  # epoch
+        self._selection_epoch = 0
 
     @property
     def state_key(self) -> str:
@@ -80,11 +80,11 @@ class GradCAMImages(EvaluationCallback):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the selected layers and method."""
-        return {"selected": self._selected, "selected_at": self._selected_at}
+        return {"selected": self._selected, "selection_epoch": self._selection_epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the selected layers and method."""
-        self._selected, self._selected_at = state_dict["selected"], state_dict["selected_at"]
+        self._selected, self._selection_epoch = state_dict["selected"], state_dict["selection_epoch"]
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find the layers, so that a wrong name raises before training starts."""
@@ -122,7 +122,7 @@ class GradCAMImages(EvaluationCallback):
         assert self._layers
         trainer, pl_module = writer.trainer, writer.pl_module
         epoch = pl_module.trained_epoch
-        due = trainer.state.fn == "fit" and (epoch >= 2 * self._selected_at or epoch == trainer.max_epochs)
+        due = trainer.state.fn == "fit" and (epoch >= 2 * self._selection_epoch or epoch == trainer.max_epochs)
         if self._selected is None or due:
             images = self._fixed_images(writer, _SELECTION_IMAGES)
             if images is None or (self.layers and self.method) or self.method not in {None, *GRADIENT_METHODS}:
@@ -132,7 +132,7 @@ class GradCAMImages(EvaluationCallback):
                     inputs = pl_module.preprocess(images.pixels.to(pl_module.device, copy=True))
                     methods = GRADIENT_METHODS if self.method is None else [self.method]
                     layer, method = select_heatmap(pl_module.net, inputs, self._layers, methods, _SELECTION_STEPS)
-            self._selected, self._selected_at = (self._layers if self.layers else [layer], method), epoch
+            self._selected, self._selection_epoch = (self._layers if self.layers else [layer], method), epoch
 
     def _show_nothing(self, reason: str) -> list[str]:
         rank_zero_info(f"GradCAMImages shows nothing: {reason}.")

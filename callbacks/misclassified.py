@@ -15,9 +15,9 @@ from callbacks.evaluation_callback import EvaluatedModule, EvaluationCallback, E
 from callbacks.rendering.grid import image_grid
 from callbacks.rendering.markdown import table
 from callbacks.rendering.text import CORRECT_INK, FAINT_INK, WRONG_INK
-from callbacks.tensorboard import MISTAKES
 from cifar_lit.evaluation.label_issues import ConfidentThresholds, is_label_issue
 from cifar_lit.evaluation.top_mistakes import Mistakes, Order, TopKMistakes
+from cifar_lit.tensorboard_tags import MISTAKES
 
 _LABEL_ISSUE = "label may be wrong"
 _ORDERS = {"confidence": "most confident first", "random": "random choice", "loss": "lowest loss first"}

@@ -5,7 +5,8 @@ from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.model_summary import ModelSummary
 
 from callbacks.rendering.markdown import table
-from callbacks.tensorboard import DATA, warn_on_error, writer_unless_resumed
+from callbacks.tensorboard import warn_on_error, writer_unless_resumed
+from cifar_lit.tensorboard_tags import DATA
 
 
 class ModelSummaryText(Callback):

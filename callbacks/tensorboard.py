@@ -1,4 +1,4 @@
-"""The run's TensorBoard writer, and the groups of tags of pictures and texts."""
+"""Access to the run's TensorBoard writer, for pictures and texts."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,9 +10,6 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
-
-# In the order in which TensorBoard shows them
-RESULTS, MISTAKES, DATA = "1_results", "2_mistakes", "3_data"
 
 
 def summary_writer(trainer: Trainer) -> "SummaryWriter | None":

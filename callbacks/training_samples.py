@@ -8,7 +8,8 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from callbacks.rendering.grid import image_grid
-from callbacks.tensorboard import DATA, summary_writer, warn_on_error
+from callbacks.tensorboard import summary_writer, warn_on_error
+from cifar_lit.tensorboard_tags import DATA
 
 
 class TrainingSamples(Callback):

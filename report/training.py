@@ -14,10 +14,10 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from callbacks.rendering.charts import class_count_chart, learning_curves
-from callbacks.tensorboard import DATA
 from cifar_lit.errors import InputError
 from cifar_lit.import_allowlist import OPTION, own_modules
 from cifar_lit.inference.model import tta_views
+from cifar_lit.tensorboard_tags import DATA
 from report.document import Document, section
 from space.export.run_data import RunData
 from space.export.run_metadata import config_to_share, recipe_text, run_metadata

@@ -7,7 +7,7 @@ from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from callbacks.rendering.text import escape_mathtext
+from callbacks.rendering.text import escape_mathtext, font, truncate
 
 # Okabe & Ito's color-blind safe palette, two of Paul Tol's, and gray
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#882255", "#999933", "#aaaaaa")
@@ -32,7 +32,8 @@ def class_count_chart(class_names: Sequence[str], counts: Mapping[str, Sequence[
         bars = axes.barh(positions + (number - (splits - 1) / 2) * thickness, values, thickness, label=split)
         if classes <= 20:
             axes.bar_label(bars, fontsize=10, padding=2)
-    axes.set_yticks(positions, list(map(escape_mathtext, class_names)), fontsize=11)
+    labels = [escape_mathtext(truncate(" ".join(name.split()), font(15), 150)) for name in class_names]
+    axes.set_yticks(positions, labels, fontsize=11)
     axes.set_ylim(classes - 0.5, -0.5)
     axes.margins(x=0.08)
     axes.set_xlabel("number of images")

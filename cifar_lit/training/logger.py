@@ -9,10 +9,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 
+from cifar_lit.tensorboard_tags import FIRST_CURVES, RESULTS, curve_tag
 from cifar_lit.training.lightning_compat import flatten_hyperparameters
-
-SPLITS = ("train", "val", "test")
-_CHARTS = ("accuracy", "loss")
 
 
 class RunLogger(TensorBoardLogger):
@@ -77,7 +75,9 @@ class RunLogger(TensorBoardLogger):
 
         readable = readable_hyperparameters(flatten_hyperparameters(params))
         experiment, session_start, _ = hparams(readable, {curve_tag("val/accuracy"): 0.0, curve_tag("val/loss"): 0.0})
-        charts = {name: ["Multiline", [curve_tag(f"{split}/{name}") for split in ("train", "val")]] for name in _CHARTS}
+        charts = {
+            name: ["Multiline", [curve_tag(f"{split}/{name}") for split in ("train", "val")]] for name in FIRST_CURVES
+        }
         with self._warn_on_write_error():
             for part in (experiment, session_start):
                 self.experiment.file_writer.add_summary(part)
@@ -102,20 +102,9 @@ class RunLogger(TensorBoardLogger):
             if self._test_metrics:
                 rows = "\n".join(f"| {name} | {value:.4f} |" for name, value in sorted(self._test_metrics.items()))
                 results = f"| metric | test |\n| --- | ---: |\n{rows}"
-                self.experiment.add_text("1_results/test/metrics", results, self._test_step)
+                self.experiment.add_text(f"{RESULTS}/test/metrics", results, self._test_step)
                 self._test_metrics = {}
             super().finalize(status)
-
-
-def curve_tag(name: str) -> str:
-    """Return the tag of a metric: loss and accuracy first, and the splits of each metric side by side.
-
-    >>> curve_tag("val/loss"), curve_tag("val/temperature"), curve_tag("lr-SGD")
-    ('0_curves/loss/val', 'temperature/val', 'lr-SGD')
-    """
-    split, slash, rest = name.partition("/")
-    group = "0_curves/" if rest in _CHARTS else ""
-    return f"{group}{rest}/{split}" if slash and split in SPLITS else name
 
 
 def readable_hyperparameters(flat: Mapping[str, Any]) -> dict[str, Any]:

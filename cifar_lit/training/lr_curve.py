@@ -8,6 +8,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 
 from cifar_lit.errors import InputError
+from cifar_lit.tensorboard_tags import DATA
 from cifar_lit.training.lightning_compat import LRFinderResult
 
 
@@ -57,5 +58,5 @@ def write_plot(finder: LRFinderResult, suggestion: float, logger: TensorBoardLog
     figure.savefig(file)
     canvas.draw()
     picture = torch.from_numpy(np.asarray(canvas.buffer_rgba())[..., :3].copy())
-    logger.experiment.add_image("3_data/learning-rate finder", picture, 0, dataformats="HWC")
+    logger.experiment.add_image(f"{DATA}/learning-rate finder", picture, 0, dataformats="HWC")
     rank_zero_info(f"Plot: {file}")

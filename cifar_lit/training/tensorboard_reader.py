@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cifar_lit.training.logger import curve_tag
+from cifar_lit.tensorboard_tags import curve_tag
 
 _CURVES = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 

@@ -26,10 +26,11 @@ class Brightness(nn.Module):
 
 
 def spots() -> torch.Tensor:
-    inputs = torch.zeros(4, 3, 32, 32)
+    """One faint spot of 2x2 pixels in each cell of 8x8."""
+    inputs = torch.zeros(4, 3, 8, 8)
     for image in range(4):
-        inputs[image, :, 6 * image : 6 * image + 2, 20:22] = 20.0
-    return inputs
+        inputs[image, :, 2 * image : 2 * image + 2, 4:6] = 0.1
+    return inputs.tile(1, 1, 4, 4)
 
 
 def test_the_layer_that_locates_the_evidence_best_is_selected() -> None:
@@ -58,7 +59,7 @@ def test_the_selection_is_repeated_and_kept_in_the_checkpoint(fit: Callable[...,
     run = fit("selected", "--trainer.max_epochs", 3)
     states = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["callbacks"]
     [state] = [state for name, state in states.items() if name.startswith("GradCAMImages")]
-    assert state["selected_at"] == 3  # after epochs 1 and 2, in the last one
+    assert state["selection_epoch"] == 3  # after epochs 1 and 2, in the last one
     layers, method = state["selected"]
     assert layers[0].startswith("features")
     assert method in ("gradcam", "gradcam++", "hirescam", "layercam")

@@ -14,7 +14,7 @@ from space.app.bundle_metadata import EXAMPLES
 from space.app.image_cache import cached_image
 from space.app.loaded_bundle import LoadedBundle
 from space.app.middleware import Selected
-from space.app.service import LIMITS, METHODS, ExplainOptions, UploadResult, classify, explain
+from space.app.service import LIMITS, METHODS, ExplainOptions, Network, UploadResult, classify, explain
 from space.app.tabs.results import ResultsView
 from space.app.validation import MAX_CLASSES, MAX_IMAGES, check_choice, check_int, check_number
 
@@ -55,10 +55,20 @@ class _ExampleSettings(NamedTuple):
         return _Settings(*(own if now == example else now for now, example, own in pairs))
 
 
+def heatmap_controls(network: Network) -> tuple[gr.Dropdown, gr.Radio, gr.Slider]:
+    """Return controls for layer, method and opacity, with the network's defaults."""
+    label = "Layer (name · height x width, channels)"
+    return (
+        gr.Dropdown(network.layer_choices(), value=network.layer or None, label=label),
+        gr.Radio(list(METHODS), value=METHOD_NAMES[network.method], label="Method"),
+        gr.Slider(0, 1, 0.5, step=0.05, label="Opacity of the heatmap"),
+    )
+
+
 class ClassifyTab:
     """Uploads, examples and controls on the left, results on the right.
 
-    inputs, outputs: The components that ``open`` needs and updates.
+    controls, outputs: The components that ``open`` needs and updates.
     """
 
     def __init__(self, loaded: LoadedBundle, page: gr.Blocks) -> None:
@@ -69,7 +79,7 @@ class ClassifyTab:
             for example in loaded.metadata.examples
         ]
         self._result = gr.State(None, time_to_live=3600)
-        self._replaced = gr.State(None)
+        self._example_settings = gr.State(None)
         with gr.Row(equal_height=False):
             with gr.Column(scale=1, min_width=320, elem_classes="left"):
                 self._build_uploads()
@@ -77,8 +87,7 @@ class ClassifyTab:
                     self._build_controls()
             with gr.Column(scale=3, min_width=320, elem_classes="answers"):
                 self._view = ResultsView(self._network, _PLACEHOLDER)
-        self.inputs = [self._replaced, *self._controls]
-        self.outputs = [self._uploads, *self.inputs, self._result, *self._view.outputs]
+        self.outputs = [self._uploads, self._result, *self._view.outputs]
         self._listen(page)
 
     def _build_uploads(self) -> None:
@@ -117,81 +126,76 @@ class ClassifyTab:
             show = gr.Checkbox(bool(layers), label="Show heatmaps")
             count = gr.Slider(0, MAX_IMAGES, MAX_IMAGES, step=1, label="Number of images to explain")
         with gr.Accordion("Heatmap settings", open=False, visible=bool(layers)):
-            layer = gr.Dropdown(
-                layers, value=self._network.layer or None, label="Layer (name · height x width, channels)"
-            )
+            layer, method, opacity = heatmap_controls(self._network)
             self._all_layers = gr.Checkbox(
                 False, label="List all layers", visible=len(self._network.layers) > len(layers), container=False
             )
-            method = gr.Radio(list(METHODS), value=METHOD_NAMES[self._network.method], label="Method")
-            opacity = gr.Slider(0, 1, 0.5, step=0.05, label="Opacity of the heatmap")
         with gr.Accordion("More settings", open=False):
             top = gr.Slider(1, maximum, min(5, maximum), step=1, label="Classes to list for each image")
             fit = gr.Radio(list(FITS), value=next(iter(FITS)), label="If the aspect ratio differs")
-        self._controls = _Settings(show, count, layer, method, opacity, top, fit)
+        self.controls = _Settings(show, count, layer, method, opacity, top, fit)
 
     def _listen(self, page: gr.Blocks) -> None:
         quiet: dict[str, Any] = {"show_progress": "hidden", **COMPUTING}
-        controls, shown = self._controls, [self._result, *self._view.outputs]
-        updating = [self._result, *controls]
+        controls, shown = self.controls, [self._result, *self._view.outputs]
+        updating, settings = [self._result, *controls], [self._example_settings, *controls]
         if self._example_images:
             page.load(self._open, None, shown, **quiet)
         # `upload` does not fire for images from the camera
         self._uploads.change(
-            self._classify_uploads, [self._uploads, self._result, *self.inputs], self.outputs[1:], **COMPUTING
+            self._classify_uploads, [self._uploads, self._result, *settings], [*settings, *shown], **COMPUTING
         )
-        self._examples.select(self._open_example, self.inputs, self.outputs, **COMPUTING)
+        self._examples.select(self._open_example, settings, [*settings, *self.outputs], **COMPUTING)
         self._all_layers.input(self._layer_update, [self._all_layers, controls.layer], controls.layer, **quiet)
         controls.fit.input(self._classify_again, updating, shown, **COMPUTING)
-        heatmap_controls = (controls.explain, controls.count, controls.layer, controls.method)
-        gr.on([control.input for control in heatmap_controls], self._explain, updating, shown, **quiet)
+        explaining = (controls.explain, controls.count, controls.layer, controls.method)
+        gr.on([control.input for control in explaining], self._explain, updating, shown, **quiet)
         controls.top.input(self._updates, updating, shown, **quiet)
         controls.opacity.input(self._overlay_updates, [self._result, controls.opacity], self._view.overlays, **quiet)
         for index, classes in enumerate(self._view.lists):
             classes.select(self._explain_selected(index), updating, shown, **COMPUTING)
 
-    def open(self, path: str, origin: str, true_label: int | None, replaced: Any, *controls: Any) -> list[Any]:
+    def open(self, path: str, origin: str, true_label: int | None, *controls: Any) -> list[Any]:
         """Classify an image that is not an upload.
 
         Args:
             path: The file.
             origin: What it is, as Markdown.
             true_label: Its true class.
-            replaced: The value of the first of ``inputs``.
-            *controls: The values of the others, which do not change.
+            *controls: The values of ``controls``.
 
         Returns:
             Updates of ``outputs``.
         """
         result = replace(self._classify([path], _Settings(*controls)), origin=origin, true_label=true_label)
-        return [None, replaced, *[gr.skip()] * len(controls), *self._updates(result, *controls)]
+        return [None, *self._updates(result, *controls)]
 
     # Event handlers; each returns the result and updates of the view
 
     def _open(self) -> list[Any]:
-        return self._updates(self._opening, *(control.value for control in self._controls))
+        return self._updates(self._opening, *(control.value for control in self.controls))
 
     @cached_property
     def _opening(self) -> UploadResult:
         """The first example, with the default settings."""
-        settings = _Settings(*(control.value for control in self._controls))
+        settings = _Settings(*(control.value for control in self.controls))
         return replace(self._classify([self._example_path(0)], settings), origin=_OPENING)
 
     def _classify_uploads(
         self,
         uploads: list[tuple[str, str | None]] | None,
         result: UploadResult | None,
-        replaced: _ExampleSettings | None,
+        example_settings: _ExampleSettings | None,
         *controls: Any,
     ) -> list[Any]:
         paths = [path for path, _ in uploads or []]
+        settings, unchanged = _Settings(*controls), [gr.skip()] * (1 + len(controls))
         if paths == ([] if result is None else result.uploads):
-            return [gr.skip()] * (len(self.outputs) - 1)
-        settings, shown = _Settings(*controls), [gr.skip()] * len(controls)
-        if replaced is not None:
-            settings = replaced.restore(settings)
-            shown = self._show(settings)
-        return [None, *shown, *self._updates(self._classify(paths, settings), *settings)]
+            return [*unchanged, *[gr.skip()] * (1 + len(self._view.outputs))]
+        if example_settings is None:
+            return [*unchanged, *self._updates(self._classify(paths, settings), *settings)]
+        settings = example_settings.restore(settings)
+        return [None, *self._show(settings), *self._updates(self._classify(paths, settings), *settings)]
 
     def _classify_again(self, result: UploadResult | None, *controls: Any) -> list[Any]:
         if result is not None:
@@ -199,12 +203,12 @@ class ClassifyTab:
             result = replace(again, origin=result.origin, true_label=result.true_label)
         return self._updates(result, *controls)
 
-    def _open_example(self, event: Selected, replaced: _ExampleSettings | None, *controls: Any) -> list[Any]:
+    def _open_example(self, event: Selected, previous: _ExampleSettings | None, *controls: Any) -> list[Any]:
         index = check_int("The example", event.index, 0, len(self._example_images) - 1)
         example = self._loaded.metadata.examples[index]
         current = _Settings(*controls)
         layer = example["layer"] if example["layer"] in self._network.layers else None
-        example_settings = _Settings(
+        settings = _Settings(
             explain=layer is not None,
             count=MAX_IMAGES,
             layer=layer,
@@ -213,9 +217,9 @@ class ClassifyTab:
             top=example["classes"],
             fit=next(name for name, fit in FITS.items() if fit == example["fit"]),
         )
-        own = current if replaced is None else replaced.restore(current)
-        none, _, *rest = self.open(self._example_path(index), _EXAMPLE, None, None, *example_settings)
-        return [none, _ExampleSettings(own, example_settings), *self._show(example_settings), *rest[len(own) :]]
+        own = current if previous is None else previous.restore(current)
+        opened = self.open(self._example_path(index), _EXAMPLE, None, *settings)
+        return [_ExampleSettings(own, settings), *self._show(settings), *opened]
 
     def _show(self, settings: _Settings) -> list[Any]:
         """Return updates of the controls to these settings."""

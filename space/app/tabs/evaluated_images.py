@@ -167,12 +167,12 @@ def open_in_classify(
     """
     evaluation = loaded.evaluation
 
-    def handler(event: Selected, shown: list[int], *inputs: Any) -> list[Any]:
+    def handler(event: Selected, shown: list[int], *controls: Any) -> list[Any]:
         if evaluation is None or not isinstance(event.index, int) or not 0 <= event.index < len(shown):
             return [gr.skip()] * (1 + len(classify.outputs))
         row = shown[event.index]
         path = cached_image(evaluation.pixels[row].permute(1, 2, 0).numpy())
         origin = f"**Image #{int(evaluation.indices[row])}** of the {evaluation.split} images."
-        return [gr.Tabs(selected="classify"), *classify.open(path, origin, int(evaluation.labels[row]), *inputs)]
+        return [gr.Tabs(selected="classify"), *classify.open(path, origin, int(evaluation.labels[row]), *controls)]
 
-    gallery.select(handler, [rows, *classify.inputs], [tabs, *classify.outputs], **COMPUTING)
+    gallery.select(handler, [rows, *classify.controls], [tabs, *classify.outputs], **COMPUTING)

@@ -5,12 +5,11 @@ from typing import Any
 import gradio as gr
 import torch
 
-from callbacks.rendering.class_activation_maps import METHOD_NAMES
 from cifar_lit.evaluation.result import EvaluationResult
 from space.app.bundle_metadata import NO_EVALUATION, SPLIT_NAMES
 from space.app.loaded_bundle import LoadedBundle
 from space.app.service import METHODS, ExplainOptions
-from space.app.tabs.classify import COMPUTING, ClassifyTab
+from space.app.tabs.classify import COMPUTING, ClassifyTab, heatmap_controls
 from space.app.tabs.evaluated_images import ANY, CLICK_HINT, open_in_classify, select_rows, tile_gallery, tiles
 from space.app.validation import check_choice, check_int, check_number
 
@@ -60,12 +59,10 @@ class MisclassifiedTab:
             neighbors = gr.Checkbox(False, label="Show the most similar training images", visible=similar)
             with gr.Group(visible=bool(layers)):
                 explain = gr.Checkbox(False, label="Show the evidence for the predicted and the true class")
-                layer = gr.Dropdown(layers, value=network.layer or None, label="Layer")
-                method = gr.Radio(list(METHODS), value=METHOD_NAMES[network.method], label="Method")
-                opacity = gr.Slider(0, 1, 0.5, step=0.05, label="Opacity of the heatmap")
+                heatmaps = heatmap_controls(network)
         self._show, self._order, self._seed = show, order, seed
         self._controls: list[Any] = [show, count, order, seed, true, predicted, neighbors]
-        self._controls += [explain, layer, method, opacity]
+        self._controls += [explain, *heatmaps]
 
     def _listen(self, tabs: gr.Tabs, classify: ClassifyTab) -> None:
         gr.on(

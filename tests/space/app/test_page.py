@@ -14,7 +14,7 @@ import torch
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
-from playwright.sync_api import Locator, Page, sync_playwright
+from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 from callbacks.rendering.confusion import matrix_layout
 from cifar_lit.evaluation.result import EvaluationResult
@@ -494,7 +494,7 @@ def test_every_control_selects_mistakes_and_a_click_classifies_one(page: Page, s
     for change in ("layer", "method", "opacity"):
         before = tiles(page).first.locator("img").get_attribute("src")
         if change == "layer":
-            page.get_by_label("Layer", exact=True).locator("visible=true").click()
+            page.get_by_label("Layer (name").locator("visible=true").click()
             page.get_by_role("option").locator("visible=true").last.click()
         elif change == "method":
             page.get_by_role("radio", name="LayerCAM").locator("visible=true").click()
@@ -509,7 +509,7 @@ def test_every_control_selects_mistakes_and_a_click_classifies_one(page: Page, s
     page.get_by_role("tab", name="Misclassified").click()
     page.get_by_label("Show misclassified images").click()
     wait_for_tiles(page, 0)
-    assert number(page, "Number of images").is_disabled()
+    expect(number(page, "Number of images")).to_be_disabled()
 
 
 @needs_browser
@@ -536,8 +536,8 @@ def test_clicking_a_cell_of_the_matrix_shows_its_images(page: Page, space: Path)
         ).wait_for()
         assert page.get_by_label("True class (row)").input_value() == names[true]
         assert page.get_by_label("Predicted class (column)").input_value() == names[predicted]
-        caption = tiles(page).first.inner_text()
-        assert caption.startswith(names[true] if true == predicted else f"{names[true]} → {names[predicted]}")
+        caption = names[true] if true == predicted else f"{names[true]} → {names[predicted]}"
+        expect(tiles(page).first).to_have_text(re.compile(rf"\s*{caption}\b"))
 
     choose(page, "True class (row)", names[most_frequent])
     choose(page, "Predicted class (column)", names[most_frequent])
