@@ -4,9 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from callbacks.rendering.activations import feature_maps
 from callbacks.rendering.charts import reliability_diagram
-from callbacks.rendering.class_activation_maps import heatmaps
+from callbacks.rendering.class_activation_maps import METHOD_NAMES, heatmaps
 from callbacks.rendering.confusion import confusion_picture
 from callbacks.rendering.explanation_grid import explanation_grid
 from callbacks.rendering.grid import image_grid
@@ -17,6 +16,7 @@ from cifar_lit.evaluation.class_scores import class_scores, most_confused_pairs
 from cifar_lit.evaluation.significance import bootstrap_mean, wilson
 from cifar_lit.evaluation.top_mistakes import rank_mistakes
 from report.document import Document, section
+from space.export.evaluate import default_heatmap
 from space.export.run_data import RunData
 
 CHOSEN_BY_VAL = " The epoch was chosen on the val images, so their accuracy is slightly optimistic."
@@ -130,21 +130,21 @@ def _write_heatmaps(document: Document, run: RunData, pixels: Tensor, classes: T
     """Write heatmaps of images (N, 3, H, W) for two classes each (N, 2), the predicted and another one."""
     network = run.classifier.network
     inputs = network.preprocess(pixels.to(run.classifier.device))
-    layers = list(feature_maps(network.net, inputs))
-    if not layers:
+    layer, method = default_heatmap(run.classifier, run.eval_split, None, None)
+    if not layer:
         raise InputError("no heatmaps, since the network has no feature maps")
     batches = zip(inputs.split(_BATCH), classes.to(inputs.device).split(_BATCH), strict=True)
     try:
-        maps = torch.cat([heatmaps(network.net, layers[-1:], *batch)[0].cpu() for batch in batches]).numpy()
+        maps = torch.cat([heatmaps(network.net, [layer], *batch, method)[0].cpu() for batch in batches]).numpy()
     except ValueError as error:  # a network that disables gradients
         raise InputError(f"no heatmaps: {error}") from error
     texts = [[run.class_names[label] for label in pair] for pair in classes.tolist()]
     grid = explanation_grid(pixels.permute(0, 2, 3, 1).numpy(), maps, [""] * len(texts), texts)
     document.text(
-        f"The evidence for the predicted and for the {role} class of each (Grad-CAM at {escape(layers[-1])}; bright:"
-        " much, dark: little):"
+        f"The evidence for the predicted and for the {role} class of each ({METHOD_NAMES[method]} at {escape(layer)},"
+        " selected for the largest area under the insertion curve; bright: much, dark: little):"
     )
-    document.picture("gradcam", grid, f"Grad-CAM of predicted and {role} class")
+    document.picture("heatmaps", grid, f"Heatmaps of predicted and {role} class")
 
 
 @section("Calibration")

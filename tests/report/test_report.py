@@ -66,7 +66,7 @@ def test_a_report_has_all_sections_and_pictures(report: Path) -> None:
     ):  # fmt: skip
         assert f"\n## {heading}\n" in text
     pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
-    names = "misclassified gradcam confusion calibration curves classes augmented label_errors neighbors robustness"
+    names = "misclassified heatmaps confusion calibration curves classes augmented label_errors neighbors robustness"
     assert sorted(Path(picture).stem for picture in pictures) == sorted(names.split())
     assert all((report / picture).is_file() for picture in pictures)
     findings = text.partition("## ")[0]
@@ -284,7 +284,7 @@ def test_without_mistakes_the_least_confident_are_shown(report: Path, program: P
     shown = re.findall(r"\| \\#\d+ \| \w+/(\d+)\.png \|", text)
     confidences = (trained.logits(test.pixels[correct]) / trained.recipe.temperature).softmax(1).amax(1)
     assert [int(row) for row in shown] == correct[confidences.argsort()[:3]].tolist()
-    assert all(Path("r2/report_files", f"{name}.png").is_file() for name in ("misclassified", "gradcam", "neighbors"))
+    assert all(Path("r2/report_files", f"{name}.png").is_file() for name in ("misclassified", "heatmaps", "neighbors"))
 
 
 def test_a_second_report_to_the_same_folder_is_refused(report: Path, program: Program, monkeypatch: Any) -> None:
