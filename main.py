@@ -3,7 +3,14 @@
 python main.py fit --config configs/quickstart.yaml
 """
 
+import os
+import signal
 import sys
+
+if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+    # A KeyboardInterrupt would leave modules half imported, and print a traceback
+    signal.signal(signal.SIGINT, lambda *_: os._exit(130))
+
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path

@@ -1,6 +1,5 @@
 """Misclassified images as a captioned grid, a table and a CSV file."""
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +14,8 @@ from callbacks.evaluation_callback import EvaluatedModule, EvaluationCallback, E
 from callbacks.rendering.grid import image_grid
 from callbacks.rendering.markdown import table
 from callbacks.rendering.text import CORRECT_INK, FAINT_INK, WRONG_INK
+from cifar_lit.atomic_file import write_atomically
+from cifar_lit.csv_text import csv_text
 from cifar_lit.evaluation.label_issues import ConfidentThresholds, is_label_issue
 from cifar_lit.evaluation.top_mistakes import Mistakes, Order, TopKMistakes
 from cifar_lit.tensorboard_tags import MISTAKES
@@ -161,8 +162,6 @@ def _rows(mistakes: Mistakes, thresholds: Tensor, writer: EvaluationWriter) -> l
 
 
 def _write_csv(path: Path, step: int, rows: Sequence[_Row]) -> None:
-    with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-        writer = csv.writer(file)
-        writer.writerow(["step", "index", "file", "true", "predicted", "confidence", "loss", "label_may_be_wrong"])
-        for row in rows:
-            writer.writerow([step, *row[:4], f"{row.confidence:.6f}", f"{row.loss:.6f}", int(row.label_issue)])
+    header = ["step", "index", "file", "true", "predicted", "confidence", "loss", "label_may_be_wrong"]
+    cells = [[step, *row[:4], f"{row.confidence:.6f}", f"{row.loss:.6f}", int(row.label_issue)] for row in rows]
+    write_atomically(path, csv_text([header, *cells]).encode("utf-8", "surrogateescape"))

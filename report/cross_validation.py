@@ -71,7 +71,7 @@ def train_folds(run: RunData, folds: int) -> OutOfSamplePredictions:
         data["init_args"] = {**data.get("init_args", {}), "folds": folds, "fold": fold}
         fold_data = data_of_run({"data": data})
         folder = run.checkpoint_run.folder / "folds" / f"fold_{fold}_of_{folds}" / "run"
-        done, key = folder / "done", f"{fold_data.training_digest} {run.checkpoint_run.config.read_text()}"
+        done, key = folder / "done", f"{fold_data.train_set.digest} {run.checkpoint_run.config.read_text()}"
         if not done.is_file() or done.read_text() != key:
             shutil.rmtree(folder, ignore_errors=True)
             print(f"Training network {fold + 1} of {folds}", flush=True)

@@ -1,7 +1,5 @@
 """Report section: labels that may be wrong, by confident learning."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +8,7 @@ from torch import Tensor
 
 from callbacks.rendering.grid import image_grid
 from callbacks.rendering.text import CORRECT_INK, FAINT_INK, WRONG_INK
+from cifar_lit.csv_text import csv_text
 from cifar_lit.errors import InputError
 from cifar_lit.evaluation.label_issues import find_label_issues
 from report.document import Document, section
@@ -80,11 +79,9 @@ def write_label_issues(
     if not predictions:
         raise InputError("there are no images that the network was not trained on")
     issues = rank_label_issues(names, predictions)
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(["images", "index", "file", "label", "suggested", "probability of the label"])
-    writer.writerows([one.split, one.row, one.file, one.label, one.suggested, f"{one.score:.6f}"] for one in issues)
-    link = document.file("label_errors.csv", text.getvalue(), "all of them")
+    header = ["images", "index", "file", "label", "suggested", "probability of the label"]
+    cells = [[one.split, one.row, one.file, one.label, one.suggested, f"{one.score:.6f}"] for one in issues]
+    link = document.file("label_errors.csv", csv_text([header, *cells]), "all of them")
     count = sum(len(item.split.rows) for item in predictions)
     document.text(
         f"{how} Of {count:,} images, {len(issues):,} have a label that may be wrong, by confident learning"

@@ -1,6 +1,7 @@
 """Find the feature maps of a network, and capture them so that gradients can be computed."""
 
 import copy
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -12,7 +13,8 @@ from torch import Tensor, nn
 def feature_maps(net: nn.Module, inputs: Tensor) -> dict[str, tuple[int, int, int]]:
     """Return the layers whose output is a feature map: 4-D, larger than one pixel, and with the image's aspect ratio.
 
-    Other 4-D outputs, such as channels-last tensors and attention weights in transformers, are not feature maps.
+    Other 4-D outputs are not: channels-last tensors, windows of the image, and attention weights in transformers, which
+    are as high and wide as there are tokens.
 
     Args:
         net: Any network; it is not modified: a copy is run.
@@ -23,14 +25,15 @@ def feature_maps(net: nn.Module, inputs: Tensor) -> dict[str, tuple[int, int, in
         usual choice for Grad-CAM.
     """
     found: dict[str, tuple[int, int, int]] = {}
+    tokens: set[int] = set()
     with torch.inference_mode(False), torch.no_grad():
         twin = copy.deepcopy(uncompiled(net)).eval()
         attention: tuple[str, ...] = ()
         for name, module in twin.named_modules():
-            if "attention" in type(module).__name__.lower():
+            if re.search("attention|attn", f"{name.rpartition('.')[2]} {type(module).__name__}".lower()):
                 attention += (name, f"{name}.")
             elif name and not name.startswith(attention):
-                module.register_forward_hook(_recorder(name, found, inputs.shape[2:]))
+                module.register_forward_hook(_recorder(name, found, tokens, inputs.shape[2:]))
         twin(inputs[:1].clone())
     return found
 
@@ -45,9 +48,15 @@ def last_of_each_size(maps: Mapping[str, tuple[int, int, int]]) -> list[str]:
     return sorted(last.values(), key=list(maps).index, reverse=True)
 
 
-def _recorder(name: str, found: dict[str, tuple[int, int, int]], size: torch.Size) -> Callable[..., None]:
+def _recorder(
+    name: str, found: dict[str, tuple[int, int, int]], tokens: set[int], size: torch.Size
+) -> Callable[..., None]:
     def record(module: nn.Module, inputs: Any, output: Any) -> None:
-        if isinstance(output, Tensor) and output.ndim == 4 and _is_map_size(output.shape[2:], size):
+        if not isinstance(output, Tensor) or len(output) != 1 or isinstance(module, nn.Linear | nn.LayerNorm):
+            return
+        if output.ndim == 3:
+            tokens.add(output.shape[1])
+        elif output.ndim == 4 and _is_map_size(output.shape[2:], size) and not tokens >= set(output.shape[2:]):
             found.pop(name, None)  # if a layer is used repeatedly, its last output counts
             channels, height, width = output.shape[1:]
             found[name] = (channels, height, width)

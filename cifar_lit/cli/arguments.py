@@ -1,7 +1,8 @@
-"""Checks of the arguments that need neither torch nor Lightning, so that a mistake is reported at once."""
+"""Checks and changes of the arguments that need neither torch nor Lightning: a mistake is reported at once."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from cifar_lit.cli.yaml_check import check_yaml
 from cifar_lit.errors import InputError
@@ -58,3 +59,23 @@ def check_files(args: Sequence[str], reads_checkpoint: bool, positional: str | N
         for path in args[:options]:
             if not Path(path).exists():
                 raise InputError(f"no such file or folder: {path}")
+
+
+def merge_callbacks(callbacks: list[Any] | None, defaults: list[Any]) -> list[Any]:
+    """Return the callbacks without the default ones whose class was added again with ``callbacks+:``.
+
+    So ``callbacks+:`` reconfigures the default callback of the same class, and adds any other.
+
+    >>> from jsonargparse import Namespace
+    >>> default, own = Namespace(class_path="A", init_args=1), Namespace(class_path="A", init_args=2)
+    >>> merge_callbacks([default, own], [default]) == [own]
+    True
+    >>> merge_callbacks([own, default], [default]) == [own, default]
+    True
+    """
+    listed = callbacks or []
+    if listed[: len(defaults)] != defaults:
+        return listed
+    added = listed[len(defaults) :]
+    replaced = {callback.class_path for callback in added}
+    return [callback for callback in defaults if callback.class_path not in replaced] + added

@@ -1,8 +1,11 @@
 """Registry of the commands: name, summary, and the function that runs each."""
 
+import ctypes
 import difflib
 import importlib
+import os
 import pkgutil
+import signal
 import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -135,6 +138,8 @@ def plugin_modules(packages: Iterable[str]) -> Iterator[str]:
 
 
 def _run_lightning_command(args: Sequence[str], plugin_packages: Sequence[str], defaults: Path) -> None:
+    if "LOCAL_RANK" in os.environ:  # one of several processes, started by Lightning or torchrun
+        _end_with_parent()
     with _announce_loading():
         for module in plugin_modules(plugin_packages):
             importlib.import_module(module)
@@ -161,12 +166,28 @@ def _run_function(name: str, options: Sequence[str]) -> None:
 
 @contextmanager
 def _announce_loading() -> Iterator[None]:
-    """Print, in a terminal, that libraries are being loaded, if that takes longer than a second."""
+    """Print, in a terminal, that libraries are being loaded, if that takes longer than a second.
+
+    Ctrl-C ends the program at once in the meantime: a KeyboardInterrupt would leave modules half imported.
+    """
     timer = threading.Timer(1.0, print, ["Loading PyTorch and Lightning ..."], {"file": sys.stderr, "flush": True})
     timer.daemon = True
     if sys.stderr.isatty():
         timer.start()
+    handler = signal.getsignal(signal.SIGINT)
+    can_set = handler is not signal.SIG_IGN and threading.current_thread() is threading.main_thread()
+    if can_set:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(128 + signal.SIGINT))
     try:
         yield
     finally:
         timer.cancel()
+        if can_set:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _end_with_parent() -> None:
+    """End this process when the one that started it ends, however it does: it would wait for it for ever."""
+    if sys.platform == "linux":
+        set_death_signal = 1  # PR_SET_PDEATHSIG in sys/prctl.h
+        ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)

@@ -1,5 +1,6 @@
 """Convert the outcome of a command to an exit status and a one-line error message."""
 
+import io
 import signal
 import sys
 from collections.abc import Callable
@@ -16,6 +17,9 @@ def exit_status(run: Callable[[], None]) -> int:
     Returns:
         0; 2 after a user error, which is printed as one line; 128 plus the signal number after a signal.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names of files may contain anything
+            stream.reconfigure(errors="backslashreplace")
     try:
         run()
     except Stopped as stopped:

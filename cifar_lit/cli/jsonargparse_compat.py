@@ -8,9 +8,14 @@ from collections.abc import Callable
 from typing import Any
 from unittest.mock import patch
 
+import torch
 from jsonargparse import ArgumentParser, Namespace
 from jsonargparse import _completions_jsonschema as completions
+from jsonargparse.typing import register_type
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+
+# The default of a callback's argument is an object, which could not be written to the run's config.yaml
+register_type(torch.device)
 
 
 class CompatParser(LightningArgumentParser):
@@ -28,6 +33,15 @@ class CompatParser(LightningArgumentParser):
                 if action.default is None and given.get(action.dest) is None:  # a link may set it later
                     given.pop(action.dest, None)
             super().validate(given, False, *args, **kwargs)
+
+    def add_class_arguments(self, theclass: Any, nested_key: str | None = None, *args: Any, **kwargs: Any) -> list[str]:
+        """Accept links to arguments that the class does not have; see ``build_pretrained``."""
+        linked = map(str, kwargs.get("linked_targets") or ())
+        added: list[str] = super().add_class_arguments(theclass, nested_key, *args, **kwargs)
+        for name in linked:
+            if "." not in name and not any(action.dest == name for action in self._actions):
+                self.add_argument(f"--{name}", type=Any)
+        return added
 
     def add_function_arguments(self, function: Any, nested_key: str | None = None, **kwargs: Any) -> list[str]:
         """Accept links to the arguments of a function, such as ``num_classes`` of timm.create_model.

@@ -44,7 +44,11 @@ def one_line(message: str, options: Iterable[str]) -> str:
 
 
 def _unknown_argument(key: str, match: re.Match[str], text: str, options: list[str]) -> str:
-    return f"{key}: unknown setting {match[1]!r}{did_you_mean(match[1], _arguments_of(text))}"
+    known = list(_arguments_of(text))
+    if match[1] in known:  # *args, as of torch.nn.Sequential
+        hint = "write a function that returns the network (docs/extending.md)"
+        return f"{key}: {match[1]!r} is a list of arguments without names, which YAML cannot pass; {hint}"
+    return f"{key}: unknown setting {match[1]!r}{did_you_mean(match[1], known)}"
 
 
 def _unknown_class(key: str, match: re.Match[str], text: str, options: list[str]) -> str:

@@ -1,15 +1,17 @@
 """The ``predict`` command."""
 
-import csv
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from rich.progress import track
 
+from cifar_lit.atomic_file import write_atomically
 from cifar_lit.cli.console import print_predictions
+from cifar_lit.csv_text import csv_text
 from cifar_lit.errors import InputError
-from cifar_lit.inference.images import SUFFIXES, image_files
+from cifar_lit.inference.images import describe_left_out, image_files
 from cifar_lit.inference.predict import Prediction, predict_files
 from cifar_lit.training.checkpointing.checkpoint_files import find_checkpoint, read_classifier
 
@@ -47,7 +49,7 @@ def predict(
     classifier.network.to("cuda" if torch.cuda.is_available() else "cpu")
     class_names = classifier.recipe.class_names
     top_k = min(top_k, len(class_names))
-    files = _find_files(images)
+    files, notes = _find_files(images)
     batches = predict_files(classifier, files, top_k, batch_size, on_unreadable)
     number_of_batches = -(-len(files) // batch_size)
     predictions = [
@@ -56,12 +58,21 @@ def predict(
     header = ["file", *(f"{column}_{rank}" for rank in range(1, top_k + 1) for column in ("class", "probability"))]
     header.append("possibly_none_of_the_classes")
     try:  # only now, so that an unreadable image does not overwrite an earlier file
-        with open(output, "w", newline="") as file:
-            csv.writer(file).writerows([header, *(_cells(prediction, class_names) for prediction in predictions)])
+        _write(Path(output), csv_text([header, *(_cells(prediction, class_names) for prediction in predictions)]))
     except OSError as error:
         raise InputError(f"{output} cannot be written ({error.strerror}); choose another: --output FILE") from error
     print_predictions([(str(one.file), one.top_classes(class_names)[:3], one.is_ood) for one in predictions])
     print(f"{len(predictions)} image{'s' * (len(predictions) != 1)} classified: {output}")
+    for note in notes:
+        print(note)
+
+
+def _write(output: Path, table: str) -> None:
+    content = table.encode("utf-8", "surrogateescape")  # names that are not UTF-8 keep their bytes
+    if output.is_symlink() or (output.exists() and not output.is_file()):  # such as /dev/stdout
+        output.write_bytes(content)
+    else:
+        write_atomically(output, content)
 
 
 def _cells(prediction: Prediction, class_names: Sequence[str]) -> list[str]:
@@ -70,16 +81,21 @@ def _cells(prediction: Prediction, class_names: Sequence[str]) -> list[str]:
     return [str(prediction.file), *(cell for name, prob in pairs for cell in (name, f"{prob:.6f}")), verdict]
 
 
-def _find_files(images: Sequence[str]) -> list[Path]:
+def _find_files(images: Sequence[str]) -> tuple[list[Path], list[str]]:
+    """Return the image files, and a sentence on what was left out of each folder, if anything was."""
     files: list[Path] = []
+    notes: list[str] = []
     for path in map(Path, images):
         if path.is_dir():
-            found = list(image_files(path))
+            left_out = Counter[str]()
+            found = sorted(image_files(path, left_out))
+            note = describe_left_out(path, left_out)
             if not found:
-                raise InputError(f"{path} contains no images ({', '.join(sorted(SUFFIXES))})")
+                raise InputError(f"{path} contains no images{f' ({note})' * bool(note)}")
             files += found
+            notes += [note] * bool(note)
         elif path.is_file():
             files.append(path)
         else:
             raise InputError(f"no such file or folder: {path}")
-    return files
+    return files, notes

@@ -1,17 +1,20 @@
 """The commands of LightningCLI: fit, validate, test, lr_find and schema."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from filelock import FileLock
 from jsonargparse import Namespace
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from cifar_lit.cli.arguments import option_values, with_explicit_true
+from cifar_lit.atomic_file import create_folder, lock_folder
+from cifar_lit.cli.arguments import merge_callbacks, option_values, with_explicit_true
 from cifar_lit.cli.console import print_metrics, print_next_steps, program, split_metrics
 from cifar_lit.cli.json_schema import config_schema
 from cifar_lit.cli.jsonargparse_compat import subcommand_parser
@@ -20,11 +23,13 @@ from cifar_lit.cli.save_config import SaveRunConfig
 from cifar_lit.data.datamodule import ImageDataModule
 from cifar_lit.errors import InputError
 from cifar_lit.evaluation.significance import wilson
+from cifar_lit.models.factory import build_pretrained, find_factory
 from cifar_lit.training.checkpointing.best_checkpoint import BestCheckpoint
 from cifar_lit.training.checkpointing.checkpoint_files import (
     check_same_model,
     find_checkpoint,
     newest_run,
+    plain,
     read_checkpoint,
     read_hyperparameters,
 )
@@ -51,6 +56,7 @@ class CommandLine(LightningCLI):
         self._started = time.monotonic()
         self._run: CheckpointRun | None = None
         self._resumed_step = 0
+        self._lock: FileLock | None = None
         options: dict[str, Any] = {"allow_abbrev": False}
         for name in self.subcommands():
             options[name] = {"default_config_files": [str(defaults)], "allow_abbrev": False}
@@ -68,6 +74,9 @@ class CommandLine(LightningCLI):
             parser_kwargs=options,
             args=list(args),
         )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "CommandLine":
+        return self  # copies of the model, as in StochasticWeightAveraging, refer to it
 
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
@@ -130,16 +139,30 @@ class CommandLine(LightningCLI):
 
     @staticmethod
     def _name_run(config: Namespace) -> None:
-        """Name the run's folder after the configuration file."""
+        """Name the run's folder after the configuration file, in the user's home where ``save_dir`` has a ``~``."""
         files = [Path(str(file)) for file in config.get("config") or []]
-        settings = config.get("trainer.logger.init_args")
-        if settings is not None and settings.get("name", "") is None and files:
+        settings = config.get("trainer.logger.init_args") or Namespace()
+        if settings.get("save_dir"):
+            settings.save_dir = os.path.expanduser(settings.save_dir)
+        if settings.get("name", "") is None and files:
             settings.name = files[0].stem
 
     @staticmethod
     def _runs_pattern(config: Namespace) -> str:
         settings = config.get("trainer.logger.init_args") or Namespace()
         return f"{settings.get('save_dir') or 'runs'}/{settings.get('name') or 'run'}/*"
+
+    def instantiate_classes(self) -> None:
+        """Build the network from pretrained weights, unless a checkpoint's weights replace them."""
+        net = plain(self.config[self.subcommand].model.net)
+        if isinstance(net, dict) and "class_path" in net:
+
+            def build(factory: Callable[..., Any], **arguments: Any) -> Any:
+                return build_pretrained(factory, arguments, load=self._run is None)
+
+            factory = find_factory(net["class_path"])
+            subcommand_parser(self, str(self.subcommand)).add_instantiator(build, factory, subclasses=False)
+        super().instantiate_classes()
 
     def before_instantiate_classes(self) -> None:
         """Fill in unset settings, and set the folder of a resumed run."""
@@ -149,7 +172,7 @@ class CommandLine(LightningCLI):
         defaults = subcommand_parser(self, str(self.subcommand)).get_defaults().trainer.callbacks
         config.trainer.callbacks = merge_callbacks(config.trainer.callbacks, defaults)
         settings = config.get("trainer.logger.init_args")
-        if self._run is not None and self._run.in_run_folder and settings is not None and "version" in settings:
+        if self._run is not None and self._run.has_folder and settings is not None and "version" in settings:
             folder = self._run.folder
             runs = folder.parent
             settings.save_dir, settings.name, settings.version = str(runs.parent), runs.name, folder.name
@@ -186,24 +209,28 @@ class CommandLine(LightningCLI):
     def _create_run_folder(self) -> None:
         if not self.trainer.is_global_zero:
             return
-        folder = self._run_folder
+        folder = Path(self._run_folder or self.trainer.default_root_dir)
         try:
-            Path(folder or self.trainer.default_root_dir).mkdir(parents=True, exist_ok=True)
+            create_folder(folder)  # TensorBoard's threads would report a full disk poorly
         except OSError as error:
             raise InputError(
-                f"the run's folder {folder} cannot be created ({error.strerror}); choose another with"
+                f"the run's folder {folder} cannot be written ({error.strerror}); choose another with"
                 " --trainer.logger.save_dir DIR"
             ) from error
 
     def before_fit(self) -> None:
-        """Create the run's folder; without a validation, remove the best checkpoint's callback."""
+        """Create the run's folder and lock it; without a validation, remove the best checkpoint's callback."""
         self._create_run_folder()
+        if self.trainer.is_global_zero and self._run_folder is not None:
+            self._lock = lock_folder(Path(self._run_folder))
         if self.datamodule.val_set is None or self.trainer.limit_val_batches == 0:
             best = self.config_init[str(self.subcommand)].best_checkpoint
             self.trainer.callbacks = [callback for callback in self.trainer.callbacks if callback is not best]
 
     def after_fit(self) -> None:
-        """Print the result and the next commands."""
+        """Unlock the run's folder; print the result and the next commands."""
+        if self._lock is not None:
+            self._lock.release()
         trainer, checkpoint = self.trainer, self.trainer.checkpoint_callback
         if not trainer.is_global_zero or trainer.fast_dev_run:
             return
@@ -262,25 +289,6 @@ class CommandLine(LightningCLI):
             if correct < images and table.is_file():
                 print(f"{images - correct:,} mistakes: {table}, and TensorBoard's Images tab")
             print_next_steps(str(self._run.file), ("report", "demo"), str(self._run.folder))
-
-
-def merge_callbacks(callbacks: list[Namespace] | None, defaults: list[Namespace]) -> list[Namespace]:
-    """Return the callbacks without the default ones whose class was added again with ``callbacks+:``.
-
-    So ``callbacks+:`` reconfigures the default callback of the same class, and adds any other.
-
-    >>> default, own = Namespace(class_path="A", init_args=1), Namespace(class_path="A", init_args=2)
-    >>> merge_callbacks([default, own], [default]) == [own]
-    True
-    >>> merge_callbacks([own, default], [default]) == [own, default]
-    True
-    """
-    listed = callbacks or []
-    if listed[: len(defaults)] != defaults:
-        return listed
-    added = listed[len(defaults) :]
-    replaced = {callback.class_path for callback in added}
-    return [callback for callback in defaults if callback.class_path not in replaced] + added
 
 
 class SchemaPrinter(CommandLine):

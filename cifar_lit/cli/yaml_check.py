@@ -9,13 +9,16 @@ import yaml
 from cifar_lit.errors import InputError
 
 _GROUPS = ("trainer", "model", "best_checkpoint", "last_checkpoint")
+_MAX_DEPTH, _MAX_VALUES = 50, 100_000
 _CLASS_KEYS = ("class_path", "init_args", "dict_kwargs")
 
 
 def check_yaml(file: Path) -> None:
     """Raise InputError with the file and line if it is not a YAML mapping."""
     try:
-        content = yaml.safe_load(file.read_text())
+        text = file.read_text()
+        _check_size(file, text)
+        content = yaml.safe_load(text)
     except OSError as error:
         raise InputError(f"--config: {file} cannot be read ({error.strerror})") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
@@ -29,6 +32,31 @@ def check_yaml(file: Path) -> None:
     if content.get("data", "") is None:  # the parser would report it as missing
         raise InputError(f"{file}: data must name a class (`class_path: CIFAR10`), got None")
     _check_class_entries(file, content, "")
+
+
+def _check_size(file: Path, text: str) -> None:
+    """Raise InputError for a file whose values, with all aliases resolved, would fill the memory or the stack."""
+    open_nodes: list[str | None] = [None]  # the anchor of each enclosing list or mapping
+    sizes = [0]  # their number of values so far
+    known: dict[str, int] = {}
+    for event in yaml.parse(text, yaml.SafeLoader):
+        anchor, size = getattr(event, "anchor", None), 0
+        if isinstance(event, yaml.CollectionStartEvent):
+            open_nodes.append(anchor)
+            sizes.append(1)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, size = open_nodes.pop(), sizes.pop()
+        elif isinstance(event, yaml.ScalarEvent):
+            size = 1
+        elif isinstance(event, yaml.AliasEvent):
+            size = known.get(str(event.anchor), _MAX_VALUES)  # unknown: the value contains itself
+        sizes[-1] += size
+        if anchor and size and not isinstance(event, yaml.AliasEvent):
+            known[anchor] = size
+        if len(sizes) > _MAX_DEPTH or sizes[-1] > _MAX_VALUES:
+            limit = f"{_MAX_DEPTH} levels" if len(sizes) > _MAX_DEPTH else f"{_MAX_VALUES:,} values"
+            line = f", line {event.start_mark.line + 1}" if event.start_mark else ""
+            raise InputError(f"{file}{line}: a configuration may have at most {limit}")
 
 
 def _check_class_entries(file: Path, content: Any, key: str) -> None:

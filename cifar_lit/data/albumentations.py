@@ -1,9 +1,10 @@
 """Albumentations pipelines written as YAML lists and run per sample in the loader's workers."""
 
+import copy
 import inspect
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -12,6 +13,8 @@ import torch
 from torch import Tensor
 
 from cifar_lit.errors import InputError
+
+_TRIALS = 4  # of a pipeline, with different random numbers
 
 
 class AlbumentationsPipeline:
@@ -35,12 +38,30 @@ class AlbumentationsPipeline:
         self._mean_color = tuple(round(255 * channel) for channel in mean)
         self._image_size = image_size
         self._compose = _albumentations().Compose([self._build(entry) for entry in transforms])
-        try:  # a dry run, so that a pipeline that always fails does so before training begins
-            self(torch.zeros(1, 3, *image_size, dtype=torch.uint8), 0)
+        try:
+            self._check_output()
         except InputError:
             raise
         except Exception as error:  # albumentations' own errors, e.g. of too large a crop, derive from Exception
             raise InputError(f"albumentations: {' '.join(str(error).split())}") from error
+
+    def _check_output(self) -> None:
+        """Try the pipeline with every optional transform, and without any, so that it fails before training begins."""
+        image = torch.zeros(1, 3, *self._image_size, dtype=torch.uint8)
+        given = self._compose
+        sizes = set()
+        for optional in (1.0, 0.0):
+            self._compose = copy.deepcopy(given)
+            for transform in _transforms(self._compose):
+                transform.p = transform.p if transform.p in (0, 1) else optional
+            sizes |= {tuple(self(image, seed).shape[2:]) for seed in range(_TRIALS)}
+        self._compose = given
+        if len(sizes) > 1:
+            found = " and ".join(f"{height}x{width}" for height, width in sorted(sizes)[:2])
+            raise InputError(
+                f"albumentations: the pipeline returns images of different sizes, such as {found}; add a transform that"
+                " sets the size, such as Resize or PadIfNeeded with RandomCrop"
+            )
 
     def __call__(self, pixels: Tensor, seed: int) -> Tensor:
         """Return augmented pixels, uint8 (N, 3, H', W'), of uint8 (N, 3, H, W); deterministic given the seed."""
@@ -72,6 +93,7 @@ class AlbumentationsPipeline:
             self._check_padding(arguments)
         with warnings.catch_warnings():
             warnings.simplefilter("error")  # albumentations only warns when it ignores an argument
+            warnings.filterwarnings("ignore", ".*(special case|deprecated)")  # of another transform
             try:
                 return transform_class(**arguments)
             except (UserWarning, TypeError, ValueError) as error:
@@ -93,6 +115,13 @@ class AlbumentationsPipeline:
                 f"albumentations.PadIfNeeded to {min_height}x{min_width} has no effect on images of {height}x{width};"
                 f" set min_height and min_width to the size after padding, e.g. {height + 8} and {width + 8}"
             )
+
+
+def _transforms(transform: Any) -> Iterator[Any]:
+    """Yield all transforms within a composition, at any depth."""
+    for part in getattr(transform, "transforms", ()):
+        yield part
+        yield from _transforms(part)
 
 
 def _albumentations() -> ModuleType:

@@ -1,17 +1,25 @@
 """Batches read from images in memory, in an order that depends only on (seed, epoch)."""
 
+import hashlib
+import json
+import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
+from cifar_lit.errors import InputError
 from cifar_lit.randomness import key
 
 Pipeline = Callable[[Tensor, int], Tensor]
+SHARED_MEMORY = Path("/dev/shm")  # where Linux keeps it
+_PREFETCHED = 2  # batches that each worker prepares, PyTorch's default
 _BLOCK = 10_000  # positions converted to Python ints at a time, which take five times the memory of a tensor
 
 
@@ -78,18 +86,31 @@ class ImageDataset(Dataset[Batch]):
         """Labels of all images in order, int64 (n,)."""
         return self.images.labels[self.rows]
 
+    @cached_property
+    def digest(self) -> str:
+        """Hash of the labels, the rows in the source and the file names."""
+        digest = hashlib.blake2b(digest_size=8)
+        for tensor in (self.images.labels, self.rows):
+            digest.update(tensor.to("cpu").numpy().tobytes())
+        digest.update(json.dumps(list(self.files)).encode())
+        return digest.hexdigest()
+
     def sample(self, count: int) -> Tensor:
         """Return up to ``count`` evenly spaced images, not augmented: uint8 (count, 3, H, W)."""
         positions = torch.linspace(0, len(self) - 1, min(count, len(self))).long()
         return self.images.pixels[self.rows[positions]]
 
-    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Batch:
-        """Return the batch of the samples at these (epoch, position) pairs."""
-        positions = torch.tensor([position for _, position in keys]).to(self.rows.device, non_blocking=True)
+    def __getitems__(self, keys: Sequence[tuple[int, int] | int]) -> Batch:
+        """Return the batch of the samples at these (epoch, position) pairs.
+
+        Positions alone belong to epoch 0: with ``overfit_batches``, Lightning replaces the sampler by its own.
+        """
+        pairs = [(0, one) if isinstance(one, int) else one for one in keys]
+        positions = torch.tensor([position for _, position in pairs]).to(self.rows.device, non_blocking=True)
         rows = self.rows.index_select(0, positions)
         pixels = self.images.pixels.index_select(0, rows)  # faster on a CPU than indexing
         if self.pipeline is not None:
-            epoch, position = keys[0]
+            epoch, position = pairs[0]
             pixels = self.pipeline(pixels, key(self.seed, epoch, position))
         indices = rows if self.indices is self.rows else self.indices.index_select(0, positions)
         return Batch(pixels, self.images.labels.index_select(0, rows), indices)
@@ -106,8 +127,20 @@ class BatchLoader(DataLoader[Batch]):
     Its workers ignore SIGINT and SIGTERM, so that the main process can save a checkpoint before it exits.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **({"worker_init_fn": _ignore_signals} | kwargs))
+    def __init__(self, dataset: ImageDataset, *args: Any, **kwargs: Any) -> None:
+        super().__init__(dataset, *args, **({"worker_init_fn": _ignore_signals} | kwargs))
+        if self.num_workers and len(dataset) and SHARED_MEMORY.is_dir():
+            self._check_shared_memory(dataset.images.pixels[0].numel() * (self.batch_size or 1))
+
+    def _check_shared_memory(self, batch_bytes: int) -> None:
+        """Raise InputError if prepared batches do not fit: the workers of training and validation wait for ever."""
+        free, needed = shutil.disk_usage(SHARED_MEMORY).free, 2 * self.num_workers * (_PREFETCHED + 1) * batch_bytes
+        if needed > free:
+            raise InputError(
+                f"data.num_workers: {self.num_workers} processes for training and as many for validation may need"
+                f" {needed / 2**20:,.0f} MB of shared memory, but {SHARED_MEMORY} has {free / 2**20:,.0f} MB free; set"
+                " fewer, or a smaller data.batch_size, or in Docker raise it with --shm-size"
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """Return no state: the position follows from Lightning's count of batches."""
@@ -137,6 +170,8 @@ class EpochSampler(DistributedSampler[Batch]):
         rank: Rank of this process.
         pad: Repeat samples until all processes have the same number; for training only, as evaluation must not.
         start: Epoch to resume in, and the number of this process's samples to skip in it.
+        batch_size: If the last batch of this size would be a single sample, which batch norm cannot be trained on,
+            leave it out; 0 keeps it.
     """
 
     def __init__(
@@ -149,6 +184,7 @@ class EpochSampler(DistributedSampler[Batch]):
         rank: int = 0,
         pad: bool = True,
         start: tuple[int, int] = (0, 0),
+        batch_size: int = 0,
     ) -> None:
         super().__init__(dataset, num_replicas=processes, rank=rank, shuffle=shuffle, seed=seed)
         self._start = start
@@ -156,6 +192,8 @@ class EpochSampler(DistributedSampler[Batch]):
         if not pad:
             self.total_size = len(dataset)
             self.num_samples = len(range(rank, len(dataset), processes))
+        if 1 < batch_size < self.num_samples and self.num_samples % batch_size == 1:
+            self.num_samples -= 1
 
     def __iter__(self) -> Iterator[tuple[int, int]]:  # type: ignore[override]
         count = len(self.dataset)  # type: ignore[arg-type]
@@ -166,7 +204,7 @@ class EpochSampler(DistributedSampler[Batch]):
         if self.total_size > count:
             order = order.repeat(-(-self.total_size // max(count, 1)))[: self.total_size]
         start_epoch, skipped = self._start
-        own = order[self.rank :: self.num_replicas]
+        own = order[self.rank :: self.num_replicas][: self.num_samples]
         for positions in own[skipped if self.epoch == start_epoch else 0 :].split(_BLOCK):
             for position in positions.tolist():
                 yield self.epoch, position

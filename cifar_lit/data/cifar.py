@@ -26,7 +26,7 @@ class _CIFAR(ImageDataModule):
 
     def __init__(self, root: str = "data", **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.root = Path(root)
+        self.root = Path(root).expanduser()
         self._loaded: dict[Split, ImageTensors] = {}
 
     @property

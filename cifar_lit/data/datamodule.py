@@ -1,7 +1,5 @@
 """Base class of all data sources: splits, augmentation and reproducible loaders."""
 
-import hashlib
-import json
 from abc import ABC, abstractmethod
 from functools import cached_property
 from typing import Any, Literal
@@ -9,7 +7,7 @@ from typing import Any, Literal
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_warn
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler, SequentialSampler
 
 from cifar_lit.data.albumentations import AlbumentationsPipeline
 from cifar_lit.data.augment import Augmentation, apply_augmentations
@@ -30,7 +28,7 @@ class ImageDataModule(LightningDataModule, ABC):
     hold-out of its training images, the same for all runs with the same ``split_seed``.
 
     Args:
-        batch_size: Images per batch (in each process).
+        batch_size: Images per batch (in each process). A single image left for an epoch's last batch is left out.
         val_fraction: Fraction of the training images held out as ``val`` if the source has none of its own;
             0 trains on all of them and skips validation.
         split_seed: Determines which images are held out, independently of the run's seed.
@@ -76,6 +74,8 @@ class ImageDataModule(LightningDataModule, ABC):
         for name, value in {"num_workers": num_workers, "mixup": mixup, "cutmix": cutmix}.items():
             if value < 0:
                 raise InputError(f"data.{name} must be at least 0, got {value}")
+        if std is not None and min(std) <= 0:
+            raise InputError(f"data.std must be greater than 0, got {std}")
         if folds < 0 or folds == 1 or (folds and not 0 <= fold < folds):
             raise InputError(f"data.folds must be 0 or at least 2, and data.fold below it, got {folds} and {fold}")
         ignored, used = (albumentations, augment) if route == "batched" else (augment, albumentations)
@@ -209,18 +209,8 @@ class ImageDataModule(LightningDataModule, ABC):
             done = 0
         elif batches.is_last_batch:
             epoch, done = epoch + 1, 0
-        images = {"images": len(self.train_set), "digest": self.training_digest}
+        images = {"images": len(self.train_set), "digest": self.train_set.digest}
         return {"epoch": epoch, "batches": done, "shared": self._sharded, **self._settings_to_keep(), **images}
-
-    @cached_property
-    def training_digest(self) -> str:
-        """Hash of the training images' labels, rows in the source and file names."""
-        train = self.train_set
-        digest = hashlib.blake2b(digest_size=8)
-        for tensor in (train.images.labels, train.rows):
-            digest.update(tensor.to("cpu").numpy().tobytes())
-        digest.update(json.dumps(list(train.files)).encode())
-        return digest.hexdigest()
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Set where to resume; warn if the training images have changed."""
@@ -274,11 +264,14 @@ class ImageDataModule(LightningDataModule, ABC):
             if training and self._sharded:  # each process shuffles its own shard
                 seed, processes, rank = key("share", seed, rank), 1, 0
         workers = 0 if cached else self.num_workers
-        order = {"seed": seed, "processes": processes, "rank": rank}
+        order = {"seed": seed, "processes": processes, "rank": rank, "batch_size": self.batch_size * training}
+        sampler: Sampler[Any] = EpochSampler(dataset, shuffle=training, pad=training, start=start, **order)
+        if trainer and trainer.overfit_batches:
+            sampler = SequentialSampler(dataset)
         return BatchLoader(
             dataset,
             batch_size=self.batch_size,
-            sampler=EpochSampler(dataset, shuffle=training, pad=training, start=start, **order),
+            sampler=sampler,
             collate_fn=identity_collate,
             num_workers=workers,
             pin_memory=on_cuda and not cached,

@@ -4,8 +4,10 @@ import hashlib
 import json
 import os
 import shutil
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -13,15 +15,17 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from filelock import FileLock
+from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 from rich.progress import track
 
+from cifar_lit.atomic_file import reserve
 from cifar_lit.data.batches import ImageTensors
 from cifar_lit.data.statistics import mean_and_std
 from cifar_lit.errors import InputError
-from cifar_lit.inference.images import SUFFIXES, read_image
+from cifar_lit.inference.images import describe_left_out, image_files, is_system_folder, read_image
 
-_FORMAT = 2  # increment when the content of an entry changes
+_FORMAT = 3  # increment when the content of an entry changes
 _FILES = ("pixels.npy", "labels.npy", "files.json")
 _MAX_KEPT_SIZE = 128  # images that all have one size of up to this many pixels a side are not resized
 _DEFAULT_SIZE = (64, 64)  # for all others
@@ -69,9 +73,13 @@ def decode_folder(
     Raises:
         InputError: If there are no images, one cannot be read, or the cache cannot be written.
     """
-    files = list(_scan(folder, class_names))
+    left_out = Counter[str]()
+    files = list(_scan(folder, class_names, left_out))
+    note = describe_left_out(folder, left_out)
     if not files:
-        raise InputError(f"{folder} contains no images ({', '.join(sorted(SUFFIXES))}) in folders named by class")
+        raise InputError(f"{folder} contains no images in folders named by class{f' ({note})' * bool(note)}")
+    if note:
+        rank_zero_only(print)(note)
     request = [_FORMAT, list(class_names), size, skip_unreadable, files]
     fingerprint = hashlib.blake2b(json.dumps(request).encode()).hexdigest()
     name = hashlib.blake2b(json.dumps([str(folder.resolve()), size]).encode(), digest_size=8).hexdigest()
@@ -81,7 +89,8 @@ def decode_folder(
         with FileLock(cache_dir / f"{name}.lock"):  # one process decodes, the others wait and read
             found = _read(entry, fingerprint)
             if found is None:
-                _write(entry, fingerprint, folder, files, size, skip_unreadable)
+                with _new_entry(entry) as unfinished:
+                    _write(unfinished, fingerprint, folder, files, size, skip_unreadable)
                 found = _read(entry, fingerprint)
     except OSError as error:
         raise InputError(
@@ -92,27 +101,22 @@ def decode_folder(
     return found
 
 
-def _scan(folder: Path, class_names: Sequence[str]) -> Iterator[_ImageFile]:
+def _scan(folder: Path, class_names: Sequence[str], left_out: Counter[str]) -> Iterator[_ImageFile]:
+    for path in folder.iterdir():
+        if path.is_dir() and is_system_folder(path.name):
+            left_out[f"{path.name}/"] += 1
+        elif path.is_file() and not path.name.startswith("."):
+            left_out["in no class folder"] += 1
     for label, class_name in enumerate(class_names):
-        yield from sorted(_scan_class(folder / class_name, class_name, label))
-
-
-def _scan_class(folder: Path, relative: str, label: int) -> Iterator[_ImageFile]:
-    if not folder.is_dir():
-        return
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            path = f"{relative}/{entry.name}"
-            if entry.is_dir():
-                yield from _scan_class(folder / entry.name, path, label)
-            elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
-                try:
-                    stat = entry.stat()
-                except OSError as error:
-                    raise InputError(f"{folder / entry.name} cannot be read ({error.strerror}): remove it") from error
-                yield _ImageFile(path, label, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+        if not (folder / class_name).is_dir():
+            continue
+        for path in sorted(image_files(folder / class_name, left_out), key=str):
+            try:
+                stat = path.stat()
+            except OSError as error:
+                raise InputError(f"{path} cannot be read ({error.strerror}): remove it") from error
+            name = path.relative_to(folder).as_posix()
+            yield _ImageFile(name, label, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
 def _read(entry: Path, fingerprint: str) -> FolderImages | None:
@@ -131,24 +135,36 @@ def _read(entry: Path, fingerprint: str) -> FolderImages | None:
     return FolderImages(ImageTensors(pixels, labels, files), (height, width), meta["mean"], meta["std"])
 
 
+@contextmanager
+def _new_entry(entry: Path) -> Iterator[Path]:
+    """Yield a folder to write the entry to; it replaces the old entry when it is complete, and is removed otherwise."""
+    unfinished = entry.with_suffix(".unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir()
+    try:
+        yield unfinished
+        shutil.rmtree(entry, ignore_errors=True)
+        unfinished.rename(entry)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+
+
 def _write(
-    entry: Path,
+    unfinished: Path,
     fingerprint: str,
     folder: Path,
     files: list[_ImageFile],
     size: tuple[int, int] | None,
     skip_unreadable: bool,
 ) -> None:
-    """Decode the files into a new entry, which replaces the old one only when it is complete."""
-    unfinished = entry.with_suffix(".unfinished")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir()
+    """Decode the files into a new entry."""
     if skip_unreadable:
         files = _readable(folder, files)
     height, width = size or _common_size(folder, files)
     pixels = np.lib.format.open_memmap(
         unfinished / "pixels.npy", mode="w+", dtype=np.uint8, shape=(len(files), 3, height, width)
     )
+    reserve(unfinished / "pixels.npy")
 
     def decode(row: int) -> InputError | None:
         """Return the error, if any, instead of raising it, so that all unreadable files are reported at once."""
@@ -175,8 +191,6 @@ def _write(
     mean, std = mean_and_std(torch.from_numpy(pixels))
     meta = {"fingerprint": fingerprint, "written": _stamps(unfinished), "mean": mean, "std": std}
     (unfinished / "meta.json").write_text(json.dumps(meta))
-    shutil.rmtree(entry, ignore_errors=True)
-    unfinished.rename(entry)
 
 
 def _stamps(entry: Path) -> dict[str, list[int]]:

@@ -6,18 +6,26 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.pytorch.utilities import rank_zero_only
 
 from cifar_lit.data.batches import ImageTensors
 from cifar_lit.data.datamodule import ImageDataModule, Split
 from cifar_lit.data.folder_cache import FolderImages, decode_folder
 from cifar_lit.errors import InputError
-from cifar_lit.inference.images import SUFFIXES
+from cifar_lit.inference.images import is_system_folder
+
+_SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation"),
+    "test": ("test", "testing"),
+}
 
 
 class ClassFolders(ImageDataModule):
     """Your own images: ``root/train/<class>/*``, ``root/test/<class>/*`` and optionally ``root/val/<class>/*``.
 
-    They are decoded once and cached, so that the next run starts within a second or two.
+    ``val`` may also be called ``valid`` or ``validation``, ``train`` ``training``, and ``test`` ``testing``. They are
+    decoded once and cached, so that the next run starts within a second or two.
 
     Args:
         root: Folder that contains ``train`` and, for the ``test`` command, ``test``.
@@ -39,29 +47,49 @@ class ClassFolders(ImageDataModule):
         super().__init__(**kwargs)
         if image_size is not None and image_size < 1:
             raise InputError(f"data.image_size must be at least 1, got {image_size}")
-        self.root = Path(root)
+        self.root = Path(root).expanduser()
         self._size = None if image_size is None else (image_size, image_size)
         self._skip_unreadable = skip_unreadable
-        self._cache_dir = Path(cache_dir) if cache_dir else user_cache_dir()
+        self._cache_dir = Path(cache_dir).expanduser() if cache_dir else user_cache_dir()
 
     @cached_property
     def class_names(self) -> list[str]:
         """The names of the folders in ``root/train``, sorted."""
         if not self.root.is_dir():
             raise InputError(f"folder {self.root.absolute()} does not exist; choose another with --data.root")
-        if not (self.root / "train").is_dir():
+        train = self._folders.get("train")
+        if train is None:
             raise InputError(f"{self.root} has no folder train; sort the images into {self.root}/train/<class>/")
-        names = _subfolders(self.root / "train")
+        names = _subfolders(train)
         if len(names) < 2:
             found = f"only one class folder, {names[0]!r}" if names else "no class folders"
-            raise InputError(f"{self.root}/train has {found}; a classifier needs at least two")
-        for split in ("val", "test"):
-            if unknown := sorted(set(_subfolders(self.root / split)) - set(names)):
+            raise InputError(f"{train} has {found}; a classifier needs at least two")
+        for name in names:
+            if name.encode(errors="replace").decode() != name:
+                raise InputError(f"{train} has a folder {name!r}, whose name is not UTF-8; rename it")
+        for folder in self._folders.values():
+            if unknown := sorted(set(_subfolders(folder)) - set(names)):
                 raise InputError(
-                    f"{self.root}/{split} has a class that is missing from train: {', '.join(unknown)};"
-                    f" rename or remove it, or add it to {self.root}/train (which has {', '.join(names)})"
+                    f"{folder} has a class that is missing from {train.name}: {', '.join(unknown)};"
+                    f" rename or remove it, or add it to {train} (which has {', '.join(names)})"
                 )
         return names
+
+    @cached_property
+    def _folders(self) -> dict[Split, Path]:
+        """The folders of the splits that exist; names what else is beside them."""
+        found: dict[Split, Path] = {}
+        others = _subfolders(self.root)
+        for split, names in _SPLIT_NAMES.items():
+            folders = [name for name in others if name.lower() in names]
+            if len(folders) > 1:
+                raise InputError(f"{self.root} has {' and '.join(folders)}, which mean the same: remove or rename one")
+            others = [name for name in others if name not in folders]
+            if folders:
+                found[split] = self.root / folders[0]
+        if others and "train" in found:
+            rank_zero_only(print)(f"Folders of {self.root} that are not used: {', '.join(others)}")
+        return found
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -76,13 +104,13 @@ class ClassFolders(ImageDataModule):
     @property
     def has_test_images(self) -> bool:
         """Whether there is a folder ``root/test``."""
-        return (self.root / "test").is_dir()
+        return "test" in self._folders
 
     def load(self, split: Split) -> ImageTensors | None:
         """Return the images of ``root/train``, ``root/val`` or ``root/test``; None if there is no such folder."""
         if split == "train":
             return self._train.images
-        return self._decode(split, self.image_size).images if (self.root / split).is_dir() else None
+        return self._decode(split, self.image_size).images if split in self._folders else None
 
     @cached_property
     def _train(self) -> FolderImages:
@@ -91,21 +119,21 @@ class ClassFolders(ImageDataModule):
         for name, count in zip(self.class_names, counts.tolist(), strict=True):
             if count == 0:
                 raise InputError(
-                    f"{self.root}/train/{name} contains no images ({', '.join(sorted(SUFFIXES))});"
-                    " add some of that class, or remove the folder"
+                    f"{self._folders['train'] / name} contains no images; add some of that class, or remove the folder"
                 )
         return decoded
 
     def _decode(self, split: Split, size: tuple[int, int] | None) -> FolderImages:
+        names = self.class_names  # raises if there is no folder
         return decode_folder(
-            self.root / split, self.class_names, self._cache_dir, size=size, skip_unreadable=self._skip_unreadable
+            self._folders[split], names, self._cache_dir, size=size, skip_unreadable=self._skip_unreadable
         )
 
 
 def _subfolders(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
-    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    return sorted(path.name for path in folder.iterdir() if path.is_dir() and not is_system_folder(path.name))
 
 
 def user_cache_dir() -> Path:

@@ -1,6 +1,7 @@
 """Bundles: a trained classifier on disk without its training code, as JSON and safetensors."""
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -130,14 +131,30 @@ def read_bundle(folder: Path, trusted: Sequence[str] = ()) -> TrainedClassifier:
         if settings.pop("format") != _FORMAT:
             raise ValueError("it has another format version")
         recipe = Recipe(**{**settings, "image_size": tuple(settings["image_size"])})
-        if not recipe.temperature > 0 or len(recipe.image_size) != 2:
-            raise ValueError(f"invalid temperature {recipe.temperature} or image size {recipe.image_size}")
+        _check_values(recipe)
         if unknown := sorted(set(class_paths(recipe.net)) - own_networks() - set(trusted)):
             raise ValueError(f"its network {', '.join(unknown)} is not trusted")
         return TrainedClassifier.from_weights(recipe, load_file(folder / _WEIGHTS))
     except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError, InputError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{folder} is not an intact bundle ({reason}); export it again") from error
+
+
+def _check_values(recipe: Recipe) -> None:
+    """Raise ValueError or TypeError for values that no training writes."""
+    names = recipe.class_names
+    if not isinstance(names, list) or not names or not all(isinstance(name, str) for name in names):
+        raise ValueError("its class names are not a list of texts")
+    height, width = recipe.image_size
+    if not (isinstance(height, int) and isinstance(width, int) and min(height, width) > 0):
+        raise ValueError(f"its image size is {height}x{width}")
+    if height * width > _MAX_BATCH_PIXELS:
+        raise ValueError(f"its images of {height}x{width} pixels are too large")
+    for numbers in (recipe.mean, recipe.std):
+        if len(numbers) != 3 or not all(math.isfinite(number) for number in numbers):
+            raise ValueError(f"its mean {recipe.mean} and standard deviation {recipe.std} are not three numbers each")
+    if not 0 < recipe.temperature < math.inf:
+        raise ValueError(f"its temperature is {recipe.temperature}")
 
 
 def class_paths(recipe: Any) -> Iterator[str]:

@@ -1,6 +1,10 @@
-"""Read image files as RGB pixels."""
+"""Find image files, and read them as RGB pixels."""
 
+import os
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -10,19 +14,90 @@ from PIL import Image, ImageOps
 from cifar_lit.errors import InputError
 
 Fit = Literal["crop", "pad", "inside"]
-SUFFIXES = {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp"}
+# By PIL's names. HEIF, the format of iPhones, needs the package pillow-heif
+FORMATS = ("AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TGA", "TIFF", "WEBP")
+_SYSTEM_FOLDERS = {"__macosx", "#recycle", "lost+found", "$recycle.bin", "system volume information"}
+# Largest values of integer images with more than 8 bits: 8 and 12 bits are often stored in 16 or 32
+_INTEGER_RANGES = (2**8 - 1, 2**12 - 1, 2**16 - 1)
+_FLOAT_RANGES = (1, *_INTEGER_RANGES)
 
 
 class ImageTooLargeError(InputError):
     """An image has more pixels than allowed."""
 
 
-def image_files(folder: Path) -> Iterator[Path]:
-    """Yield the image files below a folder at any depth, by suffix, sorted, without hidden files and folders."""
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if path.suffix.lower() in SUFFIXES and not hidden and path.is_file():
-            yield path
+@cache
+def readable_formats() -> tuple[str, ...]:
+    """Return those of ``FORMATS`` that this installation of PIL can read."""
+    with suppress(ImportError):
+        from pillow_heif import register_heif_opener  # type: ignore[import-not-found]
+
+        register_heif_opener()
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+@cache
+def image_suffixes() -> frozenset[str]:
+    """Return the suffixes, in lower case, of the image files that can be read."""
+    formats = readable_formats()
+    return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in formats)
+
+
+def image_files(folder: Path, left_out: Counter[str]) -> Iterator[Path]:
+    """Yield the image files below a folder at any depth, by suffix, without hidden and system folders and files.
+
+    Args:
+        folder: The folder.
+        left_out: Counts what is left out: files by suffix, and folders by name. Hidden files are not counted.
+    """
+    with os.scandir(folder) as entries:
+        for entry in sorted(entries, key=lambda one: one.name):
+            path, suffix = folder / entry.name, Path(entry.name).suffix.lower()
+            if entry.is_dir():
+                is_loop = entry.is_symlink() and folder.resolve().is_relative_to(path.resolve())
+                if is_system_folder(entry.name) or is_loop:
+                    left_out[f"{entry.name}/"] += 1
+                else:
+                    yield from image_files(path, left_out)
+            elif entry.name.startswith("."):
+                continue
+            elif suffix in image_suffixes():
+                yield path
+            else:
+                left_out[suffix or "without suffix"] += 1
+
+
+def is_system_folder(name: str) -> bool:
+    """Return whether a folder is hidden or belongs to an operating or storage system, such as ``@eaDir``.
+
+    >>> [is_system_folder(name) for name in (".git", "@eaDir", "__MACOSX", "cats")]
+    [True, True, True, False]
+    """
+    return name.startswith((".", "@")) or name.lower() in _SYSTEM_FOLDERS
+
+
+def describe_left_out(folder: Path, left_out: Counter[str]) -> str:
+    """Return a sentence about the files and folders that ``image_files`` left out.
+
+    >>> print(describe_left_out(Path("photos"), Counter({".heic": 12, ".txt": 1, "@eaDir/": 2})))
+    13 files left out of photos: .heic 12, .txt 1; system folders: @eaDir/ 2 (to read .heic: pip install pillow-heif)
+    """
+    files = {name: count for name, count in left_out.most_common() if not name.endswith("/")}
+    folders = {name: count for name, count in left_out.most_common() if name.endswith("/")}
+    number = sum(files.values())
+    parts = []
+    if files:
+        parts.append(f"{number:,} file{'s' * (number != 1)} left out of {folder}: {_counts(files)}")
+    if folders:
+        parts.append(f"system folders: {_counts(folders)}" if files else f"left out of {folder}: {_counts(folders)}")
+    if heif := files.keys() & {".heic", ".heif"}:
+        parts[-1] += f" (to read {' and '.join(sorted(heif))}: pip install pillow-heif)"
+    return "; ".join(parts)
+
+
+def _counts(numbers: dict[str, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in numbers.items())
 
 
 def read_image(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
@@ -93,15 +168,46 @@ def resize_to_fit(image: Image.Image, size: tuple[int, int], fit: Fit) -> Image.
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Return the image in mode RGB, with its EXIF data."""
-    exif = image.getexif()
-    if image.mode.startswith("I"):  # 16-bit gray, which convert() would clip at 255
-        image = Image.fromarray((np.asarray(image, dtype=np.uint32) >> 8).astype(np.uint8))
+    """Return the image in mode RGB, with its EXIF data.
+
+    ======================  =======================================================================================
+    mode                    conversion
+    ======================  =======================================================================================
+    1, L, P, RGB, YCbCr     PIL's own
+    CMYK, HSV               PIL's own
+    LA, PA, RGBA, with      composited on white
+    transparency
+    I;16, I                 scaled from [0, m] to [0, 255], where m is the smallest of 255, 4095 and 65535 that is not
+                            less than the image's largest value: files do not say how many of their bits are used
+    F                       the same, where m may also be 1
+    others                  refused
+    ======================  =======================================================================================
+
+    Raises:
+        ValueError: If the values are negative, larger than 65535 or NaN, or the mode is another one. PIL reads only
+            the upper byte of colors with 16 bits, so they are refused if the upper byte has fewer than 4 bits.
+    """
+    upper_byte = image.mode == "RGB" and any(";16" in str(tile) for tile in getattr(image, "tile", ()))
+    exif = image.getexif()  # may load the image, which empties ``tile``
+    if image.mode.startswith(("I", "F")):
+        image = _scale_to_8_bits(image)
     elif image.has_transparency_data:
         image = image if image.mode == "RGBA" else image.convert("RGBA")
         white = Image.new("RGB", image.size, "white")
         white.paste(image, mask=image.getchannel("A"))
         image = white
     converted = image if image.mode == "RGB" else image.convert("RGB")
+    if upper_byte and 0 < np.asarray(converted).max() < 16:
+        raise ValueError("its colors use 12 of 16 bits; save it with 8 bits per color")
     converted.getexif().update(exif)
     return converted
+
+
+def _scale_to_8_bits(image: Image.Image) -> Image.Image:
+    values = np.asarray(image).astype(np.float32)
+    low, high = values.min(), values.max()
+    ranges = _FLOAT_RANGES if image.mode == "F" else _INTEGER_RANGES
+    if not 0 <= low <= high <= ranges[-1]:  # or NaN
+        raise ValueError(f"its values go from {low:g} to {high:g}; scale them to 0 to 255")
+    full = next(value for value in ranges if high <= value)
+    return Image.fromarray((values * (255 / full)).round().astype(np.uint8))

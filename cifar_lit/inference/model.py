@@ -1,11 +1,13 @@
 """A classifier at inference time: pixels in, logits out, with test-time augmentation (TTA)."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from cifar_lit.errors import InputError
 from cifar_lit.models.normalization import PixelNormalization
 
 
@@ -14,7 +16,8 @@ class InferenceModel(nn.Module):
 
     Args:
         normalize: Scales and normalizes the pixels.
-        net: The network; takes normalized images (N, 3, H, W) and returns logits (N, classes).
+        net: The network; takes normalized images (N, 3, H, W) and returns logits (N, classes). If it returns an
+            object with the attribute ``logits``, it is made to return these.
         flip_tta: Average the logits of each image and its mirror image.
         translate_tta: Average the logits of each image and of copies moved by this many pixels; 0 for none.
         adaptive_tta: Compute more than two views only for images whose first two views disagree on the class.
@@ -32,6 +35,7 @@ class InferenceModel(nn.Module):
     ) -> None:
         super().__init__()
         self.normalize, self.net = normalize, net
+        net.register_forward_hook(_take_logits)
         self.flip_tta, self.translate_tta, self.adaptive_tta = flip_tta, translate_tta, adaptive_tta
         self.memory_format = memory_format
 
@@ -58,6 +62,18 @@ class InferenceModel(nn.Module):
     def _logits(self, pixels: Tensor) -> Tensor:
         logits: Tensor = self.net(self.preprocess(pixels))
         return logits.float()
+
+
+def _take_logits(net: nn.Module, inputs: Any, output: Any) -> Tensor:
+    """Return the logits of a network that returns more, such as torchvision's GoogLeNet when it is trained."""
+    if not isinstance(output, Tensor):
+        output = getattr(output, "logits", output)
+    if not isinstance(output, Tensor):
+        raise InputError(
+            f"the network {type(net).__name__} must return logits, a tensor, or an object with the attribute logits;"
+            f" it returned a {type(output).__name__}"
+        )
+    return output
 
 
 def tta_views(pixels: Tensor, flip: bool, translate: int) -> Iterator[tuple[float, Tensor]]:

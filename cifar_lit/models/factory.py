@@ -2,10 +2,22 @@
 
 import importlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from torch import nn
+
+from cifar_lit.errors import InputError
+
+_NUM_CLASSES = "num_classes"
+_PRETRAINED = {"weights", "weights_backbone", "pretrained", "pretrained_backbone", "checkpoint_path"}
+# What torchvision changes if these networks are built with pretrained weights
+_WITH_WEIGHTS = {
+    "googlenet": {"transform_input": True, "aux_logits": False},
+    "inception_v3": {"transform_input": True},
+}
+Factory = Callable[..., Any]
 
 
 def build_network(recipe: Mapping[str, Any]) -> nn.Module:
@@ -32,13 +44,109 @@ def build_network(recipe: Mapping[str, Any]) -> nn.Module:
 
 def _build(value: Any) -> Any:
     if isinstance(value, Mapping) and "class_path" in value:
-        module, _, name = value["class_path"].rpartition(".")
-        factory = getattr(importlib.import_module(module), name)
+        factory = find_factory(value["class_path"])
         returned = factory if inspect.isclass(factory) else get_type_hints(factory).get("return")
         if not (inspect.isclass(returned) and issubclass(returned, nn.Module)):
             raise TypeError(f"{value['class_path']} is not a torch.nn.Module or function annotated to return one")
         arguments = {**value.get("init_args", {}), **value.get("dict_kwargs", {})}
-        return factory(**{key: _build(argument) for key, argument in arguments.items()})
+        return factory(**_accepted(factory, {key: _build(argument) for key, argument in arguments.items()}))
     if isinstance(value, list):
         return [_build(item) for item in value]
     return value
+
+
+def find_factory(class_path: str) -> Factory:
+    """Import a class or function."""
+    module, _, name = class_path.rpartition(".")
+    factory: Factory = getattr(importlib.import_module(module), name)
+    return factory
+
+
+def _accepted(factory: Factory, arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments without ``num_classes`` if the factory does not take it."""
+    parameters = inspect.signature(factory).parameters
+    takes_all = any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values())
+    return {name: value for name, value in arguments.items() if name != _NUM_CLASSES or takes_all or name in parameters}
+
+
+def without_pretrained(recipe: Any) -> Any:
+    """Return a network's recipe without the arguments that load weights, for a network whose weights are known.
+
+    >>> without_pretrained({"class_path": "timm.create_model", "init_args": {"pretrained": True, "model_name": "x"}})
+    {'class_path': 'timm.create_model', 'init_args': {'model_name': 'x'}}
+    """
+    if isinstance(recipe, list):
+        return [without_pretrained(value) for value in recipe]
+    if not isinstance(recipe, Mapping):
+        return recipe
+    kept = {name: without_pretrained(value) for name, value in recipe.items()}
+    package, _, name = str(recipe.get("class_path", "")).rpartition(".")
+    for section in ("init_args", "dict_kwargs"):
+        if section in kept and package.partition(".")[0] in ("torchvision", "timm"):
+            kept[section] = {key: value for key, value in kept[section].items() if key not in _PRETRAINED}
+            if kept[section] != recipe[section] and recipe[section].get("weights"):
+                kept[section] = _WITH_WEIGHTS.get(name, {}) | kept[section]
+    return kept
+
+
+def build_pretrained(factory: Factory, arguments: Mapping[str, Any], load: bool = True) -> nn.Module:
+    """Build a network to train; if it is pretrained on other classes, with a new head.
+
+    Args:
+        factory: A class or function; ``num_classes`` is passed only if it takes it.
+        arguments: Its arguments, including ``num_classes``.
+        load: Whether to load pretrained weights; False if a checkpoint's weights replace them.
+
+    Raises:
+        InputError: If pretrained weights cannot be downloaded, or do not fit the network.
+    """
+    if not load:
+        path = f"{factory.__module__}.{factory.__name__}"
+        arguments = without_pretrained({"class_path": path, "init_args": arguments})["init_args"]
+    package, num_classes = factory.__module__.partition(".")[0], arguments.get(_NUM_CLASSES)
+    arguments = _accepted(factory, arguments)
+    loads = [name for name in sorted(_PRETRAINED) if arguments.get(name) not in (None, False, "")]
+    if package not in ("torchvision", "timm") or not loads:
+        network: nn.Module = factory(**arguments)
+        return network
+    file = arguments.get("checkpoint_path")
+    if file and not Path(file).is_file():
+        raise InputError(f"model.net.checkpoint_path: no such file: {file}")
+    as_trained = {name: value for name, value in arguments.items() if name != _NUM_CLASSES}
+    try:
+        if "weights" not in loads:  # torchvision's weights determine the number of classes
+            try:
+                network = factory(**arguments)
+                return network
+            except RuntimeError:  # a file of weights for another number
+                pass
+        network = factory(**as_trained)
+    except Exception as error:  # of any class, if there is no network connection
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise InputError(
+            f"the pretrained weights of {factory.__name__} cannot be loaded ({reason}); {_offline_route(package)}"
+        ) from error
+    if num_classes is not None:
+        _replace_head(network, num_classes)
+    return network
+
+
+def _replace_head(network: nn.Module, num_classes: int) -> None:
+    if hasattr(network, "reset_classifier"):  # timm's
+        network.reset_classifier(num_classes)  # type: ignore[operator]
+        return
+    layers = [(name, layer) for name, layer in network.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+    outputs = [layer.weight.shape[0] for _, layer in layers]
+    for (name, layer), count in zip(layers, outputs, strict=True):
+        if layer is layers[-1][1] or ("aux" in name.lower() and count == outputs[-1]):  # auxiliary heads
+            inputs, bias = layer.weight.shape[1], layer.bias is not None
+            is_conv = isinstance(layer, nn.Conv2d)  # SqueezeNet's
+            head = nn.Conv2d(inputs, num_classes, 1) if is_conv else nn.Linear(inputs, num_classes, bias)
+            parent, _, attribute = name.rpartition(".")
+            setattr(network.get_submodule(parent), attribute, head)
+
+
+def _offline_route(package: str) -> str:
+    if package == "timm":
+        return "without a network connection, download the file elsewhere and set model.net.checkpoint_path: FILE"
+    return "without a network connection, download the file elsewhere to ~/.cache/torch/hub/checkpoints"

@@ -18,7 +18,7 @@ from cifar_lit.evaluation.calibration import TemperatureSweep
 from cifar_lit.evaluation.ood import FALSE_ALARM_RATE, energy
 from cifar_lit.inference.model import InferenceModel
 from cifar_lit.models import PixelNormalization
-from cifar_lit.models.shape_check import check_output_shape
+from cifar_lit.models.trial import try_network
 from cifar_lit.models.whitening import fit_whitening, whitening_layers
 from cifar_lit.randomness import reseed, run_seed
 from cifar_lit.training.metrics import gather_objects, loss_and_accuracy
@@ -128,12 +128,14 @@ class Classifier(LightningModule):
         return self.model.preprocess(pixels)
 
     def setup(self, stage: str) -> None:
-        """Check that the network fits the data, and prepare it for its device."""
+        """Try the network on images of every size, and prepare it for its device."""
         example = self.example_input_array.to(self.device)
         data = self.trainer.datamodule if stage == "fit" else None
         sizes = data.sizes if isinstance(data, ImageDataModule) else [tuple(example.shape[2:])]
+        smallest = 0 if data is None else min(2, data.batch_size)  # the sampler leaves out a single last image
         for height, width in sizes:
-            check_output_shape(self.net, self.preprocess(example.new_zeros(2, 3, height, width)), self.num_classes)
+            inputs = self.preprocess(example.new_zeros(2, 3, height, width))
+            try_network(self.net, inputs, self.num_classes, smallest)
         self.net.to(memory_format=self.model.memory_format)
         if self._compile:
             self.net.compile()  # in place: the weights keep their names

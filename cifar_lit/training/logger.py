@@ -3,11 +3,13 @@
 from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
 from cifar_lit.tensorboard_tags import FIRST_CURVES, RESULTS, curve_tag
 from cifar_lit.training.lightning_compat import flatten_hyperparameters
@@ -33,11 +35,27 @@ class RunLogger(TensorBoardLogger):
         version: int | str | None = None,
         purge_step: int | None = None,
     ) -> None:
-        super().__init__(save_dir, name or "run", version, default_hp_metric=False, purge_step=purge_step)
+        name = name or "run"
+        folder = Path(save_dir, name, version if isinstance(version, str) else f"version_{version}")
+        is_new = version is None or not any(folder.glob("events*"))
+        super().__init__(save_dir, name, version, default_hp_metric=False)
         self.purge_step = purge_step
+        # Readers keep everything before the first start that is logged: that must not be the one of a resume
+        self._start_step = 0 if is_new and purge_step is None else purge_step
         self._test_metrics: dict[str, float] = {}
         self._test_step: int | None = None
         self._warned = False
+
+    @property
+    def experiment(self) -> Any:
+        """The SummaryWriter; the first one logs from which step on earlier events are expired."""
+        experiment = super().experiment
+        step, self._start_step = self._start_step, None
+        if step is not None and rank_zero_only.rank == 0:
+            with self._warn_on_write_error():
+                for event in (Event(file_version="brain.Event:2"), Event(session_log=SessionLog(status="START"))):
+                    experiment.file_writer.add_event(event, step)
+        return experiment
 
     @contextmanager
     def _warn_on_write_error(self) -> Iterator[None]:

@@ -11,7 +11,7 @@ from cifar_lit.errors import InputError
 
 @contextmanager
 def explain_out_of_memory(datamodule: Any, device: torch.device) -> Iterator[None]:
-    """Raise InputError in place of an out-of-memory error.
+    """Raise InputError in place of an out-of-memory error, or of a data loader's worker that was killed.
 
     Args:
         datamodule: The data module, for its batch size.
@@ -20,6 +20,9 @@ def explain_out_of_memory(datamodule: Any, device: torch.device) -> Iterator[Non
     try:
         yield
     except (RuntimeError, MemoryError) as error:
+        if "DataLoader worker" in str(error):
+            reason = str(error).splitlines()[0]
+            raise InputError(f"{reason} Set fewer data.num_workers, or in Docker, raise --shm-size") from error
         if not _is_out_of_memory(error):
             raise
         size = getattr(datamodule, "batch_size", None)

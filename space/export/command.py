@@ -24,7 +24,7 @@ from cifar_lit.training.checkpointing.checkpoint_files import find_checkpoint
 from cifar_lit.training.checkpointing.checkpoint_paths import CheckpointRun
 from space.app.bundle_metadata import EVALUATION, EXAMPLES, METADATA, REPORT_FILES, REPORT_MARKER, BundleMetadata
 from space.export.evaluate import EvaluationSplit, default_heatmap, with_neighbors
-from space.export.external_code import ExternalCode, find_external_code
+from space.export.external_code import ExternalCode, find_external_code, local_files
 from space.export.hub import check_push
 from space.export.hub import push as push_to_hub
 from space.export.model_card import front_matter, model_card
@@ -38,6 +38,7 @@ SHIPPED = (
     "callbacks/__init__.py",
     "callbacks/rendering",
     "cifar_lit/__init__.py",
+    "cifar_lit/csv_text.py",
     "cifar_lit/errors.py",
     "cifar_lit/evaluation",
     "cifar_lit/inference",
@@ -57,12 +58,17 @@ gc.disable()  # until the page is built: starts a second faster
 import sys
 from pathlib import Path
 
+from cifar_lit.errors import InputError
 from space.app.page import serve
 
 NETWORKS = {networks}  # external networks that the recipe may name
 
 if __name__ == "__main__":
-    serve(Path(__file__).parent, NETWORKS, inbrowser="--browser" in sys.argv)
+    try:
+        serve(Path(__file__).parent, NETWORKS, inbrowser="--browser" in sys.argv)
+    except InputError as error:
+        print("error:", *str(error).split(), file=sys.stderr)
+        sys.exit(2)
 '''
 
 
@@ -144,6 +150,8 @@ def write_space(
     _check_folder(folder)
     run = RunData.load(ckpt_path, images)
     external = find_external_code(run.classifier.recipe.net)
+    for file in local_files(run.classifier.recipe.net):
+        print(f"warning: the network is built with the file {file}, which the page does not have elsewhere")
     note = run.datasets.note
     if not run.splits:
         print(f"Without examples, mistakes, confusion matrix and thresholds: {note}. Add images with --images DIR.")

@@ -3,7 +3,9 @@
 import ast
 import importlib
 import inspect
+import os
 import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import packages_distributions, version
 from pathlib import Path
@@ -42,6 +44,15 @@ def find_external_code(recipe: Any) -> ExternalCode:
     for path in networks:
         _add(path.rpartition(".")[0], requirements, files)
     return ExternalCode(networks, sorted(requirements), sorted(files.values()))
+
+
+def local_files(recipe: Any) -> Iterator[str]:
+    """Yield the files that a recipe names, at any depth, which exist only on this machine."""
+    if isinstance(recipe, Mapping | list):
+        for value in recipe.values() if isinstance(recipe, Mapping) else recipe:
+            yield from local_files(value)
+    elif isinstance(recipe, str) and os.path.isfile(recipe):
+        yield recipe
 
 
 def _add(name: str, requirements: set[str], files: dict[str, Path]) -> None:

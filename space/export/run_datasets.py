@@ -1,5 +1,6 @@
 """Find the images that a run was trained and is evaluated on, from its configuration."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,7 +53,7 @@ def find_run_datasets(
         found = data_of_run(config)
         if found.class_names != recipe.class_names or found.image_size != recipe.image_size:
             raise InputError("the classes or the image size of the run's data have changed")
-        if checkpoint.get(type(found).__qualname__, {}).get("digest") in (None, found.training_digest):
+        if checkpoint.get(type(found).__qualname__, {}).get("digest") in (None, found.train_set.digest):
             data = found
             if data.val_set is not None:
                 splits.append(EvaluationSplit("val", data.val_set.images, data.val_set.rows))
@@ -107,7 +108,7 @@ def images_below(folder: Path, recipe: Recipe) -> Tensor:
     Raises:
         InputError: if there are none, or one cannot be read.
     """
-    files = sorted(image_files(folder)) if folder.is_dir() else []
+    files = sorted(image_files(folder, Counter())) if folder.is_dir() else []
     if not files:
         raise InputError(f"there are no images below {folder}")
     files = files[:: -(-len(files) // _MAX_OOD_IMAGES)]

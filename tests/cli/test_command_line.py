@@ -1,4 +1,5 @@
 import csv
+import os
 import re
 import shutil
 from collections.abc import Callable
@@ -138,6 +139,8 @@ def test_added_callback_replaces_the_default_of_its_class(fit: Fit) -> None:
 # Networks from other packages
 
 OWN_NETWORK = """
+from types import SimpleNamespace
+
 from torch import nn
 
 class Own(nn.Module):
@@ -151,6 +154,27 @@ class Own(nn.Module):
 class Fixed(Own):
     def __init__(self, outputs: int = 5):
         super().__init__(outputs)
+
+class NoArguments(Own):
+    def __init__(self):
+        super().__init__(3)
+
+class WithAuxiliaryHead(Own):
+    def forward(self, images):
+        logits = super().forward(images)
+        return SimpleNamespace(logits=logits, aux_logits=logits) if self.training else logits
+
+class Pair(Own):
+    def forward(self, images):
+        return super().forward(images), images
+
+class Normalized(nn.Module):
+    def __init__(self, num_classes: int):
+        super().__init__()
+        self.net = nn.Sequential(nn.Conv2d(3, 4, 32), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, num_classes))
+
+    def forward(self, images):
+        return self.net(images)
 """
 
 
@@ -160,6 +184,8 @@ class Fixed(Own):
         ["--model.net", "torchvision.models.resnet18"],
         ["--model.net", "timm.create_model", "--model.net.model_name", "test_resnet"],
         ["--model.net", "own_network.Own", "--model.net.width", 3, "--allow_import", "own_network"],
+        ["--model.net", "own_network.NoArguments", "--allow_import", "own_network"],
+        ["--model.net", "own_network.WithAuxiliaryHead", "--allow_import", "own_network"],
         ["--model.net", "WideResNet", "--model.net.depth", 10, "--model.net.width", 1],
     ],
     ids=lambda net: net[1],
@@ -183,6 +209,29 @@ def test_network_with_the_wrong_number_of_outputs_is_refused(program: Program, m
     outcome = program("fit", "--config", QUICKSTART, *TINY, "--model.net", "own_network.Fixed", *OWN)
     assert outcome.status == 2
     assert "one logit per class of the data, 10, got shape (2, 5) for 2 images" in outcome.err
+
+
+def test_a_network_whose_output_has_no_logits_is_refused(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("own_network.py").write_text(OWN_NETWORK)
+    monkeypatch.syspath_prepend(Path.cwd())
+    outcome = program("fit", "--config", QUICKSTART, *TINY, "--model.net", "own_network.Pair", *OWN)
+    assert outcome.status == 2
+    assert outcome.err.splitlines()[-1].endswith("or an object with the attribute logits; it returned a tuple")
+
+
+def test_a_single_last_image_does_not_stop_batch_norm(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("own_network.py").write_text(OWN_NETWORK)
+    monkeypatch.syspath_prepend(Path.cwd())
+    root = write_class_folders(Path("images"), ("a", "b", "c"), size=(32, 32), train=11)
+    data = ["--data", "ClassFolders", "--data.root", root, "--data.val_fraction", 0]
+    command = ["fit", "--config", QUICKSTART, *TINY, *data, "--model.net", "own_network.Normalized", *OWN]
+    outcome = program(*command, "--data.batch_size", 32)
+    assert outcome.status == 0, outcome.err
+    assert "1 epoch, 1 steps" in outcome.out
+    outcome = program(*command, "--data.batch_size", 1)
+    assert outcome.status == 2
+    assert "cannot be trained on a batch of one image" in outcome.err
+    assert "use a data.batch_size of at least 2" in outcome.err
 
 
 # predict
@@ -226,6 +275,34 @@ def test_predict_refuses_or_skips_unreadable_images(fit: Fit, program: Program) 
     assert outcome.status == 0, outcome.err
     assert "skipped: broken.png" in outcome.out
     assert "1 image classified" in outcome.out
+
+
+def test_predict_handles_any_name_and_tells_what_it_leaves_out(fit: Fit, program: Program) -> None:
+    checkpoint = (fit("p") / "checkpoints" / "best.ckpt").absolute()
+    Path("photos").mkdir()
+    names = [os.fsdecode(b"caf\xe9.png"), "=1+1.png", "[red]\x1b[31m.png"]
+    for name in names:
+        Image.new("RGB", (8, 8)).save(f"photos/{name}")
+    for name in ("1.heic", "2.heic", "notes.txt"):
+        Path("photos", name).touch()
+    Path("older.csv").write_text("older")
+    outcome = program("predict", "photos", "--ckpt_path", checkpoint, "--output", "older.csv")
+    assert outcome.status == 0, outcome.err
+    assert "caf\\udce9.png" in outcome.out
+    assert outcome.out.splitlines()[-1].startswith("3 files left out of photos: .heic 2, .txt 1 (to read .heic")
+    written = Path("older.csv").read_bytes()
+    assert b"photos/caf\xe9.png," in written
+    [odd] = Path("photos").glob("caf*")
+    odd.write_bytes(b"no image")
+    outcome = program("predict", odd, "--ckpt_path", checkpoint, "--output", "older.csv")
+    assert outcome.status == 2
+    assert "caf\\udce9.png cannot be read" in outcome.err
+    assert Path("older.csv").read_bytes() == written
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir("photos")
+        outcome = program("predict", "=1+1.png", "--ckpt_path", checkpoint, "--output", "../formula.csv")
+    assert outcome.status == 0, outcome.err
+    assert "\n'=1+1.png," in Path("formula.csv").read_text()
 
 
 # The learning-rate finder
@@ -463,3 +540,38 @@ def test_help_lists_every_command(program: Callable[..., Outcome], args: list[st
     assert outcome.status == 0
     for name in ("fit", "validate", "test", "lr_find", "predict", "demo", "export", "report", "schema"):
         assert re.search(rf"^  {name} +\w", outcome.out, re.MULTILINE), name
+
+
+# Options of Lightning
+
+STOCHASTIC_WEIGHT_AVERAGING = """
+class_path: lightning.pytorch.callbacks.StochasticWeightAveraging
+init_args: {swa_lrs: 0.01}
+"""
+
+
+@pytest.mark.filterwarnings("ignore:SWA is currently only supported every epoch")
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--trainer.overfit_batches", 1],
+        ["--trainer.overfit_batches", 0.2],
+        ["--trainer.callbacks+", STOCHASTIC_WEIGHT_AVERAGING],
+        ["--trainer.accumulate_grad_batches", 2],
+    ],
+    ids=lambda options: options[0],
+)
+def test_options_of_lightning_work(options: list[Any], fit: Fit) -> None:
+    fit("options", "--trainer.max_epochs", 3, *options)
+
+
+def test_a_metric_in_a_checkpoints_name_makes_no_folder(fit: Fit, program: Program) -> None:
+    run = fit("named", "--best_checkpoint.filename", "{epoch}-{val/accuracy:.3f}")
+    [best] = (run / "checkpoints").glob("epoch=0-val_accuracy=0.???.ckpt")
+    assert program("test", "--ckpt_path", best).status == 0
+
+
+def test_arguments_without_names_are_refused(program: Program) -> None:
+    outcome = program("fit", "--config", QUICKSTART, "--model.net", "torch.nn.Sequential", "--model.net.args", "[1]")
+    assert outcome.status == 2
+    assert "'args' is a list of arguments without names, which YAML cannot pass; write a function" in outcome.err

@@ -1,16 +1,20 @@
 """Mistakes and help texts that are reported before torch is imported."""
 
 import re
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from cifar_lit.cli.option_help import OPTIONS
-from tests.support.program import ROOT, Outcome
+from tests.support.program import ROOT, TINY, Outcome
 
 Program = Callable[..., Outcome]
+ALIASES = "".join(f"{new}: &{new} [{', '.join([f'*{old}'] * 10)}]\n" for old, new in zip("abcde", "bcdef", strict=True))
 
 _REPORT_MODULES = """
 import sys
@@ -57,6 +61,42 @@ def test_mistakes_are_one_line_with_a_hint(args: list[str], message: str, progra
     *_, last = outcome.err.splitlines()
     assert last.startswith("error: ")
     assert message in last
+
+
+@pytest.mark.parametrize(
+    ("content", "limit"),
+    [
+        ("a: &a [x, x, x, x, x, x, x, x, x, x]\n" + ALIASES, "100,000 values"),
+        ("model: " + "{a: " * 3000 + "1" + "}" * 3000, "50 levels"),
+        ("model: " + "[" * 3000 + "]" * 3000, "50 levels"),
+        ("model: &m {a: *m}", "100,000 values"),
+    ],
+    ids=["aliases", "mappings", "lists", "a cycle"],
+)
+def test_a_configuration_that_would_fill_the_memory_is_refused(content: str, limit: str, program: Program) -> None:
+    Path("large.yaml").write_text(content)
+    outcome = program("fit", "--config", "large.yaml")
+    assert outcome.status == 2
+    assert re.fullmatch(f"error: large.yaml, line \\d: a configuration may have at most {limit}\n", outcome.err)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.3, 1.0, 2.0, 4.0])
+def test_ctrl_c_while_modules_are_imported_is_silent(seconds: float) -> None:
+    command = [sys.executable, ROOT / "main.py", "fit", "--config", ROOT / "configs" / "quickstart.yaml", *TINY]
+
+    def accept() -> None:  # pytest may run in the background, where shells ignore SIGINT
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=accept
+    ) as process:
+        while "_ctypes" not in Path(f"/proc/{process.pid}/maps").read_text():  # Python itself needs time to start
+            time.sleep(0.01)
+        time.sleep(seconds)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert (out, err) == ("", "") or err.endswith("Stopped\n")
 
 
 def test_an_unknown_command_lists_all_commands(program: Program) -> None:

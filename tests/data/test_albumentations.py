@@ -86,6 +86,8 @@ def test_transforms_can_be_nested() -> None:
         ([{"CropAndPad": {"px": 4, "fill": "mean"}}], "use Pad"),
         ([{"Normalize": {}}], "float32 of shape .*remove Normalize"),  # or the images would be normalized twice
         ([{"ToTensorV2": {}}], r"shape \(3, 32, 32\).*remove"),
+        ([{"RandomScale": {"p": 0.5}}], "returns images of different sizes, such as"),
+        ([{"OneOf": {"transforms": [{"RandomScale": {}}], "p": 0.01}}], "returns images of different sizes"),
         ([{"RandomCrop": {"height": 40, "width": 40}}], "40.* 32"),
         ([{"HorizontalFlip": {}, "VerticalFlip": {}}], "each list entry must name exactly one transform"),
     ],
@@ -96,6 +98,19 @@ def test_invalid_pipelines_are_refused(transforms: list[dict[str, Any]], message
 
 
 @pytest.mark.parametrize("transform", [{"Normalize": {"p": 0.5}}, {"ToGray": {"num_output_channels": 1, "p": 0.5}}])
-def test_random_conversion_to_another_format_is_refused_when_it_happens(transform: dict[str, Any]) -> None:
+def test_random_conversion_to_another_format_is_refused(transform: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="remove Normalize"):
-        AlbumentationsPipeline([transform], MEAN, (32, 32))(torch.zeros(64, 3, 32, 32, dtype=torch.uint8), 1)
+        AlbumentationsPipeline([transform], MEAN, (32, 32))
+
+
+@pytest.mark.parametrize(
+    "transforms",
+    [
+        [{"ShiftScaleRotate": {"p": 0.5}}],  # of which albumentations says that it is a special case of Affine
+        [{"RandomScale": {"p": 0.5}}, {"Resize": {"height": 32, "width": 32}}],
+        [{"RandomResizedCrop": {"size": [24, 24]}}],
+    ],
+)
+def test_valid_pipelines_are_not_refused(transforms: list[dict[str, Any]]) -> None:
+    pixels = torch.zeros(20, 3, 32, 32, dtype=torch.uint8)
+    assert len(AlbumentationsPipeline(transforms, MEAN, (32, 32))(pixels, 0)) == 20

@@ -1,8 +1,15 @@
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
 import torch
 from torch.utils.data import DataLoader
 
+from cifar_lit.data import batches
 from cifar_lit.data.albumentations import AlbumentationsPipeline
-from cifar_lit.data.batches import Batch, EpochSampler, ImageDataset, ImageTensors, identity_collate
+from cifar_lit.data.batches import Batch, BatchLoader, EpochSampler, ImageDataset, ImageTensors, identity_collate
+from cifar_lit.errors import InputError
 
 
 def dataset(count: int, pipeline: AlbumentationsPipeline | None = None) -> ImageDataset:
@@ -74,3 +81,34 @@ def test_albumentations_differ_by_batch_and_epoch_but_not_by_number_of_workers()
     assert torch.equal(first, epoch(0, 2))
     assert torch.equal(first, epoch(0, 4))
     assert not torch.equal(first, epoch(1, 2))
+
+
+def test_a_single_last_sample_is_left_out_of_a_training_epoch() -> None:
+    def count(samples: int, batch_size: int, processes: int = 1) -> int:
+        return len(EpochSampler(dataset(samples), shuffle=True, seed=0, processes=processes, batch_size=batch_size))
+
+    assert [count(65, 64), count(66, 64), count(65, 1), count(65, 0), count(1, 64)] == [64, 66, 65, 65, 1]
+    assert count(130, 64, processes=2) == 64
+    sampler = EpochSampler(dataset(65), shuffle=True, seed=0, batch_size=64)
+    seen = set()
+    for epoch in range(4):
+        sampler.set_epoch(epoch)
+        keys = list(sampler)
+        assert len(keys) == 64
+        seen |= {position for _, position in keys}
+    assert len(seen) == 65  # it is another one in each epoch
+
+
+def test_positions_alone_belong_to_epoch_0() -> None:
+    data = dataset(10)
+    assert torch.equal(data.__getitems__([2, 0]).pixels, data.__getitems__([(0, 2), (0, 0)]).pixels)
+
+
+def test_workers_whose_batches_do_not_fit_into_shared_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage("/")._replace(free=2**20)
+    monkeypatch.setattr(batches, "SHARED_MEMORY", Path("/"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+    options: dict[str, Any] = {"batch_size": 100, "collate_fn": identity_collate}
+    BatchLoader(dataset(200), num_workers=2, **options)
+    with pytest.raises(InputError, match=r"2 processes .* may need 2 MB of shared memory.*has 1 MB free.*--shm-size"):
+        BatchLoader(dataset(200), num_workers=2, **{**options, "batch_size": 1000})

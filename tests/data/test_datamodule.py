@@ -109,11 +109,11 @@ def test_mixed_labels_are_the_proportions_of_the_mixed_images(mixup: float, cutm
 def test_training_digest_depends_on_the_training_images_only() -> None:
     root = write_class_folders(Path("images"), train=20)
     settings: dict[str, object] = {"root": str(root), "cache_dir": "cache"}
-    first = ClassFolders(**settings).training_digest  # type: ignore[arg-type]
-    assert ClassFolders(**settings, num_workers=2).training_digest == first  # type: ignore[arg-type]
+    first = ClassFolders(**settings).train_set.digest  # type: ignore[arg-type]
+    assert ClassFolders(**settings, num_workers=2).train_set.digest == first  # type: ignore[arg-type]
     for other in ({"split_seed": 1}, {"folds": 5, "fold": 0}, {"folds": 5, "fold": 1}, {"val_fraction": 0}):
-        assert ClassFolders(**settings, **other).training_digest != first  # type: ignore[arg-type]
+        assert ClassFolders(**settings, **other).train_set.digest != first  # type: ignore[arg-type]
     names = [root / "train" / name for name in ("cat/000.png", "dog/001.png")]
     names[0].rename(root / "train" / "dog" / "new.png")  # same labels in the same order, other images
     names[1].rename(root / "train" / "cat" / "new.png")
-    assert ClassFolders(**settings).training_digest != first  # type: ignore[arg-type]
+    assert ClassFolders(**settings).train_set.digest != first  # type: ignore[arg-type]

@@ -1,5 +1,7 @@
+import errno
 import multiprocessing
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,54 @@ def test_val_folder_is_used_for_validation() -> None:
     assert (len(data.train_set), len(data.val_set)) == (6, 8)
     with pytest.raises(InputError, match="no test images"):
         data.test_dataloader()
+
+
+def test_other_names_of_the_split_folders_are_known_and_other_folders_named(capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_class_folders(Path("images"), train=3)
+    (root / "train").rename(root / "Training")
+    (root / "test").rename(root / "valid")
+    for name in ("holdout", "@eaDir", ".git"):
+        (root / name).mkdir()
+    data = ClassFolders(str(root))
+    assert (len(data.train_set), len(data.val_set or ())) == (6, 8)
+    assert not data.has_test_images
+    assert capsys.readouterr().out.startswith("Folders of images that are not used: holdout\n")
+
+
+def test_files_left_out_are_counted_each_time(capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_class_folders(Path("images"), train=3)
+    (root / "train" / "cat" / "@eaDir").mkdir()
+    shutil.copy(root / "train" / "cat" / "000.png", root / "train" / "cat" / "@eaDir")
+    (root / "train" / "@eaDir").mkdir()
+    (root / "train" / "dog" / "phone.raw").touch()
+    (root / "train" / "lost.png").touch()
+    for _ in range(2):  # decoded, then read from the cache
+        data = ClassFolders(str(root), cache_dir="cache")
+        assert data.class_names == ["cat", "dog"]
+        assert len(data.load("train") or ()) == 6
+        said = "2 files left out of images/train: in no class folder 1, .raw 1; system folders: @eaDir/ 2\n"
+        assert said in capsys.readouterr().out
+    for file in (root / "train" / "dog").glob("*.png"):
+        file.rename(file.with_suffix(".raw"))
+    with pytest.raises(InputError, match="train/dog contains no images"):
+        ClassFolders(str(root), cache_dir="cache").load("train")
+
+
+def test_a_folder_in_the_home_folder_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(Path.cwd()))
+    write_class_folders(Path("images"), train=3)
+    assert ClassFolders("~/images").class_names == ["cat", "dog"]
+
+
+def test_a_channel_that_is_the_same_everywhere_can_be_normalized() -> None:
+    for name in ("a", "b"):
+        Path("images/train", name).mkdir(parents=True)
+        for number in range(4):
+            Image.new("RGB", (8, 8), (0, 60 * number, 0)).save(f"images/train/{name}/{number}.png")
+    data = ClassFolders("images")
+    assert data.std == pytest.approx([1 / 255, data.std[1], 1 / 255])
+    with pytest.raises(InputError, match=r"data\.std must be greater than 0"):
+        ClassFolders("images", std=[0.1, 0.0, 0.1])
 
 
 @pytest.mark.parametrize(
@@ -172,10 +222,15 @@ def remove_train_dog(root: Path) -> None:
     ("change", "message"),
     [
         (lambda root: root.rename("moved"), "does not exist; choose another with --data.root"),
-        (lambda root: (root / "train").rename(root / "training"), "no folder train"),
+        (lambda root: (root / "train").rename(root / "images"), "no folder train"),
+        (lambda root: shutil.copytree(root / "test", root / "Testing"), "has Testing and test, which mean the same"),
         (remove_train_dog, "only one class folder, 'cat'"),
         (lambda root: (root / "test" / "dog").rename(root / "test" / "wolf"), "missing from train: wolf"),
         (lambda root: (root / "train" / "bird").mkdir(), "train/bird contains no images"),
+        (
+            lambda root: (root / "train" / os.fsdecode(b"caf\xe9")).mkdir(),
+            r"a folder 'caf\\udce9', whose name is not UTF-8; rename it",
+        ),
     ],
 )
 def test_unusable_folders_are_refused(change: Any, message: str) -> None:
@@ -190,6 +245,18 @@ def test_unwritable_cache_is_refused() -> None:
     Path("file").touch()
     with pytest.raises(InputError, match=r"cannot be cached in file.*--data\.cache_dir"):
         ClassFolders(str(root), cache_dir="file").train_set  # noqa: B018
+
+
+def test_a_full_disk_is_noticed_before_images_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int, offset: int, size: int) -> None:
+        assert size > 10 * 3 * 8 * 8
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    root = write_class_folders(Path("images"))
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(InputError, match=r"No space left on device.*choose a writable folder with enough space"):
+        ClassFolders(str(root), cache_dir="cache").train_set  # noqa: B018
+    assert [file.suffix for file in Path("cache").iterdir()] == [".lock"]
 
 
 def test_images_have_their_file_paths() -> None:

@@ -125,6 +125,14 @@ def test_a_damaged_bundle_is_refused_in_one_line() -> None:
         "a list": lambda: Path("bundle/recipe.json").write_text("[]"),
         "another version": lambda: change(format=99),
         "an unknown setting": lambda: change(run="rm"),
+        "names that are no texts": lambda: change(class_names=[1, None]),
+        "no names": lambda: change(class_names=[]),
+        "an enormous size": lambda: change(image_size=[10**6, 10**6]),
+        "a size of 0": lambda: change(image_size=[0, 8]),
+        "a size that is a text": lambda: change(image_size=["8", "8"]),
+        "four means": lambda: change(mean=[0.5] * 4),
+        "a mean that is a text": lambda: change(mean=["a", "b", "c"]),
+        "a temperature of 0": lambda: change(temperature=0),
         "no weights": lambda: Path("bundle/weights.safetensors").unlink(),
         "half the weights": lambda: Path("bundle/weights.safetensors").write_bytes(
             Path("bundle/weights.safetensors").read_bytes()[:500]

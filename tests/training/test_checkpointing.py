@@ -4,6 +4,8 @@ import errno
 import io
 import os
 import random
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -122,16 +124,23 @@ def test_run_that_cannot_write_checkpoints_ends_with_a_one_line_error(
     assert "Traceback" not in outcome.err
 
 
-@pytest.mark.parametrize("kind", ["cut", "flip", "empty"])
+@pytest.mark.parametrize("kind", ["cut", "flip", "empty", "folder", "link to nothing", "link to itself"])
 def test_last_falls_back_to_the_newest_intact_checkpoint(kind: str, fit: Fit, program: Program) -> None:
     run = fit("run", "--trainer.max_epochs", 2)
     file = run / "checkpoints" / "last.ckpt"
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 4
-    file.write_bytes({"cut": content[: len(content) // 2], "flip": content, "empty": b""}[kind])
+    if contents := {"cut": content[: len(content) // 2], "flip": content, "empty": b""}.get(kind):
+        file.write_bytes(contents)
+    else:
+        file.unlink()
+        if kind == "folder":
+            file.mkdir()
+        elif kind.startswith("link"):
+            file.symlink_to("nothing" if kind == "link to nothing" else file.name)
     options = ["--config", ROOT / "configs" / "quickstart.yaml", *TINY, "--trainer.logger.name", "run"]
-    outcome = program("fit", *options, "--trainer.max_epochs", 2, "--ckpt_path", "last")
-    assert outcome.status == 0, outcome.err
+    outcome = program("fit", *options, "--trainer.max_epochs", 2, "--resume")
+    assert outcome.status == (2 if kind == "folder" else 0), outcome.err
     [warning] = [line for line in outcome.err.splitlines() if "is used instead" in line]
     assert "last.ckpt" in warning
     assert "previous.ckpt" in warning or "best.ckpt" in warning
@@ -145,3 +154,30 @@ def test_damaged_checkpoint_named_explicitly_is_refused(fit: Fit, program: Progr
     assert outcome.status == 2
     assert f"{best} is truncated or damaged" in outcome.err
     assert "Traceback" not in outcome.err
+
+
+def test_a_run_whose_configuration_is_missing_is_resumed(fit: Fit, program: Program) -> None:
+    run = fit("run")
+    (run / "config.yaml").unlink()
+    options = ["--config", ROOT / "configs" / "quickstart.yaml", *TINY, "--trainer.logger.name", "run"]
+    outcome = program("fit", *options, "--resume")
+    assert outcome.status == 0, outcome.err
+    assert f"Resuming {run / 'checkpoints' / 'last.ckpt'}" in outcome.out
+    assert [path.name for path in run.parent.iterdir()] == [run.name]
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(fit: Fit, program: Program) -> None:
+    run = fit("run")
+    hold = (
+        f"import filelock, time; lock = filelock.FileLock({str(run / '.lock')!r}); lock.acquire(); print(flush=True); "
+    )
+    hold += "time.sleep(99)"
+    with subprocess.Popen([sys.executable, "-c", hold], stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None
+        other.stdout.readline()
+        outcome = program("fit", "--ckpt_path", run / "checkpoints" / "last.ckpt")
+        assert outcome.status == 2
+        assert f"another process is training in {run}" in outcome.err
+        other.kill()
+    outcome = program("fit", "--ckpt_path", run / "checkpoints" / "last.ckpt")
+    assert outcome.status == 0, outcome.err

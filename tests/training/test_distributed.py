@@ -2,6 +2,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -130,3 +131,27 @@ def test_slurm_ntasks_without_ntasks_per_node_is_refused(
     assert refused.status == 2
     assert "error: trainer: You set `--ntasks=2`" in refused.err
     assert "Use `--ntasks-per-node=2`" in refused.err
+
+
+def test_the_other_processes_end_with_the_first() -> None:
+    config = ROOT / "configs" / "quickstart.yaml"
+    two = ["--trainer.devices", "2", "--trainer.strategy", "ddp", "--trainer.max_epochs", "1000"]
+    command = [sys.executable, ROOT / "main.py", "fit", "--config", config, *TINY, *two]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as first:
+        children = Path(f"/proc/{first.pid}/task/{first.pid}/children")
+        wait_until(lambda: bool(list(Path("runs").rglob("last.ckpt"))))
+        [second] = [child for child in children.read_text().split() if is_python(child)]
+        first.kill()
+    wait_until(lambda: not is_python(second))
+
+
+def is_python(process: str) -> bool:
+    status = Path(f"/proc/{process}/status")
+    return status.is_file() and "zombie" not in status.read_text() and "python" in status.read_text()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)

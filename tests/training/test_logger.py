@@ -1,4 +1,5 @@
 import re
+import shutil
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
@@ -7,6 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.plugin_event_accumulator import (
+    EventAccumulator as PluginEventAccumulator,
+)
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
 from callbacks.rendering.charts import COLORS
@@ -109,3 +113,19 @@ def test_evaluation_logs_at_the_trained_step(command: str, fit: Fit, program: Ca
         assert step == 34
         [accuracy] = re.findall(r"\| accuracy \| ([\d.]+) \|", table)
         assert accuracy in outcome.out
+
+
+def test_after_resumes_both_readers_show_each_step_once(fit: Fit, program: Callable[..., Outcome]) -> None:
+    run = fit("resumed", "--trainer.max_epochs", 4, "--last_checkpoint.every_n_steps", 20)
+    early = shutil.copy(run / "checkpoints" / "previous.ckpt", run / "checkpoints" / "early.ckpt")
+    for _ in range(2):
+        outcome = program("fit", "--ckpt_path", early)
+        assert outcome.status == 0, outcome.err
+    read, old_read = PluginEventAccumulator(str(run), {"tensors": 0}).Reload(), events(run)
+    found = {tag: [event.step for event in read.Tensors(tag)] for tag in read.Tags()["tensors"]}
+    assert found["2_mistakes/val/misclassified/text_summary"] == found["0_curves/loss/val"] == [17, 34, 51, 68]
+    tags = old_read.Tags()
+    found |= {f"{tag}, scalar": [event.step for event in old_read.Scalars(tag)] for tag in tags["scalars"]}
+    found |= {f"{tag}, picture": [event.step for event in old_read.Images(tag)] for tag in tags["images"]}
+    for tag, steps in found.items():
+        assert steps == sorted(set(steps)), tag

@@ -1,5 +1,6 @@
 """Lightning's ModelCheckpoint, for run folders that were moved."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,19 @@ class BestCheckpoint(ModelCheckpoint):
     """ModelCheckpoint that keeps its best score when the run's folder was moved or is spelled differently.
 
     Lightning compares the folder's name and drops the best score if it differs (``runs`` and ``./runs``), after which
-    the next epoch, however bad, would replace the best one. See Lightning's ModelCheckpoint for the arguments.
+    the next epoch, however bad, would replace the best one.
+
+    Args:
+        filename: Name of the file, without its suffix. It may contain metrics: ``{epoch}-{val/accuracy:.3f}`` becomes
+            ``epoch=3-val_accuracy=0.912``, since a slash would begin a folder.
+        **kwargs: See Lightning's ModelCheckpoint.
     """
+
+    def __init__(self, filename: str | None = None, **kwargs: Any) -> None:
+        if filename is not None and kwargs.get("auto_insert_metric_name", True):
+            filename = re.sub(r"\{([^}:]+)", lambda name: f"{name[1].replace('/', '_')}={name[0]}", filename)
+            kwargs["auto_insert_metric_name"] = False
+        super().__init__(filename=filename, **kwargs)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the best files and their scores, with their paths in this folder."""

@@ -41,9 +41,14 @@ def find_damage(file: Path) -> str | None:
     Raises:
         OSError: if it cannot be read.
     """
-    stat = file.stat()
-    if file.is_dir():
-        return None  # a sharded checkpoint, which has its own checks
+    try:
+        stat = file.stat()
+    except OSError:
+        if not file.is_symlink():
+            raise
+        return "is a link to nothing"
+    if file.is_dir():  # a sharded checkpoint has its own checks
+        return None if any(file.iterdir()) else "is an empty folder"
     return _find_damage(file.absolute(), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 

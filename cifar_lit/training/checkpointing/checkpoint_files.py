@@ -14,11 +14,11 @@ from jsonargparse import Namespace
 from cifar_lit.errors import InputError
 from cifar_lit.import_allowlist import check_allowed
 from cifar_lit.inference.bundle import Recipe, TrainedClassifier, class_paths
+from cifar_lit.models.factory import without_pretrained
 from cifar_lit.training.checkpointing.checkpoint_digest import find_damage
 from cifar_lit.training.checkpointing.checkpoint_paths import CheckpointRun, locate_checkpoint
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
-_PRETRAINED = {"weights", "weights_backbone", "pretrained", "pretrained_backbone"}
 # Settings that come from the data
 _LINKED = {"num_classes", "class_names", "image_size", "mean", "std"}
 
@@ -63,10 +63,13 @@ def newest_run(runs: str) -> CheckpointRun | None:
     Raises:
         InputError: if none of that run's checkpoints is intact.
     """
-    begun = sorted(map(Path, glob.glob(f"{runs}/config.yaml")), key=os.path.getmtime)
+    begun = {Path(file).parent: os.path.getmtime(file) for file in glob.glob(f"{runs}/config.yaml")}
+    for file in glob.glob(f"{runs}/checkpoints/*.ckpt"):  # the run's folder may have been deleted while it trained
+        if os.path.isfile(file):
+            begun.setdefault(Path(file).parents[1], os.path.getmtime(file))
     if not begun:
         return None
-    folder = begun[-1].parent / "checkpoints"
+    folder = max(begun, key=lambda run: begun[run]) / "checkpoints"
     files = list(folder.glob("*.ckpt"))
     if not files:
         return None
@@ -80,7 +83,7 @@ def newest_run(runs: str) -> CheckpointRun | None:
 
 def _newest_intact(folder: Path) -> Path | None:
     """Return the last checkpoint, its predecessor, or else the newest that training can resume from."""
-    others = sorted(folder.glob("*.ckpt"), key=os.path.getmtime, reverse=True)
+    others = sorted(filter(Path.is_file, folder.glob("*.ckpt")), key=os.path.getmtime, reverse=True)
     for file in dict.fromkeys([folder / LAST, folder / PREVIOUS, *others]):
         if file.is_file() and find_damage(file) is None and "optimizer_states" in read_checkpoint(file):
             return file
@@ -123,7 +126,7 @@ def read_classifier(file: Path) -> TrainedClassifier:
         raise InputError(f"{file} is not a checkpoint of this program: its settings have no {', '.join(missing)}")
     found = {name: plain(settings[name]) for name in needed}
     found |= {name: settings[name] for name in ("translate_tta", "adaptive_tta") if name in settings}  # new settings
-    found |= {"net": without_downloads(found["net"]), "image_size": tuple(found["image_size"])}
+    found |= {"net": without_pretrained(found["net"]), "image_size": tuple(found["image_size"])}
     try:
         for path in class_paths(found["net"]):
             check_allowed(path)
@@ -133,22 +136,6 @@ def read_classifier(file: Path) -> TrainedClassifier:
         return TrainedClassifier.from_weights(recipe, weights)
     except InputError as error:
         raise InputError(f"{file}: {error}") from error
-
-
-def without_downloads(recipe: Any) -> Any:
-    """Return a network's recipe without the arguments that download weights.
-
-    >>> without_downloads({"class_path": "timm.create_model", "init_args": {"pretrained": True, "model_name": "x"}})
-    {'class_path': 'timm.create_model', 'init_args': {'model_name': 'x'}}
-    """
-    if isinstance(recipe, Mapping):
-        external = str(recipe.get("class_path", "")).startswith(("torchvision.", "timm."))
-        kept = {name: without_downloads(value) for name, value in recipe.items()}
-        for section in ("init_args", "dict_kwargs") if external else ():
-            if section in kept:
-                kept[section] = {name: value for name, value in kept[section].items() if name not in _PRETRAINED}
-        return kept
-    return [without_downloads(value) for value in recipe] if isinstance(recipe, list) else recipe
 
 
 def check_same_model(file: Path, model: Mapping[str, Any]) -> Iterator[str]:

@@ -20,9 +20,14 @@ class CheckpointRun:
         return Path(os.path.relpath(self.file.absolute().parents[1]))
 
     @property
+    def has_folder(self) -> bool:
+        """Whether the file is still where a run writes it."""
+        return self.file.absolute().parent.name == "checkpoints"
+
+    @property
     def in_run_folder(self) -> bool:
-        """Whether the file is still in the folder of a run."""
-        return self.file.absolute().parent.name == "checkpoints" and self.config.is_file()
+        """Whether the file is still in the folder of a run, which has the configuration too."""
+        return self.has_folder and self.config.is_file()
 
     @property
     def config(self) -> Path:
@@ -41,7 +46,8 @@ def locate_checkpoint(wanted: str, runs: str) -> Path:
         InputError: if there is none.
     """
     if wanted in ("last", "best"):
-        files = sorted(map(Path, glob.glob(f"{runs}/checkpoints/{wanted}.ckpt")), key=os.path.getmtime)
+        found = filter(os.path.isfile, glob.glob(f"{runs}/checkpoints/{wanted}.ckpt"))
+        files = sorted(map(Path, found), key=os.path.getmtime)
         if not files:
             raise InputError(
                 f"--ckpt_path {wanted}: no {wanted}.ckpt in {runs}/checkpoints; name a file, or train a network first:"

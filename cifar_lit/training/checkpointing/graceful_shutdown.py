@@ -11,10 +11,13 @@ from typing import Any
 
 _STOPPING = (signal.SIGTERM, signal.SIGINT)
 _NOTE = b"\nStopping after this step (press Ctrl-C again to stop at once)\n"
+_PATIENCE = 120.0  # seconds without a finished batch after which a signal ends the program
 
 
 class GracefulShutdown:
-    """Record SIGTERM and Ctrl-C while installed; a second Ctrl-C ends the program at once.
+    """Record SIGTERM and Ctrl-C while installed.
+
+    A second Ctrl-C ends the program at once, and so does any signal if no batch ends for two minutes.
 
     Attributes:
         received: The first signal received, or None.
@@ -26,6 +29,7 @@ class GracefulShutdown:
         self.postponed = False
         self._handler: Callable[..., Any] | None = None
         self._before: dict[int, Any] = {}
+        self._timer: threading.Timer | None = None
 
     def install(self, postpone: int | None = None) -> None:
         """Install the handlers; does nothing outside the main thread, where Python allows no handlers.
@@ -47,8 +51,22 @@ class GracefulShutdown:
             self._before[postpone] = handler
             signal.signal(postpone, self._postpone)
 
+    def batch_ended(self) -> None:
+        """Note that the run makes progress."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._start_timer()
+
+    def _start_timer(self) -> None:
+        self._timer = threading.Timer(_PATIENCE, os._exit, [128 + (self.received or signal.SIGTERM)])
+        self._timer.daemon = True
+        self._timer.start()
+
     def restore(self) -> None:
         """Restore the previous handlers."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         for number, handler in self._before.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)
         self._before = {}
@@ -63,6 +81,7 @@ class GracefulShutdown:
         if self.received is None:
             self.received = signal.Signals(number)
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # the next Ctrl-C ends the program
+            self._start_timer()
             with contextlib.suppress(OSError):  # the terminal may be gone
                 os.write(2, _NOTE)  # unlike print, this is reentrant
 

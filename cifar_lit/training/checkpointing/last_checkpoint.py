@@ -97,7 +97,10 @@ class LastCheckpoint(Checkpoint):
         """Copy the checkpoint that the run resumes from to its own last.ckpt."""
         file = self._file_of(trainer)
         if trainer.is_global_zero and source.is_file() and file.absolute() != source.absolute():
-            write_atomically(file, source.read_bytes())
+            try:
+                write_atomically(file, source.read_bytes())
+            except OSError as error:
+                raise InputError(f"{file} cannot be written ({error.strerror or error}); remove it") from error
         trainer.strategy.barrier()
 
     def _install_signal_handlers(self, trainer: Trainer) -> None:
@@ -114,6 +117,7 @@ class LastCheckpoint(Checkpoint):
         """Save if due; stop if requested."""
         if trainer.fast_dev_run:
             return
+        self._signals.batch_ended()
         done, together = batch_idx + 1, trainer.accumulate_grad_batches
         if self._epoch_ends(trainer, done) or done % together or _validates(trainer, within=0):
             return  # later: a checkpoint holds neither accumulated gradients nor a pending validation
@@ -133,6 +137,7 @@ class LastCheckpoint(Checkpoint):
         dataloader_idx: int = 0,
     ) -> None:
         """Stop if requested; several processes wait for the end, since their numbers of batches differ."""
+        self._signals.batch_ended()
         requested = self._is_training_run(trainer) and trainer.world_size == 1 and self._signals.received
         if requested and self._before_validation is not None:
             self._save(trainer, self._before_validation)

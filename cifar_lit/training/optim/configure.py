@@ -74,6 +74,8 @@ def _name_setting(setting: str) -> Iterator[None]:
 
 def check_long_enough(trainer: Trainer) -> None:
     """Raise InputError if a schedule restored from a checkpoint ends before the run does."""
+    if trainer.ckpt_path is None:
+        return
     steps = trainer.estimated_stepping_batches
     for config in trainer.lr_scheduler_configs:
         planned = getattr(config.scheduler, "total_steps", steps)

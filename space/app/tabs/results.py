@@ -1,8 +1,6 @@
 """Results of an upload: a box for each image, and a table of all of them."""
 
-import csv
 import html
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +9,7 @@ from urllib.parse import quote
 import gradio as gr
 import pandas as pd
 
+from cifar_lit.csv_text import csv_text
 from space.app.bundle_metadata import SPLIT_NAMES
 from space.app.image_cache import cached_image
 from space.app.service import ImageResult, Network, UploadResult, enlarge
@@ -141,15 +140,13 @@ def results_table(images: Sequence[ImageResult], class_names: Sequence[str], cou
 
 def csv_link(images: Sequence[ImageResult], class_names: Sequence[str], count: int) -> str:
     """Return an HTML link that contains the table as CSV, so that the server stores nothing."""
-    text = io.StringIO()
-    writer = csv.writer(text)
     ranks = range(1, min(count, len(class_names)) + 1)
     columns = (f"{column}_{rank}" for rank in ranks for column in ("class", "probability"))
-    writer.writerow(["image", *columns, "possibly_none_of_the_classes"])
+    rows: list[list[Any]] = [["image", *columns, "possibly_none_of_the_classes"]]
     for image in images:
         cells = [cell for name, prob in image.top_classes(class_names, count) for cell in (name, f"{prob:.6f}")]
-        writer.writerow([image.number, *cells, "" if image.is_ood is None else image.is_ood])
-    url = f"data:text/csv;charset=utf-8,{quote(text.getvalue())}"
+        rows.append([image.number, *cells, "" if image.is_ood is None else image.is_ood])
+    url = f"data:text/csv;charset=utf-8,{quote(csv_text(rows))}"
     return f'<a class="download" download="predictions.csv" href="{url}">Download as CSV</a>'
 
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 import yaml
 from PIL import Image
@@ -111,6 +112,26 @@ print(f"{{time.monotonic() - start:.1f}} s")
     assert re.fullmatch(r"\d+\.\d s\n", run_python(code, space))
 
 
+def test_a_space_needs_no_file_of_weights(
+    fit: Callable[..., Path], program: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    torch.save(timm.create_model("test_resnet").state_dict(), "weights.pth")
+    net = ["--model.net", "timm.create_model", "--model.net.model_name", "test_resnet"]
+    root = write_class_folders(Path("images"), size=(32, 32))
+    data = ["--data", "ClassFolders", "--data.root", root, "--data.batch_size", 8]
+    run = fit("timm", *data, *net, "--model.net.checkpoint_path", "weights.pth")
+    Path("weights.pth").unlink()
+    Image.new("RGB", (8, 8)).save("image.png")
+    for command in (["predict", "image.png"], ["test"], ["export", "--output", "page"]):
+        outcome = program(*command, "--ckpt_path", run / "checkpoints" / "best.ckpt")
+        assert outcome.status == 0, outcome.err
+    moved = shutil.move("page", tmp_path / "elsewhere")
+    (run / "checkpoints" / "best.ckpt").unlink()
+    code = "from cifar_lit.inference.bundle import read_bundle; from pathlib import Path; "
+    code += "print(len(read_bundle(Path('bundle'), ['timm.create_model']).recipe.class_names))"
+    assert run_python(code, Path(moved)) == "2\n"
+
+
 def test_the_front_matter_is_valid_for_hugging_face(space: Path) -> None:
     """See https://huggingface.co/docs/hub/spaces-config-reference."""
     text = (space / "README.md").read_text()
@@ -138,6 +159,7 @@ def test_requirements_are_pinned_to_the_installed_versions_except_torch(space: P
     needed = {name.partition(".")[0] for file in space.rglob("*.py") for name in imports(file)}
     own = {"space", "cifar_lit", "callbacks", "pytorch_grad_cam"}  # the last is for methods that a Space does not offer
     packages = {re.split("[=>]", line)[0] for line in lines} | {"PIL"}
+    packages |= {"pillow_heif"}  # optional
     assert needed - own - set(sys.stdlib_module_names) <= packages
 
 

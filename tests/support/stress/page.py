@@ -78,9 +78,10 @@ class Server:
     Args:
         folder: Folder of the Space.
         output: Folder for uploads and the server's log.
+        **variables: Further environment variables.
     """
 
-    def __init__(self, folder: Path, output: Path) -> None:
+    def __init__(self, folder: Path, output: Path, **variables: str) -> None:
         self._folder = folder
         self.log = output / "server.log"
         with socket.socket() as unused:
@@ -88,7 +89,7 @@ class Server:
             self.port = unused.getsockname()[1]
         self.address = f"http://127.0.0.1:{self.port}"
         self.uploads = output / "uploads"
-        variables = {"GRADIO_SERVER_PORT": str(self.port), "GRADIO_TEMP_DIR": str(self.uploads)}
+        variables |= {"GRADIO_SERVER_PORT": str(self.port), "GRADIO_TEMP_DIR": str(self.uploads)}
         self._environment = {**os.environ, "PYTHONPATH": "", **variables}
 
     def __enter__(self) -> "Server":

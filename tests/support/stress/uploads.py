@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-_FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP")
+_FORMATS = ("PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF", "AVIF", "JPEG2000", "PPM", "TGA")
 _NAMES = (
     "a.png",
     "../../../etc/passwd",

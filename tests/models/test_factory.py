@@ -1,0 +1,91 @@
+"""Networks of other packages, with pretrained weights of another number of classes; without a network connection."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+import torch
+import torchvision
+from torch import nn
+
+from cifar_lit.errors import InputError
+from cifar_lit.models.factory import build_network, build_pretrained, without_pretrained
+
+SQUEEZENET = torchvision.models.squeezenet1_1
+IMAGES = torch.randn(2, 3, 64, 64)
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for scheme in ("http", "https"):
+        monkeypatch.setenv(f"{scheme}_proxy", "http://localhost:1")
+
+
+def save_weights(tmp_path: Path) -> dict[str, torch.Tensor]:
+    """Put weights for 1,000 classes where torchvision would download them to."""
+    weights = SQUEEZENET().state_dict()
+    file = tmp_path / "hub" / "checkpoints" / Path(torchvision.models.SqueezeNet1_1_Weights.DEFAULT.url).name
+    file.parent.mkdir(parents=True)
+    torch.save(weights, file)
+    return weights
+
+
+def test_torchvision_weights_of_other_classes_get_a_new_head(tmp_path: Path) -> None:
+    weights = save_weights(tmp_path)
+    net = build_pretrained(SQUEEZENET, {"weights": "DEFAULT", "num_classes": 3})
+    assert net(IMAGES).shape == (2, 3)
+    assert torch.equal(net.state_dict()["features.0.weight"], weights["features.0.weight"])
+    recipe = {"class_path": "torchvision.models.squeezenet1_1", "init_args": {"weights": "DEFAULT", "num_classes": 3}}
+    build_network(without_pretrained(recipe)).load_state_dict(net.state_dict())
+
+
+@pytest.mark.parametrize("name", ["resnet18", "densenet121", "vit_b_16", "mobilenet_v3_small", "convnext_tiny"])
+def test_the_last_layer_is_the_head(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    factory = getattr(torchvision.models, name)
+
+    def pretrained(weights: str) -> nn.Module:
+        with torch.device("meta"):
+            net: nn.Module = factory()
+        return net
+
+    pretrained.__module__ = "torchvision.models"
+    with torch.device("meta"):
+        net, expected = build_pretrained(pretrained, {"weights": "DEFAULT", "num_classes": 7}), factory(num_classes=7)
+    shapes = {key: value.shape for key, value in net.state_dict().items()}
+    assert shapes == {key: value.shape for key, value in expected.state_dict().items()}
+
+
+def test_timm_weights_of_other_classes_get_a_new_head() -> None:
+    trained = timm.create_model("test_resnet", num_classes=10)
+    torch.save(trained.state_dict(), "ten.pth")
+    for num_classes in (10, 3):
+        arguments: dict[str, Any] = {"model_name": "test_resnet", "checkpoint_path": "ten.pth"}
+        if num_classes == 3:
+            torch.save(timm.create_model("test_resnet").state_dict(), "ten.pth")
+        net = build_pretrained(timm.create_model, arguments | {"num_classes": num_classes})
+        assert net(IMAGES).shape == (2, num_classes)
+    assert not torch.equal(net.state_dict()["conv1.0.weight"], trained.state_dict()["conv1.0.weight"])
+    stored = torch.load("ten.pth")
+    assert torch.equal(net.state_dict()["conv1.0.weight"], stored["conv1.0.weight"])
+
+
+@pytest.mark.parametrize(
+    ("factory", "arguments", "route"),
+    [
+        (SQUEEZENET, {"weights": "DEFAULT"}, r"download the file elsewhere to ~/\.cache/torch/hub/checkpoints"),
+        (timm.create_model, {"model_name": "test_resnet", "pretrained": True}, r"model\.net\.checkpoint_path: FILE"),
+    ],
+)
+def test_missing_weights_are_one_line_with_the_offline_route(factory: Any, arguments: Any, route: str) -> None:
+    with pytest.raises(InputError, match=f"the pretrained weights of .* cannot be loaded .*{route}"):
+        build_pretrained(factory, {**arguments, "num_classes": 3})
+    net = build_pretrained(factory, {**arguments, "num_classes": 3}, load=False)  # a checkpoint has the weights
+    assert net(IMAGES).shape == (2, 3)
+
+
+def test_a_missing_file_of_weights_is_named() -> None:
+    with pytest.raises(InputError, match=r"model\.net\.checkpoint_path: no such file: none\.pth"):
+        build_pretrained(timm.create_model, {"model_name": "test_resnet", "checkpoint_path": "none.pth"})
