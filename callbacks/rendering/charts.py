@@ -6,8 +6,9 @@ import numpy as np
 from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
-from callbacks.rendering.text import escape_mathtext, font, truncate
+from callbacks.rendering.text import drawable, escape_mathtext, font_families, truncate
 
 # Okabe & Ito's color-blind safe palette, two of Paul Tol's, and gray
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#882255", "#999933", "#aaaaaa")
@@ -32,7 +33,7 @@ def class_count_chart(class_names: Sequence[str], counts: Mapping[str, Sequence[
         bars = axes.barh(positions + (number - (splits - 1) / 2) * thickness, values, thickness, label=split)
         if classes <= 20:
             axes.bar_label(bars, fontsize=10, padding=2)
-    labels = [escape_mathtext(truncate(" ".join(name.split()), font(15), 150)) for name in class_names]
+    labels = [truncate(*drawable(" ".join(name.split()), 15), 150).replace("$", r"\$") for name in class_names]
     axes.set_yticks(positions, labels, fontsize=11)
     axes.set_ylim(classes - 0.5, -0.5)
     axes.margins(x=0.08)
@@ -173,6 +174,8 @@ def lines_chart(
 
 
 def _pixels(figure: Figure) -> np.ndarray:
+    for text in figure.findobj(Text):
+        text.set_fontfamily(font_families())
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()

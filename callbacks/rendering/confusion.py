@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from callbacks.rendering.grid import GAP, titled_canvas
-from callbacks.rendering.text import FAINT_INK, FONT_SIZE, INK, font, truncate
+from callbacks.rendering.text import FAINT_INK, FONT_SIZE, INK, drawable, font, truncate
 
 Unit = Literal["counts", "rows"]
 _MAX_NAME_WIDTH = 190  # pixels
@@ -46,10 +46,10 @@ def confusion_picture(
     colors = _shades(fraction)
     canvas.paste(Image.fromarray(colors.repeat(cell, 0).repeat(cell, 1)), (left, top))
     _lines(draw, left, top, cell, layout.classes)
-    face = font(layout.font_size)
     for number, name in enumerate(class_names if layout.named else []):
         middle = (number + 0.5) * cell
-        short = truncate(name, face, _MAX_NAME_WIDTH)
+        text, face = drawable(name, layout.font_size)
+        short = truncate(text, face, _MAX_NAME_WIDTH)
         draw.text((left - GAP, top + middle), short, INK, face, anchor="rm")
         _upright(canvas, short, (round(left + middle), top - GAP), layout.font_size)
     draw.text((left, _title_height(title)), "predicted class →", FAINT_INK, font())
@@ -101,9 +101,14 @@ def matrix_layout(class_names: Sequence[str], title: str = "") -> MatrixLayout:
     font_size = max(11, min(24, cell - 3))
     margin = 2 * GAP
     if named:
-        margin += round(min(_MAX_NAME_WIDTH, max(font(font_size).getlength(name) for name in class_names)))
+        margin += round(min(_MAX_NAME_WIDTH, max(_width(name, font_size) for name in class_names)))
     top = _title_height(title) + margin + font_size
     return MatrixLayout(classes, cell, margin + font_size + GAP, top, font_size, named)
+
+
+def _width(name: str, size: int) -> float:
+    text, face = drawable(name, size)
+    return face.getlength(text)
 
 
 def _title_height(title: str) -> int:
@@ -125,7 +130,7 @@ def _lines(draw: ImageDraw.ImageDraw, left: int, top: int, cell: int, classes: i
 
 def _upright(canvas: Image.Image, text: str, bottom: tuple[int, int], size: int, color: str = INK) -> None:
     """Draw vertical text that starts at ``bottom`` and reads upward."""
-    face = font(size)
+    text, face = drawable(text, size)
     width = round(face.getlength(text)) + 2
     letters = Image.new("L", (width, size + 6))
     ImageDraw.Draw(letters).text((0, (size + 6) // 2), text, 255, face, anchor="lm")

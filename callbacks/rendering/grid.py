@@ -6,7 +6,16 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from callbacks.rendering.text import BACKGROUND, FAINT_INK, FONT_SIZE, INK, LINE_HEIGHT, font, text_picture, truncate
+from callbacks.rendering.text import (
+    BACKGROUND,
+    FAINT_INK,
+    FONT_SIZE,
+    INK,
+    LINE_HEIGHT,
+    drawable,
+    text_picture,
+    truncate,
+)
 
 GAP = 8  # pixels between tiles
 
@@ -52,7 +61,8 @@ def image_grid(
         for number, line in enumerate(caption.split("\n")):
             color = line_colors[min(number, len(line_colors) - 1)]
             anchor = (x + tile_width / 2, y + tile_height + GAP / 2 + number * LINE_HEIGHT)
-            draw.text(anchor, truncate(line, font(), tile_width), color, font(), anchor="ma")
+            text, face = drawable(line)
+            draw.text(anchor, truncate(text, face, tile_width), color, face, anchor="ma")
     return np.asarray(canvas)
 
 
@@ -78,12 +88,12 @@ def titled_canvas(title: str, width: int, height: int) -> tuple[Image.Image, Ima
 
     The canvas is widened if the title needs it.
     """
-    lines = title.split("\n") if title else []
-    fonts = [font(FONT_SIZE + 4, bold=True), *[font()] * len(lines)]
-    title_width = max((round(face.getlength(line)) for line, face in zip(lines, fonts, strict=False)), default=0)
+    title_lines = enumerate(title.split("\n") if title else [])
+    lines = [drawable(line) if number else drawable(line, FONT_SIZE + 4, bold=True) for number, line in title_lines]
+    title_width = max((round(face.getlength(line)) for line, face in lines), default=0)
     top = (GAP + 6 + len(lines) * LINE_HEIGHT) if lines else 0
     canvas = Image.new("RGB", (max(width, title_width + 2 * GAP), top + height), BACKGROUND)
     draw = ImageDraw.Draw(canvas)
-    for number, (line, face) in enumerate(zip(lines, fonts, strict=False)):
+    for number, (line, face) in enumerate(lines):
         draw.text((GAP, GAP + number * (LINE_HEIGHT + 2)), line, FAINT_INK if number else INK, face)
     return canvas, draw, top

@@ -1,10 +1,13 @@
 """Fonts, colors and text in pictures."""
 
+import re
+import unicodedata
 from functools import cache
 from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.ft2font import FT2Font
 from PIL import Image, ImageDraw, ImageFont
 
 BACKGROUND, INK, FAINT_INK = "#ffffff", "#222222", "#666666"
@@ -12,13 +15,70 @@ BACKGROUND, INK, FAINT_INK = "#ffffff", "#222222", "#666666"
 CORRECT_INK, WRONG_INK = "#00725a", "#b84a00"
 FONT_SIZE = 18  # TensorBoard shows a whole picture 350 pixels wide
 LINE_HEIGHT = 22
+_WHITESPACE = frozenset(map(ord, " \n\t"))
+
+
+_DEJAVU = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+# Fonts with Chinese, Japanese and Korean characters or emoji, by parts of their names
+_LARGE_FONTS = re.compile("CJK|Noto Sans|WenQuan|Fallback|Unifont|YaHei|SimHei|PingFang|Hiragino|Gothic|Emoji|Symbola")
 
 
 @cache
 def font(size: int = FONT_SIZE, bold: bool = False) -> ImageFont.FreeTypeFont:
     """Return DejaVu Sans, which ships with matplotlib; it has no Chinese, Japanese or Korean characters."""
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)
+    return ImageFont.truetype(str(_DEJAVU / f"DejaVuSans{'-Bold' * bold}.ttf"), size)
+
+
+def drawable(text: str, size: int = FONT_SIZE, bold: bool = False) -> tuple[str, ImageFont.FreeTypeFont]:
+    r"""Return a text as it can be drawn, and the font to draw it with.
+
+    If DejaVu Sans does not have a character, use an installed font that has all of them; if there is none, replace each
+    by its Unicode name or number.
+
+    >>> drawable("\N{CAT FACE} a")[0] in ("\N{CAT FACE} a", "[cat face] a")
+    True
+    """
+    if missing := frozenset(map(ord, text)) - _characters(_DEJAVU / "DejaVuSans.ttf") - _WHITESPACE:
+        if large := _installed_font(missing):
+            return text, ImageFont.truetype(large[1], size)
+        text = "".join(_unicode_name(char) if ord(char) in missing else char for char in text)
+    return text, font(size, bold)
+
+
+def font_families() -> list[str]:
+    """Return the names of the fonts for matplotlib, which uses the first that has a character."""
+    return ["DejaVu Sans", *(name for name, _ in _large_fonts())]
+
+
+def _unicode_name(char: str) -> str:
+    r"""Return a short name of a character.
+
+    >>> [_unicode_name(char) for char in "\N{CAT FACE}\N{HANGUL SYLLABLE GA}\u732b\udce9"]
+    ['[cat face]', '[ga]', '[732B]', '[DCE9]']
+    """
+    name = unicodedata.name(char, "")
+    if not name or "IDEOGRAPH" in name:
+        return f"[{ord(char):04X}]"
+    return f"[{re.sub('^.*(LETTER|SYLLABLE) ', '', name).lower()}]"
+
+
+@cache
+def _installed_font(characters: frozenset[int]) -> tuple[str, str] | None:
+    return next((found for found in _large_fonts() if characters <= _characters(Path(found[1]))), None)
+
+
+@cache
+def _large_fonts() -> list[tuple[str, str]]:
+    """Return names and files of installed fonts that can be scaled."""
+    from matplotlib.font_manager import fontManager  # reads the list of all fonts
+
+    fonts = {entry.name: entry.fname for entry in fontManager.ttflist if _LARGE_FONTS.search(entry.name)}
+    return sorted((name, file) for name, file in fonts.items() if "Color" not in name)
+
+
+@cache
+def _characters(file: Path) -> frozenset[int]:
+    return frozenset(FT2Font(str(file)).get_charmap())
 
 
 def truncate(text: str, face: ImageFont.FreeTypeFont, width: float) -> str:
@@ -36,13 +96,14 @@ def escape_mathtext(name: str) -> str:
     >>> print(escape_mathtext("a $b$\tc"))
     a \$b\$ c
     """
-    return " ".join(name.split()).replace("$", r"\$")
+    return drawable(" ".join(name.split()))[0].replace("$", r"\$")
 
 
 def text_picture(text: str) -> np.ndarray:
     """Return lines of text as a picture, uint8 (height, width, 3)."""
+    text, face = drawable(text)
     ruler = ImageDraw.Draw(Image.new("RGB", (1, 1)))
-    _, _, right, bottom = ruler.multiline_textbbox((0, 0), text, font())
+    _, _, right, bottom = ruler.multiline_textbbox((0, 0), text, face)
     canvas = Image.new("RGB", (max(320, round(right) + 32), round(bottom) + 32), BACKGROUND)
-    ImageDraw.Draw(canvas).multiline_text((16, 16), text, INK, font())
+    ImageDraw.Draw(canvas).multiline_text((16, 16), text, INK, face)
     return np.asarray(canvas)

@@ -10,7 +10,7 @@ from PIL import Image, ImageDraw
 
 from callbacks.rendering.grid import GAP
 from callbacks.rendering.overlay import overlay
-from callbacks.rendering.text import font, truncate
+from callbacks.rendering.text import drawable, truncate
 from space.app.image_cache import cached_image
 from space.app.loaded_bundle import LoadedBundle
 from space.app.middleware import Selected
@@ -124,8 +124,9 @@ def strip(images: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
     for index, (head, image) in enumerate(images):
         x = index * (width + GAP)
         canvas.paste(Image.fromarray(image), (x, _HEAD_HEIGHT))
-        text = truncate(head, font(_HEAD_SIZE), width - GAP)
-        draw.text((x + width / 2, _HEAD_HEIGHT / 2), text, "white", font(_HEAD_SIZE), anchor="mm")
+        text, face = drawable(head, _HEAD_SIZE)
+        short = truncate(text, face, width - GAP)
+        draw.text((x + width / 2, _HEAD_HEIGHT / 2), short, "white", face, anchor="mm")
     return np.asarray(canvas)
 
 

@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
 
+from callbacks.rendering import text
 from callbacks.rendering.charts import class_count_chart, reliability_diagram
 from callbacks.rendering.confusion import confusion_picture
 from callbacks.rendering.explanation_grid import explanation_grid
 from callbacks.rendering.grid import image_grid
 from callbacks.rendering.overlay import colorize, overlay
-from callbacks.rendering.text import font, truncate
+from callbacks.rendering.text import drawable, font, truncate
 
 
 def test_grid_enlarges_images_by_an_integer_factor() -> None:
@@ -141,3 +142,28 @@ def test_reliability_diagram_omits_empty_bins() -> None:
     diagram = reliability_diagram(centers, centers, fractions, ["before", "after"], "title")
     assert diagram.shape == (460, 800, 3)
     assert diagram.dtype == np.uint8
+
+
+# Names in any script
+
+NAMES = ["\u732b", "\u72d7", "\N{SLICE OF PIZZA}", "\N{HAMBURGER}", "\N{HANGUL SYLLABLE GA}", "caf\u00e9"]
+
+
+@pytest.mark.parametrize("has_fonts", [False, True])
+def test_names_without_a_glyph_are_told_apart(has_fonts: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not has_fonts:
+        monkeypatch.setattr(text, "_installed_font", lambda characters: None)
+    black = np.zeros((1, 8, 8, 3), np.uint8)
+    grids = [image_grid(black, [name], tile=200) for name in NAMES]
+    matrices = [confusion_picture(np.eye(2, dtype=int), [name, "b"]) for name in NAMES]
+    for pictures in (grids, matrices):
+        assert len({picture.tobytes() for picture in pictures}) == len(NAMES)
+    charts = [class_count_chart([name, "b"], {"train": [1, 2]}) for name in NAMES]
+    assert len({chart.tobytes() for chart in charts}) == len(NAMES)
+    if not has_fonts:
+        assert drawable("\u732b \N{HAMBURGER}")[0] == "[732B] [hamburger]"
+
+
+@pytest.mark.parametrize("name", ["W" * 200, "\u00e4" * 200, "a b\t" * 50, "$x_1$"])
+def test_count_chart_has_room_for_any_name(name: str) -> None:
+    assert class_count_chart([name, "b"], {"train": [1, 2], "val": [3, 4]}).shape[1] == 400
