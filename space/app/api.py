@@ -43,14 +43,14 @@ class Api:
 
         Args:
             images: The files.
-            top_k: Number of classes to return for each image, from 1 to 10, and at most the number of classes.
+            top_k: Number of classes to return for each image, from 1 to 10; all if there are fewer.
             fit: How to fit an image of a different aspect ratio: crop or pad.
 
         Returns:
             For each image that can be read, its number from 1, its most likely classes with calibrated confidences, the
             logits of all classes, and whether it may be none of the classes; for each other image, an error.
         """
-        top_k = check_int("top_k", top_k, 1, min(MAX_CLASSES, len(self._network.class_names)))
+        top_k = check_int("top_k", top_k, 1, MAX_CLASSES)
         result = self._classify(images, fit)
         answers: list[dict[str, Any]] = [
             {

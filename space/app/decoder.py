@@ -20,11 +20,10 @@ from typing import IO, Any
 import numpy as np
 
 from cifar_lit.errors import InputError
-from cifar_lit.inference.images import Fit, ImageTooLargeError, decode_image, resize_to_fit
+from cifar_lit.inference.images import Fit, ImageTooLargeError, decode_image, readable_formats, resize_to_fit
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 MAX_PIXELS = 16_000_000  # to decode; a JPEG file may have more, since it is decoded at a reduced size
-_UNREADABLE = f"cannot be read: expected an intact {', '.join(FORMATS[:-1])} or {FORMATS[-1]} file"
+_UNREADABLE = "cannot be read: expected an intact image, such as a JPEG, PNG, WebP, AVIF or TIFF file"
 TILE = 224  # maximum side of a displayed upload in pixels; small images are enlarged to it
 _MAX_SCANS = 100  # of a progressive JPEG, each of which covers all pixels; cameras and editors write about ten
 _MAX_MEMORY = 256 * 2**20  # bytes, on top of the memory of the idle process
@@ -125,6 +124,7 @@ def _read_array(stream: IO[bytes], height: int, width: int) -> np.ndarray:
 def _serve() -> None:
     """Answer each request, a line of JSON, with the shapes of two images and their pixels, or with an error."""
     replies = os.fdopen(os.dup(1), "wb")
+    readable_formats()  # loads the plugins of all formats
     _limit_memory()
     for line in sys.stdin.buffer:
         request = json.loads(line)
@@ -149,10 +149,10 @@ def _decode(path: Path, size: tuple[int, int], fit: Fit) -> list[np.ndarray]:
     content = path.read_bytes()
     if content.startswith(b"\xff\xd8") and content.count(b"\xff\xda") > _MAX_SCANS:  # JPEG, start of scan
         raise InputError(f"{path} has more than {_MAX_SCANS} scans")
-    image = decode_image(path, size, FORMATS, MAX_PIXELS)
+    image = decode_image(path, size, readable_formats(), MAX_PIXELS)
     pixels = np.asarray(resize_to_fit(image, size, fit))
     if min(image.size) < TILE:  # possibly a JPEG decoded at a reduced size, too small to display
-        image = decode_image(path, (TILE, TILE), FORMATS, MAX_PIXELS)
+        image = decode_image(path, (TILE, TILE), readable_formats(), MAX_PIXELS)
     return [pixels, np.asarray(resize_to_fit(image, (TILE, TILE), "inside"))]
 
 

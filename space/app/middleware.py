@@ -18,6 +18,7 @@ _LOG = logging.getLogger(__name__)
 _MAX_JSON = 1_000_000  # bytes; the page's own requests have a few thousand, since files are uploaded separately
 _MAX_UPLOAD = 302_000_000  # bytes of a request: ten files of thirty megabytes
 _MAX_DEPTH = 50  # of nested lists and objects
+_MAX_VALUES = 2_000  # in total; gradio's validation takes seconds for a list of 100,000
 _UPLOAD = "/gradio_api/upload"
 INVALID_REQUEST = "Invalid request; see /gradio_api/info for the parameters of each endpoint."
 _URL = re.compile(r"\s*([a-z][a-z0-9+.-]+:|//|\\\\)", re.IGNORECASE)  # a Windows drive has one letter
@@ -83,10 +84,14 @@ class AllowlistMiddleware:
             return await self._app(scope, receive, send)
         if scope["type"] != "http":
             return await send({"type": "websocket.close", "code": 1000})
-        if not (_ALLOWED.fullmatch(scope["path"]) or (self._mcp and _ALLOWED_MCP.fullmatch(scope["path"]))):
+        path = scope["path"]
+        root = scope.get("root_path", "").rstrip("/")
+        if root and f"{path}/".startswith(f"{root}/"):  # a proxy that keeps the prefix
+            path = path.removeprefix(root) or "/"
+        if not (_ALLOWED.fullmatch(path) or (self._mcp and _ALLOWED_MCP.fullmatch(path))):
             return await PlainTextResponse("Not found.", 404)(scope, receive, send)
         if scope["method"] == "POST":
-            if scope["path"].rstrip("/") == _UPLOAD:
+            if path.rstrip("/") == _UPLOAD:
                 problem = _upload_problem(dict(scope["headers"]))
             else:
                 body = await _read(receive)
@@ -113,7 +118,7 @@ class AllowlistMiddleware:
         try:
             await self._app(scope, receive, send_with_messages)
         except Exception as error:  # gradio's routes raise exceptions of any type
-            _LOG.warning("%s %s: %s", scope["method"], scope["path"], _one_line(error))
+            _LOG.warning("%s %s: %s", scope["method"], _printable(scope["path"]), _one_line(error))
             if started:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
             else:
@@ -137,6 +142,7 @@ def _json_problem(body: bytes | None) -> str | None:
     except (ValueError, RecursionError):
         return "The request is not valid JSON."
     stack: list[tuple[Any, int]] = [(content, 0)]
+    values = 0
     while stack:
         value, depth = stack.pop()
         if depth >= _MAX_DEPTH:
@@ -146,6 +152,9 @@ def _json_problem(body: bytes | None) -> str | None:
                 return "Upload the file; this page does not fetch files from other servers."
             value = list(value.values())
         if isinstance(value, list):
+            values += len(value)
+            if values > _MAX_VALUES:
+                return f"The request has more than {_MAX_VALUES:,} values."
             stack += [(item, depth + 1) for item in value]
     return None
 
@@ -158,7 +167,16 @@ def _finite(text: str) -> float:
 
 
 def _one_line(error: BaseException) -> str:
-    return f"{type(error).__name__} {' '.join(str(error).split())[:200]}"
+    return _printable(f"{type(error).__name__} {' '.join(str(error)[:1000].split())[:200]}")
+
+
+def _printable(text: str) -> str:
+    r"""Return the text without control characters, which would act on the terminal that shows the log.
+
+    >>> print(_printable("a\x1b[31mb"))
+    a\x1b[31mb
+    """
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
 async def _read(receive: Receive) -> bytes | None:

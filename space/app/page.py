@@ -10,6 +10,7 @@ import gradio as gr
 from starlette.middleware import Middleware
 
 from callbacks.rendering.markdown import escape
+from cifar_lit.errors import InputError
 from space.app.api import Api
 from space.app.bundle_metadata import REPORT_FILES, SPLIT_NAMES
 from space.app.decoder import DECODER
@@ -55,8 +56,15 @@ def serve(folder: Path, trusted: Sequence[str] = (), **options: Any) -> None:
         folder: The Space's folder; its ``README.md`` is the model card, its ``bundle`` the classifier.
         trusted: See ``cifar_lit.inference.bundle.read_bundle``.
         **options: See gradio's ``Blocks.launch``.
+
+    Raises:
+        InputError: if the Space is incomplete or damaged.
     """
-    front, _, about = (folder / "README.md").read_text(encoding="utf-8").removeprefix("---\n").partition("\n---\n")
+    try:
+        card = (folder / "README.md").read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder / 'README.md'} cannot be read ({error}); export it again") from error
+    front, _, about = card.removeprefix("---\n").partition("\n---\n")
     os.environ.pop("GRADIO_ALLOWED_PATHS", None)  # would serve further files
     os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "100"  # limits how many requests gradio remembers
     mcp = os.environ.get("GRADIO_MCP_SERVER", "").lower() == "true"

@@ -23,14 +23,14 @@ from cifar_lit.errors import InputError
 from cifar_lit.evaluation.ood import OODThreshold
 from cifar_lit.inference.bundle import TrainedClassifier
 from cifar_lit.inference.images import Fit
-from space.app.decoder import DECODER, FORMATS, TILE, DecodedImage
+from space.app.decoder import DECODER, TILE, DecodedImage
 from space.app.validation import MAX_FILE_SIZE, MAX_IMAGES
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 # The other methods take seconds, too long for a public page
 METHODS: dict[str, Method] = {METHOD_NAMES[method]: method for method in GRADIENT_METHODS}
-LIMITS = f"{', '.join(FORMATS[:-1])} or {FORMATS[-1]} file of at most {MAX_FILE_SIZE.upper()}"
+LIMITS = f"JPEG, PNG, WebP, AVIF, TIFF, GIF or BMP file of at most {MAX_FILE_SIZE.upper()}"
 
 
 @dataclass(frozen=True)

@@ -79,11 +79,11 @@ def test_too_large_and_damaged_images_have_different_messages(network: Network) 
     Path("damaged.png").write_bytes(b"no image")
     assert classify(network, ["big.png", "damaged.png"]).errors == [
         "Image 1 is too large: it has 20 megapixels; the limit is 16, except for JPEG files.",
-        "Image 2 cannot be read: expected an intact JPEG, PNG, WEBP, BMP or GIF file.",
+        "Image 2 cannot be read: expected an intact image, such as a JPEG, PNG, WebP, AVIF or TIFF file.",
     ]
 
 
-@pytest.mark.parametrize("name", ["drawing.svg", "page.eps", "old.tiff"])
+@pytest.mark.parametrize("name", ["drawing.svg", "page.eps", "icon.ico"])
 def test_other_formats_are_rejected(network: Network, name: str) -> None:
     if name.endswith("svg"):
         Path(name).write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
@@ -92,6 +92,14 @@ def test_other_formats_are_rejected(network: Network, name: str) -> None:
     result = classify(network, [name])
     assert result.images == []
     assert result.errors[0].startswith("Image 1 cannot be read")
+
+
+@pytest.mark.parametrize("suffix", ["avif", "tif", "jp2", "webp", "ppm", "tga"])
+def test_the_formats_of_predict_are_read(suffix: str) -> None:
+    Image.new("RGB", (300, 200), "white").save(f"image.{suffix}")
+    images, errors = read_images([f"image.{suffix}"], SIZE, "crop")
+    assert errors == []
+    assert images[1].pixels.min() > 250
 
 
 def test_unusual_files_are_decoded_as_displayed() -> None:
