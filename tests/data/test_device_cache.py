@@ -73,7 +73,7 @@ def test_resumed_run_keeps_its_sharding_regardless_of_free_memory() -> None:
 
 def test_fewer_images_than_processes_are_refused() -> None:
     data = Digits()
-    data.trainer = SimpleNamespace(world_size=2000, global_rank=0)  # type: ignore[assignment]
+    data.trainer = SimpleNamespace(overfit_batches=0, world_size=2000, global_rank=0)  # type: ignore[assignment]
     with pytest.raises(InputError, match=r"2000 processes cannot share \d+ images; reduce --trainer.devices"):
         data.val_dataloader()
 
@@ -88,7 +88,7 @@ def test_sharded_processes_train_on_all_images_in_the_same_number_of_steps(monke
     indices = []
     for rank in range(2):
         strategy = SimpleNamespace(root_device=CPU, reduce=lambda _, reduce_op: torch.tensor(free))
-        data.trainer = SimpleNamespace(world_size=2, global_rank=rank, strategy=strategy)  # type: ignore[assignment]
+        data.trainer = SimpleNamespace(overfit_batches=0, world_size=2, global_rank=rank, strategy=strategy)  # type: ignore[assignment]
         indices.append([batch.indices for batch in data.train_dataloader()])
     assert len(indices[0]) == len(indices[1]) == 9
     rows = torch.cat([*indices[0], *indices[1]])
@@ -110,7 +110,8 @@ def test_resumed_run_stays_sharded_when_all_images_would_fit() -> None:
             reduce=lambda _, reduce_op: torch.tensor(free),
             restore_checkpoint_after_setup=False,
         )
-        data.trainer = SimpleNamespace(  # type: ignore[assignment]
+        data.trainer = SimpleNamespace(
+            overfit_batches=0,  # type: ignore[assignment]
             world_size=2,
             global_rank=1,
             strategy=strategy,

@@ -270,6 +270,7 @@ def test_uploads_are_classified_explained_and_listed(page: Page) -> None:
     assert answers(page).first.locator(".confidence-set").count() == 5
 
     opened(page, "More settings")
+    page.wait_for_timeout(1000)  # until the page has taken over the settings of the upload
     number(page, "Classes to list for each image").fill("2")
     page.keyboard.press("Tab")
     page.wait_for_function("document.querySelectorAll('.answer')[0].querySelectorAll('.confidence-set').length == 2")
