@@ -1,7 +1,6 @@
 """Faithfulness of heatmaps: deletion and insertion, and weights randomized layer by layer."""
 
 import copy
-from collections import Counter
 from pathlib import Path
 from typing import get_args
 
@@ -38,7 +37,7 @@ def faithfulness(ckpt_path: str, images: str, count: int = 200, slow: int = 20, 
     trained = read_classifier(Path(ckpt_path))
     classifier, size = trained.network, trained.recipe.image_size
     net = classifier.net
-    files = sorted(image_files(Path(images), Counter()))
+    files = sorted(image_files(Path(images)))
     chosen = files[:: max(1, len(files) // count)][:count]
     pixels = torch.stack([torch.from_numpy(read_image(file, size).copy()).permute(2, 0, 1) for file in chosen])
     inputs = classifier.normalize(pixels)  # 0 is the mean color

@@ -14,10 +14,10 @@ from callbacks.evaluation_callback import EvaluatedModule, EvaluationCallback, E
 from callbacks.rendering.grid import image_grid
 from callbacks.rendering.markdown import table
 from callbacks.rendering.text import CORRECT_INK, FAINT_INK, WRONG_INK
-from cifar_lit.atomic_file import write_atomically
 from cifar_lit.csv_text import csv_text
 from cifar_lit.evaluation.label_issues import ConfidentThresholds, is_label_issue
 from cifar_lit.evaluation.top_mistakes import Mistakes, Order, TopKMistakes
+from cifar_lit.safe_files import write_atomically
 from cifar_lit.tensorboard_tags import MISTAKES
 
 _LABEL_ISSUE = "label may be wrong"

@@ -168,21 +168,18 @@ def _run_function(name: str, options: Sequence[str]) -> None:
 def _announce_loading() -> Iterator[None]:
     """Print, in a terminal, that libraries are being loaded, if that takes longer than a second.
 
-    Ctrl-C ends the program at once in the meantime: a KeyboardInterrupt would leave modules half imported.
+    Afterwards, Ctrl-C raises KeyboardInterrupt; until then, ``main.py`` ends at once.
     """
     timer = threading.Timer(1.0, print, ["Loading PyTorch and Lightning ..."], {"file": sys.stderr, "flush": True})
     timer.daemon = True
     if sys.stderr.isatty():
         timer.start()
-    handler = signal.getsignal(signal.SIGINT)
-    can_set = handler is not signal.SIG_IGN and threading.current_thread() is threading.main_thread()
-    if can_set:
-        signal.signal(signal.SIGINT, lambda *_: os._exit(128 + signal.SIGINT))
     try:
         yield
     finally:
         timer.cancel()
-        if can_set:
+        is_ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # as in a background job
+        if not is_ignored and threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 from rich.progress import track
 
-from cifar_lit.atomic_file import write_atomically
 from cifar_lit.cli.console import print_predictions
 from cifar_lit.csv_text import csv_text
 from cifar_lit.errors import InputError
 from cifar_lit.inference.images import describe_left_out, image_files
 from cifar_lit.inference.predict import Prediction, predict_files
+from cifar_lit.safe_files import write_atomically
 from cifar_lit.training.checkpointing.checkpoint_files import find_checkpoint, read_classifier
 
 

@@ -6,8 +6,8 @@ from jsonargparse import Namespace
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.cli import SaveConfigCallback
 
-from cifar_lit.atomic_file import write_atomically
 from cifar_lit.errors import InputError
+from cifar_lit.safe_files import write_atomically
 from cifar_lit.training.git_version import commit_line
 
 

@@ -13,7 +13,6 @@ from jsonargparse import Namespace
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
-from cifar_lit.atomic_file import create_folder, lock_folder
 from cifar_lit.cli.arguments import merge_callbacks, option_values, with_explicit_true
 from cifar_lit.cli.console import print_metrics, print_next_steps, program, split_metrics
 from cifar_lit.cli.json_schema import config_schema
@@ -24,6 +23,7 @@ from cifar_lit.data.datamodule import ImageDataModule
 from cifar_lit.errors import InputError
 from cifar_lit.evaluation.significance import wilson
 from cifar_lit.models.factory import build_pretrained, find_factory
+from cifar_lit.safe_files import create_folder, lock_folder
 from cifar_lit.training.checkpointing.best_checkpoint import BestCheckpoint
 from cifar_lit.training.checkpointing.checkpoint_files import (
     check_same_model,

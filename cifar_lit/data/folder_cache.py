@@ -19,11 +19,11 @@ from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
 from rich.progress import track
 
-from cifar_lit.atomic_file import reserve
 from cifar_lit.data.batches import ImageTensors
 from cifar_lit.data.statistics import mean_and_std
 from cifar_lit.errors import InputError
 from cifar_lit.inference.images import describe_left_out, image_files, is_system_folder, read_image
+from cifar_lit.safe_files import reserve
 
 _FORMAT = 3  # increment when the content of an entry changes
 _FILES = ("pixels.npy", "labels.npy", "files.json")

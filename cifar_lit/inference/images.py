@@ -44,13 +44,14 @@ def image_suffixes() -> frozenset[str]:
     return frozenset(suffix for suffix, name in Image.registered_extensions().items() if name in formats)
 
 
-def image_files(folder: Path, left_out: Counter[str]) -> Iterator[Path]:
+def image_files(folder: Path, left_out: Counter[str] | None = None) -> Iterator[Path]:
     """Yield the image files below a folder at any depth, by suffix, without hidden and system folders and files.
 
     Args:
         folder: The folder.
         left_out: Counts what is left out: files by suffix, and folders by name. Hidden files are not counted.
     """
+    left_out = Counter() if left_out is None else left_out
     with os.scandir(folder) as entries:
         for entry in sorted(entries, key=lambda one: one.name):
             path, suffix = folder / entry.name, Path(entry.name).suffix.lower()

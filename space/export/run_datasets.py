@@ -1,6 +1,5 @@
 """Find the images that a run was trained and is evaluated on, from its configuration."""
 
-from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -108,7 +107,7 @@ def images_below(folder: Path, recipe: Recipe) -> Tensor:
     Raises:
         InputError: if there are none, or one cannot be read.
     """
-    files = sorted(image_files(folder, Counter())) if folder.is_dir() else []
+    files = sorted(image_files(folder)) if folder.is_dir() else []
     if not files:
         raise InputError(f"there are no images below {folder}")
     files = files[:: -(-len(files) // _MAX_OOD_IMAGES)]

@@ -4,6 +4,7 @@ import errno
 import io
 import os
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 import torch
 
-from cifar_lit.atomic_file import write_atomically
+from cifar_lit.safe_files import write_atomically
 from cifar_lit.training.checkpointing.checkpoint_digest import find_damage, seal
 from cifar_lit.training.checkpointing.checkpoint_io import AtomicCheckpointIO
 from tests.support.program import ROOT, TINY, Outcome
@@ -181,3 +182,21 @@ def test_a_run_is_trained_by_one_process_at_a_time(fit: Fit, program: Program) -
         other.kill()
     outcome = program("fit", "--ckpt_path", run / "checkpoints" / "last.ckpt")
     assert outcome.status == 0, outcome.err
+
+
+def test_a_signal_ends_a_run_in_which_no_batch_ends() -> None:
+    code = """
+import os, signal, time
+from cifar_lit.training.checkpointing import graceful_shutdown
+graceful_shutdown._PATIENCE = 0.5
+signals = graceful_shutdown.GracefulShutdown()
+signals.install()
+os.kill(os.getpid(), signal.SIGTERM)
+for _ in range(5):
+    time.sleep(0.2)
+    signals.batch_ended()
+print("still running", flush=True)
+time.sleep(60)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(ROOT)}, capture_output=True, timeout=50)
+    assert (ended.returncode, ended.stdout) == (128 + signal.SIGTERM, b"still running\n")

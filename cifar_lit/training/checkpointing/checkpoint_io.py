@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 
-from cifar_lit.atomic_file import write_atomically
 from cifar_lit.errors import InputError
+from cifar_lit.safe_files import write_atomically
 from cifar_lit.training.checkpointing.checkpoint_digest import find_damage, seal
 from cifar_lit.training.checkpointing.checkpoint_files import LAST, PREVIOUS
 

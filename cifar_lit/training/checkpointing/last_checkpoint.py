@@ -12,9 +12,9 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
-from cifar_lit.atomic_file import write_atomically
 from cifar_lit.errors import InputError, Stopped
 from cifar_lit.import_allowlist import own_modules
+from cifar_lit.safe_files import write_atomically
 from cifar_lit.training.checkpointing.checkpoint_files import LAST
 from cifar_lit.training.checkpointing.graceful_shutdown import GracefulShutdown
 from cifar_lit.training.lightning_compat import (

@@ -1,3 +1,6 @@
+from pathlib import Path
+
+import matplotlib
 import numpy as np
 import pytest
 
@@ -167,3 +170,14 @@ def test_names_without_a_glyph_are_told_apart(has_fonts: bool, monkeypatch: pyte
 @pytest.mark.parametrize("name", ["W" * 200, "\u00e4" * 200, "a b\t" * 50, "$x_1$"])
 def test_count_chart_has_room_for_any_name(name: str) -> None:
     assert class_count_chart([name, "b"], {"train": [1, 2], "val": [3, 4]}).shape[1] == 400
+
+
+def test_an_installed_font_is_used_if_it_has_the_character(monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(matplotlib.get_data_path(), "fonts", "ttf")
+    known = text._characters(folder / "DejaVuSans.ttf")
+    char = chr(min(text._characters(folder / "STIXGeneral.ttf") - known))
+    monkeypatch.setattr(text, "_large_fonts", lambda: [("STIXGeneral", str(folder / "STIXGeneral.ttf"))])
+    text._installed_font.cache_clear()
+    shown, face = drawable(f"a{char}")
+    text._installed_font.cache_clear()
+    assert (shown, face.getname()[0]) == (f"a{char}", "STIXGeneral")
