@@ -118,7 +118,7 @@ def show_runs() -> None:
                 mean_and_error([run["val_accuracy"] for run in group if run["val_accuracy"] is not None]),
                 _median_seconds(group, "training"),
                 _median_seconds(group, "command"),
-                *(["", ""] if recipe == _SCRIPT else compare(group, scripts)),
+                *(compare(group, scripts) if recipe.startswith("airbench94") else ["", ""]),
                 f"{group[-1]['day']}, {revision}, {machine_name}",
             ]
         )

@@ -71,12 +71,14 @@ class GradCAMImages(EvaluationCallback):
         self._layers: list[str] | None = None  # those set, or the candidates; None if not yet known
         self._selected: tuple[list[str], Method] | None = None
         self._selection_epoch = 0
+        # Computed once: Lightning reads it at every hook, and later adds its own methods to the callback
+        options = {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        self._state_key = self._generate_state_key(**options)
 
     @property
     def state_key(self) -> str:
         """Key of the state in a checkpoint, different for each callback."""
-        options = {name: value for name, value in vars(self).items() if not name.startswith("_")}
-        return self._generate_state_key(**options)
+        return self._state_key
 
     def state_dict(self) -> dict[str, Any]:
         """Return the selected layers and method."""

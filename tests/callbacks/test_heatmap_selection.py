@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from callbacks.grad_cam import GradCAMImages
 from callbacks.heatmap_selection import select_heatmap
 from cifar_lit.errors import InputError
 from cifar_lit.inference.bundle import Recipe, TrainedClassifier
@@ -53,6 +54,14 @@ def test_export_takes_a_chosen_layer_and_refuses_an_unknown_one() -> None:
     assert default_heatmap(classifier, None, "features.0", "layercam") == ("features.0", "layercam")
     with pytest.raises(InputError, match="--layer head: the network's feature maps are features"):
         default_heatmap(classifier, None, "head", None)
+
+
+def test_the_key_in_a_checkpoint_depends_on_the_options_alone() -> None:
+    callback, other = GradCAMImages(count=4), GradCAMImages(count=5)
+    key = callback.state_key
+    callback.log = nn.Linear(1, 1)  # type: ignore[attr-defined]  # as Lightning adds its methods, which name the network
+    assert callback.state_key == key != other.state_key
+    assert "Linear" not in key
 
 
 def test_the_selection_is_repeated_and_kept_in_the_checkpoint(fit: Callable[..., Path]) -> None:

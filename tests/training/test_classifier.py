@@ -70,6 +70,12 @@ def test_channels_last_changes_only_the_memory_layout() -> None:
     torch.testing.assert_close(fast(pixels()), plain(pixels()))
 
 
+def test_setup_tries_the_network_where_its_weights_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = classifier()
+    monkeypatch.setattr(Classifier, "device", torch.device("meta"))  # Lightning names the GPU before it moves weights
+    model.setup("test")
+
+
 @pytest.mark.parametrize(("feature", "precision"), [("avx512_bf16", "bf16-mixed"), ("avx512_f", "32-true")])
 def test_precision_matches_the_hardware(feature: str, precision: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {feature: True})
