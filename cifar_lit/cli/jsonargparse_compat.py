@@ -57,6 +57,15 @@ class CompatParser(LightningArgumentParser):
         return added
 
 
+class CompatCLI(LightningCLI):
+    """LightningCLI that lets a checkpoint replace the model's settings only where its training continues."""
+
+    def _parse_ckpt_path(self) -> None:
+        """Keep the configured settings in ``validate`` and ``test``, such as those of test-time augmentation."""
+        if self.config.get("subcommand") == "fit":
+            super()._parse_ckpt_path()
+
+
 def option_names(parser: ArgumentParser, error: Exception | None) -> list[str]:
     """Return the options of the parser that found an error, to suggest the closest one; argparse does not list them.
 

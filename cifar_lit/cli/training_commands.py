@@ -11,12 +11,12 @@ from typing import Any, NoReturn
 from filelock import FileLock
 from jsonargparse import Namespace
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.cli import LightningArgumentParser
 
 from cifar_lit.cli.arguments import merge_callbacks, option_values, with_explicit_true
 from cifar_lit.cli.console import print_metrics, print_next_steps, program, split_metrics
 from cifar_lit.cli.json_schema import config_schema
-from cifar_lit.cli.jsonargparse_compat import subcommand_parser
+from cifar_lit.cli.jsonargparse_compat import CompatCLI, subcommand_parser
 from cifar_lit.cli.parser import Parser
 from cifar_lit.cli.save_config import SaveRunConfig
 from cifar_lit.data.datamodule import ImageDataModule
@@ -44,7 +44,7 @@ _FIT_DESCRIPTION = """Train a network. CIFAR-10 (downloaded): --config configs/r
 DIR/train/<class>/ and DIR/test/<class>/: add --data ClassFolders --data.root DIR."""
 
 
-class CommandLine(LightningCLI):
+class CommandLine(CompatCLI):
     """LightningCLI for a Classifier and an ImageDataModule.
 
     Args:
@@ -81,8 +81,8 @@ class CommandLine(LightningCLI):
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
         """Return the subcommands with the arguments of their methods that are not options."""
-        not_options = {"model", "datamodule", "dataloaders", "train_dataloaders", "val_dataloaders"}
-        not_options |= {"weights_only", "verbose"}
+        data = {"datamodule", "dataloaders", "train_dataloaders", "val_dataloaders"}
+        not_options = data | {"model", "weights_only", "verbose"}
         return dict.fromkeys(("fit", "validate", "test", "lr_find"), not_options)
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
@@ -113,7 +113,8 @@ class CommandLine(LightningCLI):
         if config.model.lr is None:  # may have been found by lr_find
             config.model.lr = read_hyperparameters(self._run.file).get("lr")
         for note in check_same_model(self._run.file, config.model.as_dict()):
-            print(f"warning: {note}", file=sys.stderr)
+            if self.config.subcommand == "fit":
+                print(f"warning: {note}", file=sys.stderr)
 
     def _newest_run(self, config: Namespace) -> CheckpointRun | None:
         if config.get("ckpt_path") is not None:
@@ -131,8 +132,7 @@ class CommandLine(LightningCLI):
         if not checkpoints or option_values(args, "-c", "--config"):
             return args
         self._run = find_checkpoint(checkpoints[-1], "runs/*/*")
-        config = self._run.config
-        if not config.is_file():
+        if not (config := self._run.config).is_file():
             raise InputError(f"{config} does not exist; pass the configuration of the run with --config FILE")
         print(f"Configuration: {config}")
         return [args[0], "--config", str(config), *args[1:]]

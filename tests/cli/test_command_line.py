@@ -482,11 +482,18 @@ def test_lr_find_and_ckpt_path_are_refused_together(fit: Fit, program: Program) 
     assert "use one of the two" in outcome.err
 
 
-def test_overridden_setting_of_a_checkpoint_is_reported(fit: Fit, program: Program) -> None:
+def test_overridden_setting_of_a_resumed_run_is_reported(fit: Fit, program: Program) -> None:
     checkpoint = fit("kept") / "checkpoints" / "last.ckpt"
-    outcome = program("validate", "--ckpt_path", checkpoint, "--model.label_smoothing", 0.3)
+    outcome = program("fit", "--ckpt_path", checkpoint, "--model.label_smoothing", 0.3)
     assert outcome.status == 0, outcome.err
     assert "warning: model.label_smoothing: the checkpoint's 0.0 is used, not 0.3" in outcome.err
+
+
+def test_evaluation_takes_the_views_that_are_asked_for(fit: Fit, program: Program) -> None:
+    checkpoint = fit("views") / "checkpoints" / "last.ckpt"
+    one, two = (program("test", "--ckpt_path", checkpoint, "--model.flip_tta", views) for views in ("false", "true"))
+    assert "warning: model" not in two.err
+    assert re.findall(r"loss .*", one.out) != re.findall(r"loss .*", two.out)
 
 
 def test_nan_loss_stops_training_and_keeps_the_last_good_checkpoint(
