@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -70,8 +71,11 @@ def _installed_font(characters: frozenset[int]) -> tuple[str, str] | None:
 @cache
 def _large_fonts() -> list[tuple[str, str]]:
     """Return names and files of installed fonts that can be scaled."""
-    from matplotlib.font_manager import fontManager  # reads the list of all fonts
+    from matplotlib.font_manager import findSystemFonts, fontManager  # reads the list of all fonts
 
+    for file in set(findSystemFonts()) - {entry.fname for entry in fontManager.ttflist}:  # installed after that list
+        with suppress(RuntimeError):  # not scalable
+            fontManager.addfont(file)
     fonts = {entry.name: entry.fname for entry in fontManager.ttflist if _LARGE_FONTS.search(entry.name)}
     return sorted((name, file) for name, file in fonts.items() if "Color" not in name)
 

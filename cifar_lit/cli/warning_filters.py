@@ -4,6 +4,7 @@ import logging
 import os
 import re
 import sys
+import threading
 import warnings
 
 _WARNINGS = {
@@ -33,8 +34,9 @@ _WARNINGS = {
 }
 
 
-# Log lines: advertisements of other products, absent hardware, and a step of Lightning's own bookkeeping
-_NOISE = re.compile(r"Tip:|TPU available|Loading `train_dataloader` to estimate")
+# Log lines: advertisements of other products, absent hardware, a step of Lightning's own bookkeeping, and advice on
+# float32 matrix products, of which mixed precision leaves few
+_NOISE = re.compile(r"Tip:|TPU available|Loading `train_dataloader` to estimate|that has Tensor Cores")
 
 
 def ignore_third_party_warnings() -> None:
@@ -46,6 +48,13 @@ def ignore_third_party_warnings() -> None:
     for message, category in _WARNINGS.items():
         warnings.filterwarnings("ignore", message, category)
     logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(_is_informative)
+    threading.excepthook = _print_thread_error
+
+
+def _print_thread_error(error: threading.ExceptHookArgs) -> None:
+    """Print the traceback of a thread, except of TensorBoard's writer, whose errors RunLogger reports in one line."""
+    if not (isinstance(error.exc_value, OSError) and type(error.thread).__name__ == "_AsyncWriterThread"):
+        threading.__excepthook__(error)
 
 
 def _is_informative(record: logging.LogRecord) -> bool:

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import importlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -206,6 +207,25 @@ def test_a_full_disk_loses_the_curves_but_not_the_run(
     assert len(warnings_shown) == 1
     assert "No space left" in warnings_shown[0]
     assert Path("runs/quickstart/version_0/checkpoints/last.ckpt").is_file()
+
+
+class DeletesItsRun(Callback):
+    """Delete the run's folder in the middle of the second epoch."""
+
+    def on_train_batch_end(self, trainer: Any, *args: Any) -> None:
+        if trainer.global_step == 7:
+            shutil.rmtree(trainer.log_dir)
+
+
+def test_a_deleted_folder_is_written_again_and_the_run_can_be_used(program: Program) -> None:
+    delete = ["--trainer.callbacks+", "tests.training.test_resume.DeletesItsRun", "--allow_import", "tests"]
+    warnings.simplefilter("always")
+    outcome = program(*QUICKSTART, "--trainer.limit_train_batches", 5, *delete)
+    assert outcome.status == 0, outcome.err
+    assert "Traceback" not in outcome.err
+    outcome = program("test", "--ckpt_path", "last", "--allow_import", "tests")
+    assert outcome.status == 0, outcome.err
+    assert [folder.name for folder in Path("runs/quickstart").iterdir()] == ["version_0"]
 
 
 @pytest.mark.parametrize(

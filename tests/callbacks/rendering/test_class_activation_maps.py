@@ -261,6 +261,12 @@ def test_other_4d_outputs_of_transformers_are_not_feature_maps() -> None:
     assert set(feature_maps(vit, images(1, 64))) <= {"patch_embed.proj"}
     swin = timm.create_model("swin_tiny_patch4_window7_224", img_size=64).eval()
     assert all(channels > 9 for channels, _, _ in feature_maps(swin, images(1, 64)).values())
+    cait = timm.create_model("cait_xxs24_224", img_size=64)
+    xcit = timm.create_model("xcit_nano_12_p8_224")
+    for net in (cait, xcit):  # whose layers named attn_drop have the weights as output
+        found = feature_maps(net.eval(), images(1, 64))
+        assert found
+        assert not any("attn" in name for name in found)
 
 
 # Errors

@@ -280,6 +280,11 @@ def test_class_names_are_escaped() -> None:
     assert link.count('"') == 6
 
 
+def test_more_classes_than_there_are_is_all_of_them() -> None:
+    image = image_result(1, [0.25, 0.75], None)
+    assert image.top_classes(["dog", "cat"], 3) == [("cat", 0.75), ("dog", 0.25)]
+
+
 def test_the_table_lists_the_most_likely_classes() -> None:
     table = results_table([image_result(3, [0.25, 0.7, 0.05], True)], ["dog", "cat", "owl"], 2)
     assert table.columns.tolist() == ["image", "1", "2", "none of the classes"]
