@@ -86,7 +86,7 @@ class GradCAMImages(EvaluationCallback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the selected layers and method."""
-        self._selected, self._selection_epoch = state_dict["selected"], state_dict["selection_epoch"]
+        self._selected, self._selection_epoch = state_dict["selected"], state_dict.get("selection_epoch", 0)
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find the layers, so that a wrong name raises before training starts."""

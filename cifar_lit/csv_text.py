@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -10,11 +11,11 @@ def csv_text(rows: Iterable[Sequence[Any]]) -> str:
     """Return rows as CSV, in which no cell is a formula.
 
     A spreadsheet runs a cell that starts with ``=``, ``+``, ``-`` or ``@``, which the name of a file or class may do:
-    such texts get an apostrophe in front. Source: OWASP, "CSV Injection".
+    such texts, except numbers, get an apostrophe in front. Source: OWASP, "CSV Injection".
 
-    >>> print(csv_text([["file", "loss"], ["=cmd()", -0.5]]).replace("\\r", ""), end="")
-    file,loss
-    '=cmd(),-0.5
+    >>> print(csv_text([["file", "class"], ["=cmd()", "-1"]]).replace("\\r", ""), end="")
+    file,class
+    '=cmd(),-1
     """
     text = io.StringIO()
     csv.writer(text).writerows([[_escape(cell) for cell in row] for row in rows])
@@ -22,4 +23,5 @@ def csv_text(rows: Iterable[Sequence[Any]]) -> str:
 
 
 def _escape(cell: Any) -> Any:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r")) else cell
+    is_formula = isinstance(cell, str) and cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+    return f"'{cell}" if is_formula and not re.fullmatch(r"[+-]\d+(\.\d+)?", cell) else cell

@@ -30,7 +30,7 @@ def feature_maps(net: nn.Module, inputs: Tensor) -> dict[str, tuple[int, int, in
         twin = copy.deepcopy(uncompiled(net)).eval()
         attention: tuple[str, ...] = ()
         for name, module in twin.named_modules():
-            if re.search("attention|attn", f"{name.rpartition('.')[2]} {type(module).__name__}".lower()):
+            if name and re.search("attention|attn", f"{name.rpartition('.')[2]} {type(module).__name__}".lower()):
                 attention += (name, f"{name}.")
             elif name and not name.startswith(attention):
                 module.register_forward_hook(_recorder(name, found, tokens, inputs.shape[2:]))
@@ -52,7 +52,8 @@ def _recorder(
     name: str, found: dict[str, tuple[int, int, int]], tokens: set[int], size: torch.Size
 ) -> Callable[..., None]:
     def record(module: nn.Module, inputs: Any, output: Any) -> None:
-        if not isinstance(output, Tensor) or len(output) != 1 or isinstance(module, nn.Linear | nn.LayerNorm):
+        is_other = type(module) in (nn.Linear, nn.LayerNorm)  # channels last, unlike subclasses such as LayerNorm2d
+        if not isinstance(output, Tensor) or output.ndim < 3 or len(output) != 1 or is_other:
             return
         if output.ndim == 3:
             tokens.add(output.shape[1])

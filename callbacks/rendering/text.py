@@ -21,34 +21,39 @@ _WHITESPACE = frozenset(map(ord, " \n\t"))
 
 _DEJAVU = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
 # Fonts with Chinese, Japanese and Korean characters or emoji, by parts of their names
-_LARGE_FONTS = re.compile("CJK|Noto Sans|WenQuan|Fallback|Unifont|YaHei|SimHei|PingFang|Hiragino|Gothic|Emoji|Symbola")
+_FALLBACKS = re.compile("CJK|Noto Sans|WenQuan|Fallback|Unifont|YaHei|SimHei|PingFang|Hiragino|Gothic|Emoji|Symbola")
+
+
+def font(size: int = FONT_SIZE, bold: bool = False) -> ImageFont.FreeTypeFont:
+    """Return DejaVu Sans, which ships with matplotlib; it has no Chinese, Japanese or Korean characters."""
+    return _open_font(str(_DEJAVU / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf")), size)
 
 
 @cache
-def font(size: int = FONT_SIZE, bold: bool = False) -> ImageFont.FreeTypeFont:
-    """Return DejaVu Sans, which ships with matplotlib; it has no Chinese, Japanese or Korean characters."""
-    return ImageFont.truetype(str(_DEJAVU / f"DejaVuSans{'-Bold' * bold}.ttf"), size)
+def _open_font(file: str, size: int) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(file, size)
 
 
 def drawable(text: str, size: int = FONT_SIZE, bold: bool = False) -> tuple[str, ImageFont.FreeTypeFont]:
     r"""Return a text as it can be drawn, and the font to draw it with.
 
-    If DejaVu Sans does not have a character, use an installed font that has all of them; if there is none, replace each
-    by its Unicode name or number.
+    If DejaVu Sans does not have a character, use an installed font that has all of the text; if there is none, replace
+    each such character by its Unicode name or number.
 
     >>> drawable("\N{CAT FACE} a")[0] in ("\N{CAT FACE} a", "[cat face] a")
     True
     """
-    if missing := frozenset(map(ord, text)) - _characters(_DEJAVU / "DejaVuSans.ttf") - _WHITESPACE:
-        if large := _installed_font(missing):
-            return text, ImageFont.truetype(large[1], size)
+    characters = frozenset(map(ord, text)) - _WHITESPACE
+    if missing := characters - _characters(_DEJAVU / "DejaVuSans.ttf"):
+        if fallback := _installed_font(characters):
+            return text, _open_font(fallback, size)
         text = "".join(_unicode_name(char) if ord(char) in missing else char for char in text)
     return text, font(size, bold)
 
 
 def font_families() -> list[str]:
     """Return the names of the fonts for matplotlib, which uses the first that has a character."""
-    return ["DejaVu Sans", *(name for name, _ in _large_fonts())]
+    return ["DejaVu Sans", *(name for name, _ in _fallback_fonts())]
 
 
 def _unicode_name(char: str) -> str:
@@ -64,19 +69,19 @@ def _unicode_name(char: str) -> str:
 
 
 @cache
-def _installed_font(characters: frozenset[int]) -> tuple[str, str] | None:
-    return next((found for found in _large_fonts() if characters <= _characters(Path(found[1]))), None)
+def _installed_font(characters: frozenset[int]) -> str | None:
+    return next((file for _, file in _fallback_fonts() if characters <= _characters(Path(file))), None)
 
 
 @cache
-def _large_fonts() -> list[tuple[str, str]]:
+def _fallback_fonts() -> list[tuple[str, str]]:
     """Return names and files of installed fonts that can be scaled."""
     from matplotlib.font_manager import findSystemFonts, fontManager  # reads the list of all fonts
 
     for file in set(findSystemFonts()) - {entry.fname for entry in fontManager.ttflist}:  # installed after that list
-        with suppress(RuntimeError):  # not scalable
+        with suppress(RuntimeError, OSError):  # not scalable, or not readable
             fontManager.addfont(file)
-    fonts = {entry.name: entry.fname for entry in fontManager.ttflist if _LARGE_FONTS.search(entry.name)}
+    fonts = {entry.name: entry.fname for entry in fontManager.ttflist if _FALLBACKS.search(entry.name)}
     return sorted((name, file) for name, file in fonts.items() if "Color" not in name)
 
 

@@ -184,7 +184,7 @@ def _announce_loading() -> Iterator[None]:
 
 
 def _end_with_parent() -> None:
-    """End this process when the one that started it ends, however it does: it would wait for it for ever."""
+    """Kill this process when its parent dies, however that happens; otherwise, it would wait for it forever."""
     if sys.platform == "linux":
         set_death_signal = 1  # PR_SET_PDEATHSIG in sys/prctl.h
         ctypes.CDLL(None).prctl(set_death_signal, signal.SIGKILL)

@@ -91,9 +91,10 @@ def _find_files(images: Sequence[str]) -> tuple[list[Path], list[str]]:
             found = sorted(image_files(path, left_out))
             note = describe_left_out(path, left_out)
             if not found:
-                raise InputError(f"{path} contains no images{f' ({note})' * bool(note)}")
+                raise InputError(f"{path} contains no images" + (f" ({note})" if note else ""))
             files += found
-            notes += [note] * bool(note)
+            if note:
+                notes.append(note)
         elif path.is_file():
             files.append(path)
         else:

@@ -37,7 +37,7 @@ class SaveRunConfig(SaveConfigCallback):
         """Save again if the run's folder was deleted, before a checkpoint creates it again."""
         folder = trainer.log_dir
         if trainer.is_global_zero and folder is not None and not Path(folder, self.config_filename).exists():
-            rank_zero_warn(f"{folder} was deleted or moved; it is written again, without the earlier curves")
+            rank_zero_warn(f"{folder} was deleted or moved; creating it again, without the earlier curves")
             self._save(trainer)
 
     def _save(self, trainer: Trainer) -> None:

@@ -112,9 +112,8 @@ class CommandLine(CompatCLI):
         self._resumed_step = read_checkpoint(self._run.file)["global_step"]
         if config.model.lr is None:  # may have been found by lr_find
             config.model.lr = read_hyperparameters(self._run.file).get("lr")
-        for note in check_same_model(self._run.file, config.model.as_dict()):
-            if self.config.subcommand == "fit":
-                print(f"warning: {note}", file=sys.stderr)
+        for note in check_same_model(self._run.file, config.model.as_dict(), self.config.subcommand == "fit"):
+            print(f"warning: {note}", file=sys.stderr)
 
     def _newest_run(self, config: Namespace) -> CheckpointRun | None:
         if config.get("ckpt_path") is not None:
@@ -139,11 +138,11 @@ class CommandLine(CompatCLI):
 
     @staticmethod
     def _name_run(config: Namespace) -> None:
-        """Name the run's folder after the configuration file, in the user's home where ``save_dir`` has a ``~``."""
+        """Name the run's folder after the configuration file, and expand ``~`` and variables in ``save_dir``."""
         files = [Path(str(file)) for file in config.get("config") or []]
         settings = config.get("trainer.logger.init_args") or Namespace()
         if settings.get("save_dir"):
-            settings.save_dir = os.path.expanduser(settings.save_dir)
+            settings.save_dir = os.path.expandvars(os.path.expanduser(settings.save_dir))
         if settings.get("name", "") is None and files:
             settings.name = files[0].stem
 

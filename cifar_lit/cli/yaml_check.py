@@ -49,7 +49,9 @@ def _check_size(file: Path, text: str) -> None:
         elif isinstance(event, yaml.ScalarEvent):
             size = 1
         elif isinstance(event, yaml.AliasEvent):
-            size = known.get(str(event.anchor), _MAX_VALUES)  # unknown: the value contains itself
+            if event.anchor in open_nodes:
+                raise InputError(f"{file}: the value {event.anchor!r} contains itself")
+            size = known.get(str(event.anchor), 1)  # the parser reports an unknown one
         sizes[-1] += size
         if anchor and size and not isinstance(event, yaml.AliasEvent):
             known[anchor] = size

@@ -103,7 +103,7 @@ class ImageDataset(Dataset[Batch]):
     def __getitems__(self, keys: Sequence[tuple[int, int] | int]) -> Batch:
         """Return the batch of the samples at these (epoch, position) pairs.
 
-        Positions alone belong to epoch 0: with ``overfit_batches``, Lightning replaces the sampler by its own.
+        Positions alone belong to epoch 0, as with ``overfit_batches``.
         """
         pairs = [(0, one) if isinstance(one, int) else one for one in keys]
         positions = torch.tensor([position for _, position in pairs]).to(self.rows.device, non_blocking=True)
@@ -125,21 +125,28 @@ class BatchLoader(DataLoader[Batch]):
     """A DataLoader that Lightning treats as resumable mid-epoch, which EpochSampler makes it.
 
     Its workers ignore SIGINT and SIGTERM, so that the main process can save a checkpoint before it exits.
+
+    Args:
+        dataset: The images.
+        loaders: Number of such loaders that keep prepared batches in shared memory at the same time.
+        **kwargs: See DataLoader.
     """
 
-    def __init__(self, dataset: ImageDataset, *args: Any, **kwargs: Any) -> None:
-        super().__init__(dataset, *args, **({"worker_init_fn": _ignore_signals} | kwargs))
+    def __init__(self, dataset: ImageDataset, loaders: int = 1, **kwargs: Any) -> None:
+        super().__init__(dataset, **({"worker_init_fn": _ignore_signals} | kwargs))
         if self.num_workers and len(dataset) and SHARED_MEMORY.is_dir():
-            self._check_shared_memory(dataset.images.pixels[0].numel() * (self.batch_size or 1))
+            image = dataset.__getitems__([0]).pixels
+            self._check_shared_memory(loaders, image.nbytes * min(self.batch_size or 1, len(dataset)))
 
-    def _check_shared_memory(self, batch_bytes: int) -> None:
-        """Raise InputError if prepared batches do not fit: the workers of training and validation wait for ever."""
-        free, needed = shutil.disk_usage(SHARED_MEMORY).free, 2 * self.num_workers * (_PREFETCHED + 1) * batch_bytes
+    def _check_shared_memory(self, loaders: int, batch_bytes: int) -> None:
+        """Raise InputError if the prepared batches do not fit: the workers would wait forever."""
+        workers, free = loaders * self.num_workers, shutil.disk_usage(SHARED_MEMORY).free
+        needed = workers * (_PREFETCHED + 1) * batch_bytes
         if needed > free:
             raise InputError(
-                f"data.num_workers: {self.num_workers} processes for training and as many for validation may need"
-                f" {needed / 2**20:,.0f} MB of shared memory, but {SHARED_MEMORY} has {free / 2**20:,.0f} MB free; set"
-                " fewer, or a smaller data.batch_size, or in Docker raise it with --shm-size"
+                f"data.num_workers: {workers} processes may need {needed / 2**20:,.0f} MB of shared memory, but"
+                f" {SHARED_MEMORY} has {free / 2**20:,.0f} MB free; set fewer, or a smaller data.batch_size, or in"
+                " Docker raise it with --shm-size"
             )
 
     def state_dict(self) -> dict[str, Any]:

@@ -276,6 +276,7 @@ class ImageDataModule(LightningDataModule, ABC):
             num_workers=workers,
             pin_memory=on_cuda and not cached,
             persistent_workers=workers > 0,
+            loaders=1 + (trainer is not None and trainer.state.fn == "fit" and self.val_set is not None),
         )
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:

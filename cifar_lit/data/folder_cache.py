@@ -77,7 +77,7 @@ def decode_folder(
     files = list(_scan(folder, class_names, left_out))
     note = describe_left_out(folder, left_out)
     if not files:
-        raise InputError(f"{folder} contains no images in folders named by class{f' ({note})' * bool(note)}")
+        raise InputError(f"{folder} contains no images in folders named by class" + (f" ({note})" if note else ""))
     if note:
         rank_zero_only(print)(note)
     request = [_FORMAT, list(class_names), size, skip_unreadable, files]

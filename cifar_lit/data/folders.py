@@ -77,7 +77,7 @@ class ClassFolders(ImageDataModule):
 
     @cached_property
     def _folders(self) -> dict[Split, Path]:
-        """The folders of the splits that exist; names what else is beside them."""
+        """The folders of the splits that exist; prints the names of other folders."""
         found: dict[Split, Path] = {}
         others = _subfolders(self.root)
         for split, names in _SPLIT_NAMES.items():

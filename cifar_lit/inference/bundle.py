@@ -153,6 +153,8 @@ def _check_values(recipe: Recipe) -> None:
     for numbers in (recipe.mean, recipe.std):
         if len(numbers) != 3 or not all(math.isfinite(number) for number in numbers):
             raise ValueError(f"its mean {recipe.mean} and standard deviation {recipe.std} are not three numbers each")
+    if min(recipe.std) <= 0:
+        raise ValueError(f"its standard deviation is {recipe.std}")
     if not 0 < recipe.temperature < math.inf:
         raise ValueError(f"its temperature is {recipe.temperature}")
 

@@ -51,22 +51,35 @@ def image_files(folder: Path, left_out: Counter[str] | None = None) -> Iterator[
         folder: The folder.
         left_out: Counts what is left out: files by suffix, and folders by name. Hidden files are not counted.
     """
-    left_out = Counter() if left_out is None else left_out
-    with os.scandir(folder) as entries:
-        for entry in sorted(entries, key=lambda one: one.name):
-            path, suffix = folder / entry.name, Path(entry.name).suffix.lower()
-            if entry.is_dir():
-                is_loop = entry.is_symlink() and folder.resolve().is_relative_to(path.resolve())
-                if is_system_folder(entry.name) or is_loop:
-                    left_out[f"{entry.name}/"] += 1
-                else:
-                    yield from image_files(path, left_out)
-            elif entry.name.startswith("."):
-                continue
-            elif suffix in image_suffixes():
-                yield path
+    yield from _scan(folder, Counter() if left_out is None else left_out, frozenset())
+
+
+def _scan(folder: Path, left_out: Counter[str], parents: frozenset[tuple[int, int]]) -> Iterator[Path]:
+    try:
+        status = folder.stat()
+        entries = sorted(os.scandir(folder), key=lambda one: one.name)
+    except OSError as error:
+        if not parents:
+            raise InputError(f"{folder} cannot be read ({error.strerror})") from error
+        left_out[f"{folder.name}/"] += 1
+        return
+    identity = status.st_dev, status.st_ino
+    if identity in parents:  # a link leads back
+        left_out[f"{folder.name}/"] += 1
+        return
+    for entry in entries:
+        path, suffix = folder / entry.name, Path(entry.name).suffix.lower()
+        if entry.is_dir():
+            if is_system_folder(entry.name):
+                left_out[f"{entry.name}/"] += 1
             else:
-                left_out[suffix or "without suffix"] += 1
+                yield from _scan(path, left_out, parents | {identity})
+        elif entry.name.startswith("."):
+            continue
+        elif suffix in image_suffixes():
+            yield path
+        else:
+            left_out[suffix or "without suffix"] += 1
 
 
 def is_system_folder(name: str) -> bool:
@@ -82,7 +95,7 @@ def describe_left_out(folder: Path, left_out: Counter[str]) -> str:
     """Return a sentence about the files and folders that ``image_files`` left out.
 
     >>> print(describe_left_out(Path("photos"), Counter({".heic": 12, ".txt": 1, "@eaDir/": 2})))
-    13 files left out of photos: .heic 12, .txt 1; system folders: @eaDir/ 2 (to read .heic: pip install pillow-heif)
+    13 files left out of photos: .heic 12, .txt 1; folders: @eaDir/ 2 (to read .heic: pip install pillow-heif)
     """
     files = {name: count for name, count in left_out.most_common() if not name.endswith("/")}
     folders = {name: count for name, count in left_out.most_common() if name.endswith("/")}
@@ -91,7 +104,7 @@ def describe_left_out(folder: Path, left_out: Counter[str]) -> str:
     if files:
         parts.append(f"{number:,} file{'s' * (number != 1)} left out of {folder}: {_counts(files)}")
     if folders:
-        parts.append(f"system folders: {_counts(folders)}" if files else f"left out of {folder}: {_counts(folders)}")
+        parts.append(f"folders: {_counts(folders)}" if files else f"left out of {folder}: {_counts(folders)}")
     if heif := files.keys() & {".heic", ".heif"}:
         parts[-1] += f" (to read {' and '.join(sorted(heif))}: pip install pillow-heif)"
     return "; ".join(parts)
@@ -125,7 +138,7 @@ def decode_image(
     Args:
         path: The file.
         size: Height and width that the caller will resize to, so that a large JPEG is decoded at reduced size.
-        formats: The formats to try, by PIL's names; all by default.
+        formats: The formats to try, by PIL's names; ``readable_formats`` by default.
         max_pixels: Maximum number of pixels to decode, after the reduction; PIL's own limit by default.
 
     Raises:
@@ -133,7 +146,7 @@ def decode_image(
         InputError: if the file is not an image of these formats, or is truncated.
     """
     try:
-        with Image.open(path, formats=formats) as image:
+        with Image.open(path, formats=formats or readable_formats()) as image:
             megapixels = image.width * image.height / 1e6
             if size is not None:  # no effect on formats other than JPEG
                 image.draft("RGB", (2 * size[1], 2 * size[0]))
@@ -188,8 +201,10 @@ def to_rgb(image: Image.Image) -> Image.Image:
         ValueError: If the values are negative, larger than 65535 or NaN, or the mode is another one. PIL reads only
             the upper byte of colors with 16 bits, so they are refused if the upper byte has fewer than 4 bits.
     """
-    upper_byte = image.mode == "RGB" and any(";16" in str(tile) for tile in getattr(image, "tile", ()))
+    upper_byte = image.mode in ("RGB", "RGBA") and any(";16" in str(tile) for tile in getattr(image, "tile", ()))
     exif = image.getexif()  # may load the image, which empties ``tile``
+    if upper_byte and 0 < np.asarray(image)[..., :3].max() < 16:
+        raise ValueError("its 16-bit colors are all below 4096, of which too little is read; save it with 8 bits")
     if image.mode.startswith(("I", "F")):
         image = _scale_to_8_bits(image)
     elif image.has_transparency_data:
@@ -198,8 +213,6 @@ def to_rgb(image: Image.Image) -> Image.Image:
         white.paste(image, mask=image.getchannel("A"))
         image = white
     converted = image if image.mode == "RGB" else image.convert("RGB")
-    if upper_byte and 0 < np.asarray(converted).max() < 16:
-        raise ValueError("its colors use 12 of 16 bits; save it with 8 bits per color")
     converted.getexif().update(exif)
     return converted
 

@@ -12,11 +12,6 @@ from cifar_lit.errors import InputError
 
 _NUM_CLASSES = "num_classes"
 _PRETRAINED = {"weights", "weights_backbone", "pretrained", "pretrained_backbone", "checkpoint_path"}
-# What torchvision changes if these networks are built with pretrained weights
-_WITH_WEIGHTS = {
-    "googlenet": {"transform_input": True, "aux_logits": False},
-    "inception_v3": {"transform_input": True},
-}
 Factory = Callable[..., Any]
 
 
@@ -85,8 +80,20 @@ def without_pretrained(recipe: Any) -> Any:
         if section in kept and package.partition(".")[0] in ("torchvision", "timm"):
             kept[section] = {key: value for key, value in kept[section].items() if key not in _PRETRAINED}
             if kept[section] != recipe[section] and recipe[section].get("weights"):
-                kept[section] = _WITH_WEIGHTS.get(name, {}) | kept[section]
+                kept[section] = _set_by_weights(name, recipe[section]["weights"]) | kept[section]
     return kept
+
+
+def _set_by_weights(name: str, weights: Any) -> dict[str, Any]:
+    """Return the arguments that torchvision sets if it builds this network with pretrained weights."""
+    if name in ("googlenet", "inception_v3"):
+        return {"transform_input": True} | ({"aux_logits": False} if name == "googlenet" else {})
+    if name.startswith(("vit_", "maxvit_")):
+        from torchvision.models import get_model_weights
+
+        height, width = get_model_weights(name)[str(weights).rpartition(".")[2]].meta["min_size"]
+        return {"image_size": height} if name.startswith("vit_") else {"input_size": (height, width)}
+    return {}
 
 
 def build_pretrained(factory: Factory, arguments: Mapping[str, Any], load: bool = True) -> nn.Module:
@@ -119,15 +126,32 @@ def build_pretrained(factory: Factory, arguments: Mapping[str, Any], load: bool 
                 network = factory(**arguments)
                 return network
             except RuntimeError:  # a file of weights for another number
-                pass
+                if file:
+                    return _load_all_but_head(factory, arguments, file)
         network = factory(**as_trained)
     except Exception as error:  # of any class, if there is no network connection
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        mistakes = TypeError, ValueError, LookupError, RuntimeError
+        is_mistake = isinstance(error, mistakes) and not isinstance(error, OSError)
         raise InputError(
-            f"the pretrained weights of {factory.__name__} cannot be loaded ({reason}); {_offline_route(package)}"
+            f"the pretrained network {arguments.get('model_name', factory.__name__)} cannot be built"
+            f" ({reason}){'' if is_mistake else _offline_route(package)}"
         ) from error
     if num_classes is not None:
         _replace_head(network, num_classes)
+    return network
+
+
+def _load_all_but_head(factory: Factory, arguments: dict[str, Any], file: str) -> nn.Module:
+    """Build timm's network with the weights of a file, except of the head, whose shape differs."""
+    from timm.models import load_state_dict
+
+    network: nn.Module = factory(**{name: value for name, value in arguments.items() if name != "checkpoint_path"})
+    shapes = {name: weight.shape for name, weight in network.state_dict().items()}
+    fitting = {name: value for name, value in load_state_dict(file).items() if shapes.get(name) == value.shape}
+    if len(fitting) < len(shapes) / 2:
+        raise InputError(f"model.net.checkpoint_path: {file} has the weights of another network")
+    network.load_state_dict(fitting, strict=False)
     return network
 
 
@@ -148,5 +172,5 @@ def _replace_head(network: nn.Module, num_classes: int) -> None:
 
 def _offline_route(package: str) -> str:
     if package == "timm":
-        return "without a network connection, download the file elsewhere and set model.net.checkpoint_path: FILE"
-    return "without a network connection, download the file elsewhere to ~/.cache/torch/hub/checkpoints"
+        return "; without a network connection, download the file elsewhere and set model.net.checkpoint_path: FILE"
+    return "; without a network connection, download the file elsewhere to ~/.cache/torch/hub/checkpoints"

@@ -129,8 +129,7 @@ class Classifier(LightningModule):
 
     def setup(self, stage: str) -> None:
         """Try the network on images of every size, and prepare it for its device."""
-        # self.device is already the trainer's, to which Lightning moves the weights only later
-        example = self.example_input_array.to(self.model.normalize.mean.device)
+        example = self.example_input_array.to(self.model.normalize.mean.device)  # self.device is set too early
         data = self.trainer.datamodule if stage == "fit" else None
         sizes = data.sizes if isinstance(data, ImageDataModule) else [tuple(example.shape[2:])]
         smallest = 0 if data is None else min(2, data.batch_size)  # the sampler leaves out a single last image

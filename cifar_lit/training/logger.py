@@ -48,7 +48,7 @@ class RunLogger(TensorBoardLogger):
 
     @property
     def experiment(self) -> Any:
-        """The SummaryWriter; the first one logs from which step on earlier events are expired."""
+        """The SummaryWriter; the first one also logs the step from which readers discard earlier events."""
         experiment = super().experiment
         step, self._start_step = self._start_step, None
         if step is not None and rank_zero_only.rank == 0:

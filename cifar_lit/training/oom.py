@@ -20,9 +20,9 @@ def explain_out_of_memory(datamodule: Any, device: torch.device) -> Iterator[Non
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if "DataLoader worker" in str(error):
-            reason = str(error).splitlines()[0]
-            raise InputError(f"{reason} Set fewer data.num_workers, or in Docker, raise --shm-size") from error
+        if "DataLoader worker (pid" in str(error):
+            reason = str(error).splitlines()[0].rstrip(".")
+            raise InputError(f"{reason}. Set fewer data.num_workers, or in Docker, raise --shm-size") from error
         if not _is_out_of_memory(error):
             raise
         size = getattr(datamodule, "batch_size", None)

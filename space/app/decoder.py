@@ -64,7 +64,7 @@ class Decoder:
             fit: How to fit an image of a different aspect ratio.
 
         Raises:
-            InputError: if it is not one of ``FORMATS``, is damaged, or exceeds the limits; the message follows the
+            InputError: if it is of another format, is damaged, or exceeds the limits; the message follows the
                 name of the image.
         """
         with self._lock:

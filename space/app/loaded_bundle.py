@@ -1,6 +1,7 @@
 """A bundle as loaded by the page."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,4 +61,9 @@ class LoadedBundle:
         about = card.partition(DETAILS_MARKER)[0]
         pictures = quote((folder.resolve().parent / REPORT_FILES).as_posix())
         report = report.replace(f"]({REPORT_FILES}/", f"](/gradio_api/file={pictures}/")
-        return cls(folder, network, metadata, evaluation, about, report)
+        return cls(folder, network, metadata, evaluation, _without_title(about), _without_title(report))
+
+
+def _without_title(document: str) -> str:
+    """Return Markdown without its first heading, which the page shows above its tabs."""
+    return re.sub(r"\A\s*# .*\n", "", document)

@@ -30,7 +30,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 # The other methods take seconds, too long for a public page
 METHODS: dict[str, Method] = {METHOD_NAMES[method]: method for method in GRADIENT_METHODS}
-LIMITS = f"JPEG, PNG, WebP, AVIF, TIFF, GIF or BMP file of at most {MAX_FILE_SIZE.upper()}"
+LIMITS = f"JPEG, PNG, WebP, AVIF, TIFF, GIF or BMP file of at most {MAX_FILE_SIZE.removesuffix('mb')} MB"
 
 
 @dataclass(frozen=True)

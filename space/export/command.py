@@ -151,7 +151,7 @@ def write_space(
     run = RunData.load(ckpt_path, images)
     external = find_external_code(run.classifier.recipe.net)
     for file in local_files(run.classifier.recipe.net):
-        print(f"warning: the network is built with the file {file}, which the page does not have elsewhere")
+        print(f"warning: the network needs the file {file}, which is not part of the Space")
     note = run.datasets.note
     if not run.splits:
         print(f"Without examples, mistakes, confusion matrix and thresholds: {note}. Add images with --images DIR.")

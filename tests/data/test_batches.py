@@ -110,5 +110,6 @@ def test_workers_whose_batches_do_not_fit_into_shared_memory_are_refused(monkeyp
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
     options: dict[str, Any] = {"batch_size": 100, "collate_fn": identity_collate}
     BatchLoader(dataset(200), num_workers=2, **options)
-    with pytest.raises(InputError, match=r"2 processes .* may need 2 MB of shared memory.*has 1 MB free.*--shm-size"):
-        BatchLoader(dataset(200), num_workers=2, **{**options, "batch_size": 1000})
+    with pytest.raises(InputError, match=r"4 processes may need 2 MB of shared memory.*has 1 MB free.*--shm-size"):
+        BatchLoader(dataset(1000), num_workers=2, loaders=2, **{**options, "batch_size": 1000})
+    BatchLoader(dataset(10), num_workers=2, loaders=2, **{**options, "batch_size": 1000})  # an incomplete batch

@@ -64,7 +64,7 @@ def test_files_left_out_are_counted_each_time(capsys: pytest.CaptureFixture[str]
         data = ClassFolders(str(root), cache_dir="cache")
         assert data.class_names == ["cat", "dog"]
         assert len(data.load("train") or ()) == 6
-        said = "2 files left out of images/train: in no class folder 1, .raw 1; system folders: @eaDir/ 2\n"
+        said = "2 files left out of images/train: in no class folder 1, .raw 1; folders: @eaDir/ 2\n"
         assert said in capsys.readouterr().out
     for file in (root / "train" / "dog").glob("*.png"):
         file.rename(file.with_suffix(".raw"))

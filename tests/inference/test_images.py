@@ -80,7 +80,7 @@ def test_colors_of_16_bits_that_use_12_are_refused() -> None:
         chunks = [chunk(b"IHDR", header), chunk(b"IDAT", pixel), chunk(b"IEND", b"")]
         Path("deep.png").write_bytes(b"\x89PNG\r\n\x1a\n" + b"".join(chunks))
         if is_dark:
-            with pytest.raises(InputError, match="use 12 of 16 bits"):
+            with pytest.raises(InputError, match="16-bit colors are all below 4096"):
                 read_image(Path("deep.png"))
         else:
             assert read_image(Path("deep.png")).tolist() == [[[255, 0, 0]]]
@@ -119,6 +119,16 @@ def test_a_truncated_image_is_an_error() -> None:
     Path("half.jpg").write_bytes(Path("intact.jpg").read_bytes()[:800])
     with pytest.raises(InputError, match=r"half\.jpg"):
         read_image(Path("half.jpg"))
+
+
+def test_folders_that_link_to_each_other_are_read_once() -> None:
+    for name, other in (("a", "b"), ("b", "a")):
+        Path(name).mkdir()
+        Path(name, f"{name}.png").touch()
+        Path(name, other).symlink_to(Path(other).absolute())
+    left_out = Counter[str]()
+    found = [str(path) for path in image_files(Path("a"), left_out)]
+    assert (found, left_out) == (["a/a.png", "a/b/b.png"], {"a/": 1})
 
 
 def test_hidden_system_and_other_files_are_left_out_and_counted() -> None:

@@ -63,13 +63,23 @@ def test_timm_weights_of_other_classes_get_a_new_head() -> None:
     torch.save(trained.state_dict(), "ten.pth")
     for num_classes in (10, 3):
         arguments: dict[str, Any] = {"model_name": "test_resnet", "checkpoint_path": "ten.pth"}
-        if num_classes == 3:
-            torch.save(timm.create_model("test_resnet").state_dict(), "ten.pth")
         net = build_pretrained(timm.create_model, arguments | {"num_classes": num_classes})
         assert net(IMAGES).shape == (2, num_classes)
-    assert not torch.equal(net.state_dict()["conv1.0.weight"], trained.state_dict()["conv1.0.weight"])
-    stored = torch.load("ten.pth")
-    assert torch.equal(net.state_dict()["conv1.0.weight"], stored["conv1.0.weight"])
+        assert torch.equal(net.state_dict()["conv1.0.weight"], trained.state_dict()["conv1.0.weight"])
+    torch.save(timm.create_model("test_vit").state_dict(), "other.pth")
+    with pytest.raises(InputError, match="has the weights of another network"):
+        build_pretrained(timm.create_model, {**arguments, "checkpoint_path": "other.pth", "num_classes": 3})
+
+
+def test_a_mistake_is_not_taken_for_a_missing_connection() -> None:
+    with pytest.raises(InputError, match=r"resnet81 cannot be built \(Unknown model \(resnet81\)\)$"):
+        build_pretrained(timm.create_model, {"model_name": "resnet81", "pretrained": True})
+
+
+def test_the_image_size_of_torchvisions_weights_is_kept() -> None:
+    settings = {"weights": "IMAGENET1K_SWAG_E2E_V1"}
+    recipe = without_pretrained({"class_path": "torchvision.models.vit_b_16", "init_args": settings})
+    assert recipe["init_args"] == {"image_size": 384}
 
 
 @pytest.mark.parametrize(
@@ -80,7 +90,7 @@ def test_timm_weights_of_other_classes_get_a_new_head() -> None:
     ],
 )
 def test_missing_weights_are_one_line_with_the_offline_route(factory: Any, arguments: Any, route: str) -> None:
-    with pytest.raises(InputError, match=f"the pretrained weights of .* cannot be loaded .*{route}"):
+    with pytest.raises(InputError, match=f"the pretrained network .* cannot be built .*{route}"):
         build_pretrained(factory, {**arguments, "num_classes": 3})
     net = build_pretrained(factory, {**arguments, "num_classes": 3}, load=False)  # a checkpoint has the weights
     assert net(IMAGES).shape == (2, 3)

@@ -138,15 +138,16 @@ def read_classifier(file: Path) -> TrainedClassifier:
         raise InputError(f"{file}: {error}") from error
 
 
-def check_same_model(file: Path, model: Mapping[str, Any]) -> Iterator[str]:
+def check_same_model(file: Path, model: Mapping[str, Any], resumed: bool) -> Iterator[str]:
     """Compare a checkpoint's model with the configured one.
 
     Args:
         file: The checkpoint.
         model: The configured model's settings.
+        resumed: Whether training continues, with the checkpoint's settings.
 
     Yields:
-        A sentence for each setting that the checkpoint overrides.
+        A sentence for each other setting that differs.
 
     Raises:
         InputError: if the checkpoint's network differs from the configured one.
@@ -160,10 +161,11 @@ def check_same_model(file: Path, model: Mapping[str, Any]) -> Iterator[str]:
         )
     for name in sorted(model.keys() & stored.keys() - _LINKED - {"net"}):
         if plain(model[name]) != plain(stored[name]):
-            yield (
-                f"model.{name}: the checkpoint's {plain(stored[name])} is used, not {plain(model[name])};"
-                " a resumed run keeps its settings"
-            )
+            theirs, ours = plain(stored[name]), plain(model[name])
+            if resumed:
+                yield f"model.{name}: the checkpoint's {theirs} is used, not {ours}; a resumed run keeps its settings"
+            else:
+                yield f"model.{name}: {ours} is used; the checkpoint was trained with {theirs}"
 
 
 def describe(recipe: Any) -> str:

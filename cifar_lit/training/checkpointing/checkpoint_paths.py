@@ -16,17 +16,20 @@ class CheckpointRun:
 
     @property
     def folder(self) -> Path:
-        """The run's folder, relative to the working directory."""
-        return Path(os.path.relpath(self.file.absolute().parents[1]))
+        """The run's folder, relative to the working directory unless that is in it."""
+        folder = self.file.absolute().parents[1]
+        relative = Path(os.path.relpath(folder))
+        return relative if len(relative.parts) > 1 and ".." not in relative.parts[-2:] else folder
 
     @property
     def has_folder(self) -> bool:
-        """Whether the file is still where a run writes it."""
-        return self.file.absolute().parent.name == "checkpoints"
+        """Whether the file is still in the folder of a run, beside its configuration or its curves."""
+        is_kept = self.file.absolute().parent.name == "checkpoints"
+        return is_kept and (self.config.is_file() or any(self.folder.glob("events.*")))
 
     @property
     def in_run_folder(self) -> bool:
-        """Whether the file is still in the folder of a run, which has the configuration too."""
+        """Whether the run's folder has the configuration too."""
         return self.has_folder and self.config.is_file()
 
     @property

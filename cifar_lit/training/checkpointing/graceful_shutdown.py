@@ -58,9 +58,14 @@ class GracefulShutdown:
             self._start_timer()
 
     def _start_timer(self) -> None:
-        self._timer = threading.Timer(_PATIENCE, os._exit, [128 + (self.received or signal.SIGTERM)])
+        self._timer = threading.Timer(_PATIENCE, self._give_up)
         self._timer.daemon = True
         self._timer.start()
+
+    def _give_up(self) -> None:
+        with contextlib.suppress(OSError):
+            os.write(2, b"No batch ended in two minutes; stopping without saving.\n")
+        os._exit(128 + (self.received or signal.SIGTERM))
 
     def restore(self) -> None:
         """Restore the previous handlers."""

@@ -248,6 +248,22 @@ def test_any_network_can_be_explained_at_its_last_feature_map() -> None:
         assert np.abs(ours - library_maps(net, layer, inputs, classes[:, 0], pytorch_grad_cam.GradCAM)).max() < 1e-4
 
 
+class AttnNet(nn.Module):
+    """A network named after attention, with a scalar output beside its feature map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features, self.gate = nn.Conv2d(3, 4, 3), nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.gate(x.mean())
+        return self.features(x).mean((2, 3))
+
+
+def test_neither_the_networks_own_name_nor_other_outputs_hide_its_feature_maps() -> None:
+    assert list(feature_maps(AttnNet(), images(1))) == ["features"]
+
+
 def test_feature_maps_are_empty_for_a_network_without_any() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
     assert feature_maps(net, images(1)) == {}

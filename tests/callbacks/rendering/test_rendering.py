@@ -176,7 +176,7 @@ def test_an_installed_font_is_used_if_it_has_the_character(monkeypatch: pytest.M
     folder = Path(matplotlib.get_data_path(), "fonts", "ttf")
     known = text._characters(folder / "DejaVuSans.ttf")
     char = chr(min(text._characters(folder / "STIXGeneral.ttf") - known))
-    monkeypatch.setattr(text, "_large_fonts", lambda: [("STIXGeneral", str(folder / "STIXGeneral.ttf"))])
+    monkeypatch.setattr(text, "_fallback_fonts", lambda: [("STIXGeneral", str(folder / "STIXGeneral.ttf"))])
     text._installed_font.cache_clear()
     shown, face = drawable(f"a{char}")
     text._installed_font.cache_clear()
