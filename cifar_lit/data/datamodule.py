@@ -110,6 +110,14 @@ class ImageDataModule(LightningDataModule, ABC):
     def load(self, split: Split) -> ImageTensors | None:
         """Return the images of the split; None if the source has no such split."""
 
+    def training_rows(self, train: ImageTensors) -> torch.Tensor:
+        """Return the rows of ``load("train")`` that are not test images; by default all."""
+        return torch.arange(len(train))
+
+    def groups(self, train: ImageTensors, rows: torch.Tensor) -> list[str] | None:
+        """Return the group of these images of ``load("train")``; None if each is a group of its own."""
+        return None
+
     @property
     def has_test_images(self) -> bool:
         """Whether ``load("test")`` returns images; unlike that, reads none."""
@@ -140,18 +148,18 @@ class ImageDataModule(LightningDataModule, ABC):
     def _train_and_val(self) -> tuple[ImageDataset, ImageDataset | None]:
         train, val = self.load("train"), self.load("val")
         assert train is not None
-        rows, val_set = torch.arange(len(train)), None
+        rows, val_set = self.training_rows(train), None
+        labels, seed, names, groups = train.labels[rows], self._split_seed, self.class_names, self.groups(train, rows)
         if self.folds:
-            rows, held_out = hold_out_fold(train.labels, self.folds, self._fold, self._split_seed, self.class_names)
-            val_set = ImageDataset(train, held_out)
+            kept, held_out = hold_out_fold(labels, self.folds, self._fold, seed, names, groups)
+            rows, val_set = rows[kept], ImageDataset(train, rows[held_out])
         elif val is not None:
             val_set = ImageDataset(val, torch.arange(len(val)))
         elif self._val_fraction:
-            rows, held_out = hold_out(train.labels, self._val_fraction, self._split_seed, self.class_names)
-            val_set = ImageDataset(train, held_out)
-        pipeline = None
-        if self._albumentations:
-            pipeline = AlbumentationsPipeline(self._albumentations, self.mean, self.image_size)
+            kept, held_out = hold_out(labels, self._val_fraction, seed, names, "val", groups)
+            rows, val_set = rows[kept], ImageDataset(train, rows[held_out])
+        transforms = self._albumentations
+        pipeline = AlbumentationsPipeline(transforms, self.mean, self.image_size) if transforms else None
         return ImageDataset(train, rows, pipeline, run_seed()), val_set
 
     @cached_property

@@ -1,16 +1,19 @@
 """Your own images, sorted into class folders."""
 
 import os
+import re
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor
 
 from cifar_lit.data.batches import ImageTensors
 from cifar_lit.data.datamodule import ImageDataModule, Split
 from cifar_lit.data.folder_cache import FolderImages, decode_folder
+from cifar_lit.data.splits import hold_out
 from cifar_lit.errors import InputError
 from cifar_lit.inference.images import is_system_folder
 
@@ -22,13 +25,18 @@ _SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
 
 
 class ClassFolders(ImageDataModule):
-    """Your own images: ``root/train/<class>/*``, ``root/test/<class>/*`` and optionally ``root/val/<class>/*``.
+    """Your own images: ``root/<class>/*``, or ``root/train/<class>/*`` with ``root/test`` and ``root/val``, if any.
 
-    ``val`` may also be called ``valid`` or ``validation``, ``train`` ``training``, and ``test`` ``testing``. They are
-    decoded once and cached, so that the next run starts within a second or two.
+    Without a folder ``train``, test images are held out, stratified by class and the same in every run. ``val`` may
+    also be called ``valid`` or ``validation``, ``train`` ``training``, and ``test`` ``testing``. The images are decoded
+    once and cached, so that the next run starts within a second or two.
 
     Args:
-        root: Folder that contains ``train`` and, for the ``test`` command, ``test``.
+        root: Folder that contains the classes, or ``train`` and, for the ``test`` command, ``test``.
+        test_fraction: Fraction of the images held out as ``test`` if there is no folder ``train``; 0 for none.
+        group_pattern: Regular expression for the group (a patient, a video, a burst of photos) in an image's path
+            below ``train`` or ``root``: what its first pair of parentheses matches, or all of it. The images of a group
+            stay together when images are held out.
         image_size: Side length of the square that images are resized to (scaled to cover it, then center-cropped). By
             default, images that all have one size of up to 128 pixels keep it, and others are resized to 64.
         skip_unreadable: Skip and list files that cannot be read as images, instead of stopping.
@@ -39,6 +47,8 @@ class ClassFolders(ImageDataModule):
     def __init__(
         self,
         root: str,
+        test_fraction: float = 0.1,
+        group_pattern: str | None = None,
         image_size: int | None = None,
         skip_unreadable: bool = False,
         cache_dir: str | None = None,
@@ -47,6 +57,13 @@ class ClassFolders(ImageDataModule):
         super().__init__(**kwargs)
         if image_size is not None and image_size < 1:
             raise InputError(f"data.image_size must be at least 1, got {image_size}")
+        if not 0 <= test_fraction < 1:
+            raise InputError(f"data.test_fraction must be at least 0 and below 1, got {test_fraction}")
+        try:
+            self._group_pattern = None if group_pattern is None else re.compile(group_pattern)
+        except re.error as error:
+            raise InputError(f"data.group_pattern is not a regular expression: {error}") from error
+        self._test_fraction = test_fraction
         self.root = Path(root).expanduser()
         self._size = None if image_size is None else (image_size, image_size)
         self._skip_unreadable = skip_unreadable
@@ -54,12 +71,15 @@ class ClassFolders(ImageDataModule):
 
     @cached_property
     def class_names(self) -> list[str]:
-        """The names of the folders in ``root/train``, sorted."""
+        """The names of the folders in ``root/train`` or ``root``, sorted."""
         if not self.root.is_dir():
             raise InputError(f"folder {self.root.absolute()} does not exist; choose another with --data.root")
         train = self._folders.get("train")
         if train is None:
-            raise InputError(f"{self.root} has no folder train; sort the images into {self.root}/train/<class>/")
+            raise InputError(
+                f"{self.root} has {' and '.join(self._folders)}, but no folder train; sort the images into"
+                f" {self.root}/train/<class>/"
+            )
         names = _subfolders(train)
         if len(names) < 2:
             found = f"only one class folder, {names[0]!r}" if names else "no class folders"
@@ -89,7 +109,11 @@ class ClassFolders(ImageDataModule):
                 found[split] = self.root / folders[0]
         if others and "train" in found:
             rank_zero_only(print)(f"Folders of {self.root} that are not used: {', '.join(others)}")
-        return found
+        return found or {"train": self.root}
+
+    @property
+    def _is_unsplit(self) -> bool:
+        return self._folders.get("train") == self.root
 
     @property
     def image_size(self) -> tuple[int, int]:
@@ -103,14 +127,54 @@ class ClassFolders(ImageDataModule):
 
     @property
     def has_test_images(self) -> bool:
-        """Whether there is a folder ``root/test``."""
-        return "test" in self._folders
+        """Whether there is a folder ``root/test``, or test images are held out."""
+        return "test" in self._folders or (self._is_unsplit and self._test_fraction > 0)
 
     def load(self, split: Split) -> ImageTensors | None:
-        """Return the images of ``root/train``, ``root/val`` or ``root/test``; None if there is no such folder."""
+        """Return the images of ``root/train``, ``root/val`` or ``root/test``; None if there is no such folder.
+
+        Without a folder ``train``, those of ``train`` include those of ``test``; see ``training_rows``.
+        """
         if split == "train":
             return self._train.images
+        if split == "test" and self._is_unsplit:
+            images, (_, rows) = self._train.images, self._test_split
+            files = [images.files[row] for row in rows.tolist()]
+            return ImageTensors(images.pixels[rows], images.labels[rows], files) if len(rows) else None
         return self._decode(split, self.image_size).images if split in self._folders else None
+
+    def training_rows(self, train: ImageTensors) -> Tensor:
+        """Return all rows but those held out for ``test``."""
+        return self._test_split[0]
+
+    def groups(self, train: ImageTensors, rows: Tensor) -> list[str] | None:
+        """Return what ``group_pattern`` matches in the path of each of these images."""
+        if self._group_pattern is None:
+            return None
+        files = [train.files[row] for row in rows.tolist()]
+        matches = [self._group_pattern.search(file) for file in files]
+        if None in matches:
+            raise InputError(
+                f"data.group_pattern {self._group_pattern.pattern!r} matches nothing in {matches.count(None)} of"
+                f" {len(matches)} paths, such as {files[matches.index(None)]}"
+            )
+        return [match.group(min(1, match.re.groups)) for match in matches if match]
+
+    @cached_property
+    def _test_split(self) -> tuple[Tensor, Tensor]:
+        """The rows of the images that are not held out for ``test``, and of those that are."""
+        images = self._train.images
+        rows = torch.arange(len(images))
+        if not self._is_unsplit or not self._test_fraction:
+            return rows, rows[:0]
+        split = hold_out(
+            images.labels, self._test_fraction, self._split_seed, self.class_names, "test", self.groups(images, rows)
+        )
+        rank_zero_only(print)(
+            f"{self.root} has no folder train: {len(split[1]):,} of its {len(images):,} images, the same in every run,"
+            " are test images"
+        )
+        return split
 
     @cached_property
     def _train(self) -> FolderImages:

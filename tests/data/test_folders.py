@@ -31,6 +31,55 @@ def test_class_folders_load_pixels_labels_and_statistics() -> None:
     torch.testing.assert_close(torch.tensor(std).double(), scaled.std((0, 2, 3), correction=0), atol=1e-6, rtol=0)
 
 
+def files_of(data: ClassFolders) -> list[set[str]]:
+    """Return the files of train, val and test."""
+    train, test = data.load("train"), data.load("test")
+    assert train is not None
+    assert test is not None
+    assert data.val_set is not None
+    splits = [{train.files[row] for row in part.indices.tolist()} for part in (data.train_set, data.val_set)]
+    return [*splits, set(test.files)]
+
+
+def test_a_folder_of_classes_is_split_the_same_way_each_time(capsys: pytest.CaptureFixture[str]) -> None:
+    root = write_class_folders(Path("images"), train=40) / "train"
+    splits = files_of(ClassFolders(str(root)))
+    assert splits == files_of(ClassFolders(str(root)))
+    assert [len(files) for files in splits] == [65, 7, 8]
+    assert len(set.union(*splits)) == 80
+    assert len([file for file in splits[2] if file.startswith("cat")]) == 4
+    said = "images/train has no folder train: 8 of its 80 images, the same in every run, are test images\n"
+    assert said in capsys.readouterr().out
+    assert not ClassFolders(str(root), test_fraction=0).has_test_images
+
+
+def test_the_images_of_a_group_stay_together() -> None:
+    root = write_class_folders(Path("images"), train=40) / "train"  # cat/000.png: groups of ten
+    data = ClassFolders(str(root), test_fraction=0.25, val_fraction=0.3, group_pattern=r"/0(\d)\d\.png")
+    groups = [{file[-6] for file in files} for files in files_of(data)]
+    assert [len(part) for part in groups] == [2, 1, 1]
+    assert set.union(*groups) == set("0123")
+    fold = ClassFolders(str(root), test_fraction=0, folds=4, fold=1, group_pattern=r"/0(\d)")
+    assert fold.val_set is not None
+    assert len({fold.val_set.images.files[row][-6] for row in fold.val_set.indices.tolist()}) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"group_pattern": "patient"}, "matches nothing in 8 of 8 paths, such as cat/000.png"),
+        ({"group_pattern": "("}, "is not a regular expression"),
+        ({"group_pattern": "cat|dog"}, r"in 2 groups cannot be held out for test .* or change data\.test_fraction"),
+        ({"test_fraction": 1}, "data.test_fraction must be at least 0 and below 1, got 1"),
+        ({"folds": 3, "test_fraction": 0, "group_pattern": "cat|dog"}, "at most the 2 groups of images, got 3"),
+    ],
+)
+def test_splits_that_cannot_be_made_are_named(options: dict[str, Any], message: str) -> None:
+    root = write_class_folders(Path("images"), train=4) / "train"
+    with pytest.raises(InputError, match=message):
+        assert ClassFolders(str(root), **options).train_set
+
+
 def test_val_folder_is_used_for_validation() -> None:
     root = write_class_folders(Path("images"), train=3)
     (root / "test").rename(root / "val")
