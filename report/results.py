@@ -130,7 +130,7 @@ def _write_heatmaps(document: Document, run: RunData, pixels: Tensor, classes: T
     """Write heatmaps of images (N, 3, H, W) for two classes each (N, 2), the predicted and another one."""
     network = run.classifier.network
     inputs = network.preprocess(pixels.to(run.classifier.device))
-    layer, method = default_heatmap(run.classifier, run.eval_split, None, None)
+    layer, method = default_heatmap(run.classifier, run.splits[0], None, None)  # as in a Space
     if not layer:
         raise InputError("no heatmaps, since the network has no feature maps")
     batches = zip(inputs.split(_BATCH), classes.to(inputs.device).split(_BATCH), strict=True)
@@ -142,7 +142,7 @@ def _write_heatmaps(document: Document, run: RunData, pixels: Tensor, classes: T
     grid = explanation_grid(pixels.permute(0, 2, 3, 1).numpy(), maps, [""] * len(texts), texts)
     document.text(
         f"The evidence for the predicted and for the {role} class of each ({METHOD_NAMES[method]} at {escape(layer)},"
-        " selected for the largest area under the insertion curve; bright: much, dark: little):"
+        " selected for the largest area under the insertion curve; bright: strong evidence, dark: little):"
     )
     document.picture("heatmaps", grid, f"Heatmaps of predicted and {role} class")
 

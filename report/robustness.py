@@ -33,7 +33,7 @@ def write_robustness(document: Document, run: RunData, max_images: int, seed: in
         " ([Hendrycks & Dietterich 2019](https://arxiv.org/abs/1903.12261)) at five severities; without corruption it"
         f" is {result.clean:.1%} (95% interval {low:.1%} to {high:.1%}). **Mean corruption error:"
         f" {result.mean_error:.1%}**, over 11 of the 15 kinds in the published mean: glass blur, snow, frost and"
-        f" elastic are not implemented, and {', '.join(EXTRA)} do not count. It is not divided by a baseline's error."
+        f" elastic are not implemented. It leaves out {', '.join(EXTRA)}, and is not divided by a baseline's error."
     )
     accuracies = dict(zip(KINDS, result.accuracy, strict=True))
     rows = [

@@ -87,13 +87,13 @@ def _results(result: EvaluationResult | None, names: Sequence[str]) -> str:
 
 def _ood(threshold: OODThreshold | None) -> str:
     if threshold is None or not threshold.useful:
-        return "The network always predicts one of its classes, also for an image of something else."
+        return "The network always predicts one of its classes, even for an image of something else."
     kinds = ", ".join(f"{share:.0%} of {escape(kind)}" for kind, share in threshold.found.items())
     return (
-        "The network always predicts one of its classes, also for an image of something else. If the energy score (the"
+        "The network always predicts one of its classes, even for an image of something else. If the energy score (the"
         " log-sum-exp of the logits; [Liu et al. 2020](https://arxiv.org/abs/2010.03759)) is below"
-        f" {threshold.threshold:.2f}, the page says that it may be none of them: a hint, not proof. It says so of"
-        f" {threshold.false_alarms:.1%} of the {SPLIT_NAMES[threshold.evaluated_on]} images, and of {kinds}, 256"
+        f" {threshold.threshold:.2f}, the page says that it may be none of them: a hint, not proof. It flags"
+        f" {threshold.false_alarms:.1%} of the {SPLIT_NAMES[threshold.evaluated_on]} images, and {kinds}, 256"
         " synthetic images each."
     )
 

@@ -104,7 +104,7 @@ class ClassifyTab:
             allow_preview=False,
             elem_id="uploads",
         )
-        gr.Markdown(f"Each must be a {LIMITS}.", elem_classes="faint limits")
+        gr.Markdown(f"Each image must be a {LIMITS}.", elem_classes="faint limits")
         self._examples = gr.Gallery(
             value=[cached_image(image) for image in self._example_images],
             label="Examples",

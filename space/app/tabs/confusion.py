@@ -81,6 +81,7 @@ class ConfusionTab:
         rows = select_rows(self._loaded, row, column)[:_MAX_TILES]
         count, in_row = int(self._counts[row, column]), int(self._counts[row].sum())
         share = f", {count / in_row:.1%} of the {in_row:,} images of its class" if in_row else ""
-        shown = f" Showing {len(rows)}. {CLICK_HINT}" if rows else ""
+        shown = f" Showing {len(rows)}." if len(rows) < count else ""
+        shown += f" {CLICK_HINT}" if rows else ""
         status = f"**{count:,} image{'s' * (count != 1)}** in this cell{share}.{shown}"
         return rows, status, tiles(self._loaded, rows)

@@ -64,7 +64,9 @@ class ResultsView:
             opacity: Opacity of the heatmaps.
         """
         images, errors = ([], []) if result is None else (result.images, result.errors)
-        status = [f"**{len(images)} image{'s' * (len(images) != 1)} classified.**"] if images else []
+        unknown = sum(bool(image.is_ood) for image in images)
+        note = f" {unknown} may be none of the classes." if unknown and len(images) > 1 else ""
+        status = [f"**{len(images)} image{'s' * (len(images) != 1)} classified.**{note}"] if images else []
         if result is not None and result.origin:
             status = [result.origin]
         errors = [f'<span class="error">{error}</span>' for error in errors]
