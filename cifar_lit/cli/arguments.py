@@ -25,6 +25,20 @@ def option_values(args: Sequence[str], *names: str) -> list[str]:
     return values
 
 
+def with_evaluation_defaults(args: Sequence[str]) -> list[str]:
+    """Return the arguments of ``validate`` or ``test`` with the best checkpoint and float32, unless they name others.
+
+    ``predict``, ``report`` and the Space evaluate in float32, too.
+
+    >>> with_evaluation_defaults(["test", "--ckpt_path", "last"])
+    ['test', '--ckpt_path', 'last', '--trainer.precision', '32-true']
+    """
+    added = [] if option_values(args, "--ckpt_path", "--help", "--print_config") else ["--ckpt_path", "best"]
+    if not option_values(args, "--trainer.precision"):
+        added += ["--trainer.precision", "32-true"]
+    return [*args, *added]
+
+
 def with_explicit_true(args: Sequence[str], *names: str) -> list[str]:
     """Return the arguments with ``true`` inserted after each of the options that has no value.
 

@@ -48,6 +48,7 @@ OPTIONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
             "--model.optimizer NAME": "SGD, Adam, AdamW, ... of torch.optim, or an import path",
             "--model.lr_scheduler NAME": "OneCycleLR, CosineAnnealingLR, ...; null for a constant rate",
             "--model.label_smoothing F": "fraction of the target spread over all classes",
+            "--model.class_weights W": "balanced, or a list: weights of the classes in the loss",
             "--model.compile true": "compile the network with torch.compile",
             **_TTA,
         },

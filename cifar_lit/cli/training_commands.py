@@ -13,7 +13,7 @@ from jsonargparse import Namespace
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser
 
-from cifar_lit.cli.arguments import merge_callbacks, option_values, with_explicit_true
+from cifar_lit.cli.arguments import merge_callbacks, option_values, with_evaluation_defaults, with_explicit_true
 from cifar_lit.cli.console import print_metrics, print_next_steps, program, split_metrics
 from cifar_lit.cli.json_schema import config_schema
 from cifar_lit.cli.jsonargparse_compat import CompatCLI, subcommand_parser
@@ -96,8 +96,8 @@ class CommandLine(CompatCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the arguments and find the checkpoint; raise if it belongs to a different network."""
         args = with_explicit_true(args, "--resume")
-        if args[0] in ("validate", "test") and not option_values(args, "--ckpt_path", "--help", "--print_config"):
-            args += ["--ckpt_path", "best"]
+        if args[0] in ("validate", "test"):
+            args = with_evaluation_defaults(args)
         args = self._with_run_config(args)
         self.config = parser.parse_args(args)
         config = self.config[self.config.subcommand]
@@ -172,8 +172,7 @@ class CommandLine(CompatCLI):
         config.trainer.callbacks = merge_callbacks(config.trainer.callbacks, defaults)
         settings = config.get("trainer.logger.init_args")
         if self._run is not None and self._run.has_folder and settings is not None and "version" in settings:
-            folder = self._run.folder
-            runs = folder.parent
+            folder, runs = self._run.folder, self._run.folder.parent
             settings.save_dir, settings.name, settings.version = str(runs.parent), runs.name, folder.name
             if "purge_step" in settings:
                 settings.purge_step = self._resumed_step + 1 if self.subcommand == "fit" else None
@@ -233,9 +232,10 @@ class CommandLine(CompatCLI):
         trainer, checkpoint = self.trainer, self.trainer.checkpoint_callback
         if not trainer.is_global_zero or trainer.fast_dev_run:
             return
-        columns = {split: split_metrics(split, trainer.callback_metrics) for split in ("train", "val")}
+        monitor = checkpoint.monitor if isinstance(checkpoint, ModelCheckpoint) else None
+        columns = {split: split_metrics(split, trainer.callback_metrics, monitor) for split in ("train", "val")}
         if isinstance(checkpoint, ModelCheckpoint) and checkpoint.best_model_score is not None:
-            columns["best val"] = split_metrics("val", {str(checkpoint.monitor): checkpoint.best_model_score})
+            columns["best val"] = split_metrics("val", {str(monitor): checkpoint.best_model_score}, monitor)
         epochs = f"{trainer.current_epoch} epoch{'s' * (trainer.current_epoch != 1)}"
         title = f"{epochs}, {trainer.global_step} steps, {time.monotonic() - self._started:.0f} s{self._ending()}"
         print_metrics(title, {heading: metrics for heading, metrics in columns.items() if metrics})

@@ -21,6 +21,7 @@ from cifar_lit.models import PixelNormalization
 from cifar_lit.models.trial import try_network
 from cifar_lit.models.whitening import fit_whitening, whitening_layers
 from cifar_lit.randomness import reseed, run_seed
+from cifar_lit.training.loss import ClassWeights, TrainingLoss
 from cifar_lit.training.metrics import gather_objects, loss_and_accuracy
 from cifar_lit.training.optim.configure import check_long_enough, configure_optimizer, configure_schedule
 
@@ -42,6 +43,7 @@ class Classifier(LightningModule):
         lr: Peak learning rate; replaces the optimizer's ``lr`` and OneCycleLR's ``max_lr``. If the optimizer has
             several rates, this sets that of the first group and scales the others in proportion.
         label_smoothing: Fraction of the target spread over all classes. Szegedy et al. 2015, arXiv:1512.00567.
+        class_weights: Weight of each class in the training loss; ``balanced``: inversely proportional to its images.
         flip_tta: Test-time augmentation: average the logits of each image and its mirror image.
         translate_tta: Test-time augmentation: average the logits of the image and of the image moved by this many
             pixels up and left, and down and right (with flip_tta: and their mirror images); 0 for none.
@@ -60,6 +62,7 @@ class Classifier(LightningModule):
         lr_scheduler: LRSchedulerCallable | None = None,
         lr: float | None = None,
         label_smoothing: float = 0.0,
+        class_weights: ClassWeights = None,
         flip_tta: bool = False,
         translate_tta: int = 0,
         adaptive_tta: bool = False,
@@ -72,8 +75,6 @@ class Classifier(LightningModule):
         std: Sequence[float] = (0.25, 0.25, 0.25),
     ) -> None:
         super().__init__()
-        if not 0 <= label_smoothing < 1:
-            raise InputError(f"model.label_smoothing must be at least 0 and below 1, got {label_smoothing}")
         if not 0 <= translate_tta < min(image_size):
             side = min(image_size)
             raise InputError(f"model.translate_tta must be at least 0 and less than {side}, got {translate_tta}")
@@ -82,13 +83,14 @@ class Classifier(LightningModule):
         normalize = PixelNormalization(mean, std)
         self.model = InferenceModel(normalize, net, flip_tta, translate_tta, adaptive_tta, memory_format)
         self.optimizer, self.lr_scheduler, self.lr = optimizer, lr_scheduler, lr
-        self.label_smoothing = label_smoothing
+        self._loss = TrainingLoss(num_classes, label_smoothing, class_weights)
         self.num_classes = num_classes
         self.class_names = list(class_names) or [str(label) for label in range(num_classes)]
         self._compile = compile
         self.example_input_array = torch.zeros(2, 3, *image_size, dtype=torch.uint8)  # for the model summary
         # In a dict, which keeps them out of the state dict: that would hold the first process's metrics only
-        self._metrics = {split: loss_and_accuracy(num_classes) for split in ("train", "recent", "evaluated")}
+        names = (*_TRAINING_METRICS, "evaluated")
+        self._metrics = {name: loss_and_accuracy(num_classes, averages=name == "evaluated") for name in names}
         self._calibrations = {"evaluated": TemperatureSweep()}
         self._energies = {"evaluated": CatMetric(nan_strategy="disable")}
         self._loaded_step = self._loaded_epoch = 0
@@ -136,6 +138,8 @@ class Classifier(LightningModule):
         for height, width in sizes:
             inputs = self.preprocess(example.new_zeros(2, 3, height, width))
             try_network(self.net, inputs, self.num_classes, smallest)
+        if data is not None:
+            self._loss.set_labels(data.train_set.labels)
         self.net.to(memory_format=self.model.memory_format)
         if self._compile:
             self.net.compile()  # in place: the weights keep their names
@@ -174,7 +178,7 @@ class Classifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of a batch; log the mean loss every ``log_every_n_steps`` steps."""
         logits = self(batch.pixels)
-        loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
+        loss = self._loss(logits, batch.labels)
         for name in _TRAINING_METRICS:
             self._update_metrics(name, loss, logits, batch.labels)
         if self._steps_now(batch_idx) and (self.global_step + 1) % (self.trainer.log_every_n_steps or sys.maxsize) == 0:
@@ -204,8 +208,7 @@ class Classifier(LightningModule):
 
     def _update_metrics(self, name: str, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         classes = labels.argmax(1) if labels.ndim == 2 else labels  # for mixed images, the label with the larger weight
-        self._metrics[name]["loss"].update(loss.detach().float(), len(logits))
-        self._metrics[name]["accuracy"].update(logits.detach(), classes)
+        self._metrics[name].update(loss=loss.detach().float(), count=len(logits), preds=logits.detach(), target=classes)
 
     def _reset_metrics(self, *names: str) -> None:
         for name in names:
@@ -236,25 +239,22 @@ class Classifier(LightningModule):
     test_step = validation_step
 
     def on_validation_epoch_end(self) -> None:
-        """Log loss and accuracy; choose the temperature with the lowest loss, and the threshold."""
-        self._log_epoch("val")
+        """Log the metrics; choose the temperature with the lowest loss, and the threshold."""
+        self.on_test_epoch_end()
         energies = self._energies["evaluated"]
         if not self.trainer.sanity_checking and self.calibration.update_called and energies.update_called:
             self.temperature = self.calibration.best_temperature
             self.ood_threshold = float(torch.as_tensor(energies.compute()).quantile(FALSE_ALARM_RATE))
 
     def on_test_epoch_end(self) -> None:
-        """Log loss and accuracy."""
-        self._log_epoch("test")
+        """Log the metrics."""
+        split, metrics = "test" if self.trainer.testing else "val", self._metrics["evaluated"].compute()
+        self.log_dict({f"{split}/{name}": value for name, value in metrics.items()}, prog_bar=True)
+        self.log("step", float(self.trained_step))  # Lightning's x-axis, which would be 0 in validate and test
 
     def evaluate(self, pixels: Tensor) -> Tensor:
         """Return logits float32 (N, classes), with test-time augmentation if configured."""
         return self.model(pixels)
-
-    def _log_epoch(self, split: str) -> None:
-        metrics = self._metrics["evaluated"].compute()
-        self.log_dict({f"{split}/{name}": value for name, value in metrics.items()}, prog_bar=True)
-        self.log("step", float(self.trained_step))  # Lightning's x-axis, which would be 0 in validate and test
 
     # Checkpoints
 

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor, distributed
 from torchmetrics import Metric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy
+from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 
 class MeanLoss(Metric):
@@ -33,10 +33,18 @@ class MeanLoss(Metric):
         return self.total / self.count
 
 
-def loss_and_accuracy(num_classes: int) -> MetricCollection:
-    """Return the metrics ``loss`` and ``accuracy``, whose states are in their state dict."""
+def loss_and_accuracy(num_classes: int, averages: bool = False) -> MetricCollection:
+    """Return the metrics ``loss`` and ``accuracy``, whose states are in their state dict.
+
+    Args:
+        num_classes: The number of classes.
+        averages: Add the averages over classes ``macro_f1`` and ``balanced_accuracy`` (the mean recall).
+    """
     accuracy = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
     metrics: dict[str, Metric | MetricCollection] = {"loss": MeanLoss(), "accuracy": accuracy}
+    if averages:
+        metrics["macro_f1"] = MulticlassF1Score(num_classes, average="macro", validate_args=False)
+        metrics["balanced_accuracy"] = MulticlassAccuracy(num_classes, average="macro", validate_args=False)
     collection = MetricCollection(metrics, compute_groups=False)
     collection.persistent()
     return collection

@@ -489,6 +489,13 @@ def test_overridden_setting_of_a_resumed_run_is_reported(fit: Fit, program: Prog
     assert "warning: model.label_smoothing: the checkpoint's 0.0 is used, not 0.3" in outcome.err
 
 
+def test_evaluation_is_in_float32_unless_asked_otherwise(fit: Fit, program: Program) -> None:
+    checkpoint = fit("precise", "--trainer.precision", "bf16-mixed") / "checkpoints" / "last.ckpt"
+    precise = program("test", "--ckpt_path", checkpoint)
+    fast = program("test", "--ckpt_path", checkpoint, "--trainer.precision", "bf16-mixed")
+    assert ("bfloat16" in precise.err, "bfloat16" in fast.err) == (False, True)
+
+
 def test_evaluation_takes_the_views_that_are_asked_for(fit: Fit, program: Program) -> None:
     checkpoint = fit("views") / "checkpoints" / "last.ckpt"
     one, two = (program("test", "--ckpt_path", checkpoint, "--model.flip_tta", views) for views in ("false", "true"))
