@@ -148,6 +148,8 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_images(folder / "DIR" / "other", 4)
     write_images(folder / "folder_of_photos", 2)
     Image.new("RGB", (40, 30), "gray").save(folder / "photo.jpg")
+    rows = [f"{file.relative_to(folder)},{file.parent.name}" for file in (folder / "DIR" / "train").rglob("*.png")]
+    (folder / "labels.csv").write_text("\n".join(["file,label", *rows]))
     with contextlib.chdir(folder), pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         for args in TRAINED:

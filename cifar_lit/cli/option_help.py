@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 _DATA = {
-    "--data NAME": "CIFAR10, CIFAR100, Digits, or ClassFolders for your own images",
+    "--data NAME": "CIFAR10, CIFAR100, Digits, or ClassFolders or ImageTable (a CSV) for your own images",
     "--data.root DIR": "folder of the images, or to download them to",
     "--data.batch_size N": "images per batch, in each process",
     "--data.num_workers N": "processes that load batches; needed for Albumentations only",

@@ -59,6 +59,8 @@ def decode_folder(
     *,
     size: tuple[int, int] | None = None,
     skip_unreadable: bool = False,
+    listed: Sequence[tuple[str, str]] | None = None,
+    cache_key: str = "",
 ) -> FolderImages:
     """Return the images of ``folder/<class>/``, from the cache if the folder has not changed since it was decoded.
 
@@ -69,12 +71,18 @@ def decode_folder(
         size: Height and width to resize to; None keeps images that all have one size of up to 128 pixels, and resizes
             others to 64.
         skip_unreadable: Whether to skip files that cannot be read.
+        listed: Files, relative to ``folder``, with their classes, in place of those in the folders of the classes.
+        cache_key: Distinguishes several lists of files in one folder.
 
     Raises:
         InputError: If there are no images, one cannot be read, or the cache cannot be written.
     """
     left_out = Counter[str]()
-    files = list(_scan(folder, class_names, left_out))
+    if listed is None:
+        files = list(_scan(folder, class_names, left_out))
+    else:
+        labels = {name: label for label, name in enumerate(class_names)}
+        files = [_image_file(folder / name, labels[label], name) for name, label in listed]
     note = describe_left_out(folder, left_out)
     if not files:
         raise InputError(f"{folder} contains no images in folders named by class" + (f" ({note})" if note else ""))
@@ -82,7 +90,8 @@ def decode_folder(
         rank_zero_only(print)(note)
     request = [_FORMAT, list(class_names), size, skip_unreadable, files]
     fingerprint = hashlib.blake2b(json.dumps(request).encode()).hexdigest()
-    name = hashlib.blake2b(json.dumps([str(folder.resolve()), size]).encode(), digest_size=8).hexdigest()
+    identity = [str(folder.resolve()), size] + ([cache_key] if cache_key else [])
+    name = hashlib.blake2b(json.dumps(identity).encode(), digest_size=8).hexdigest()
     entry = cache_dir / name
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
@@ -111,12 +120,15 @@ def _scan(folder: Path, class_names: Sequence[str], left_out: Counter[str]) -> I
         if not (folder / class_name).is_dir():
             continue
         for path in sorted(image_files(folder / class_name, left_out), key=str):
-            try:
-                stat = path.stat()
-            except OSError as error:
-                raise InputError(f"{path} cannot be read ({error.strerror}): remove it") from error
-            name = path.relative_to(folder).as_posix()
-            yield _ImageFile(name, label, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+            yield _image_file(path, label, path.relative_to(folder).as_posix())
+
+
+def _image_file(path: Path, label: int, name: str) -> _ImageFile:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}): remove it") from error
+    return _ImageFile(name, label, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
 def _read(entry: Path, fingerprint: str) -> FolderImages | None:

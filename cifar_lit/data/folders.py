@@ -17,7 +17,7 @@ from cifar_lit.data.splits import hold_out
 from cifar_lit.errors import InputError
 from cifar_lit.inference.images import is_system_folder
 
-_SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
+SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
     "train": ("train", "training"),
     "val": ("val", "valid", "validation"),
     "test": ("test", "testing"),
@@ -72,6 +72,8 @@ class ClassFolders(ImageDataModule):
     @cached_property
     def class_names(self) -> list[str]:
         """The names of the folders in ``root/train`` or ``root``, sorted."""
+        if self.root.suffix == ".csv":
+            raise InputError(f"{self.root} is a table; read it with --data ImageTable --data.file {self.root}")
         if not self.root.is_dir():
             raise InputError(f"folder {self.root.absolute()} does not exist; choose another with --data.root")
         train = self._folders.get("train")
@@ -100,7 +102,7 @@ class ClassFolders(ImageDataModule):
         """The folders of the splits that exist; prints the names of other folders."""
         found: dict[Split, Path] = {}
         others = _subfolders(self.root)
-        for split, names in _SPLIT_NAMES.items():
+        for split, names in SPLIT_NAMES.items():
             folders = [name for name in others if name.lower() in names]
             if len(folders) > 1:
                 raise InputError(f"{self.root} has {' and '.join(folders)}, which mean the same: remove or rename one")
@@ -171,7 +173,7 @@ class ClassFolders(ImageDataModule):
             images.labels, self._test_fraction, self._split_seed, self.class_names, "test", self.groups(images, rows)
         )
         rank_zero_only(print)(
-            f"{self.root} has no folder train: {len(split[1]):,} of its {len(images):,} images, the same in every run,"
+            f"{self.root} is not split: {len(split[1]):,} of its {len(images):,} images, the same in every run,"
             " are test images"
         )
         return split
@@ -183,7 +185,7 @@ class ClassFolders(ImageDataModule):
         for name, count in zip(self.class_names, counts.tolist(), strict=True):
             if count == 0:
                 raise InputError(
-                    f"{self._folders['train'] / name} contains no images; add some of that class, or remove the folder"
+                    f"{self._folders['train']} contains no images of class {name!r}; add some, or remove the class"
                 )
         return decoded
 

@@ -160,4 +160,4 @@ def _data_name(config: dict[str, Any]) -> str:
     settings = config.get("data", {})
     root = settings.get("init_args", {}).get("root")
     kind: str = settings.get("class_path", "").rpartition(".")[2]
-    return Path(root).resolve().name if kind == "ClassFolders" and root else kind
+    return Path(root).resolve().name if kind in ("ClassFolders", "ImageTable") and root else kind

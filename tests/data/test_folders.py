@@ -48,7 +48,7 @@ def test_a_folder_of_classes_is_split_the_same_way_each_time(capsys: pytest.Capt
     assert [len(files) for files in splits] == [65, 7, 8]
     assert len(set.union(*splits)) == 80
     assert len([file for file in splits[2] if file.startswith("cat")]) == 4
-    said = "images/train has no folder train: 8 of its 80 images, the same in every run, are test images\n"
+    said = "images/train is not split: 8 of its 80 images, the same in every run, are test images\n"
     assert said in capsys.readouterr().out
     assert not ClassFolders(str(root), test_fraction=0).has_test_images
 
@@ -117,7 +117,7 @@ def test_files_left_out_are_counted_each_time(capsys: pytest.CaptureFixture[str]
         assert said in capsys.readouterr().out
     for file in (root / "train" / "dog").glob("*.png"):
         file.rename(file.with_suffix(".raw"))
-    with pytest.raises(InputError, match="train/dog contains no images"):
+    with pytest.raises(InputError, match="contains no images of class 'dog'"):
         ClassFolders(str(root), cache_dir="cache").load("train")
 
 
@@ -275,7 +275,7 @@ def remove_train_dog(root: Path) -> None:
         (lambda root: shutil.copytree(root / "test", root / "Testing"), "has Testing and test, which mean the same"),
         (remove_train_dog, "only one class folder, 'cat'"),
         (lambda root: (root / "test" / "dog").rename(root / "test" / "wolf"), "missing from train: wolf"),
-        (lambda root: (root / "train" / "bird").mkdir(), "train/bird contains no images"),
+        (lambda root: (root / "train" / "bird").mkdir(), "contains no images of class 'bird'"),
         (
             lambda root: (root / "train" / os.fsdecode(b"caf\xe9")).mkdir(),
             r"a folder 'caf\\udce9', whose name is not UTF-8; rename it",
