@@ -22,7 +22,7 @@ from cifar_lit.cli.save_config import SaveRunConfig
 from cifar_lit.data.datamodule import ImageDataModule
 from cifar_lit.errors import InputError
 from cifar_lit.evaluation.significance import wilson
-from cifar_lit.models.factory import build_pretrained, find_factory
+from cifar_lit.models.factory import find_factory
 from cifar_lit.safe_files import create_folder, lock_folder
 from cifar_lit.training.checkpointing.best_checkpoint import BestCheckpoint
 from cifar_lit.training.checkpointing.checkpoint_files import (
@@ -38,6 +38,7 @@ from cifar_lit.training.checkpointing.last_checkpoint import LastCheckpoint
 from cifar_lit.training.classifier import Classifier
 from cifar_lit.training.oom import explain_out_of_memory
 from cifar_lit.training.precision import fastest_precision
+from cifar_lit.training.pretrained import build_pretrained
 from cifar_lit.training.trainer import Trainer
 
 _FIT_DESCRIPTION = """Train a network. CIFAR-10 (downloaded): --config configs/resnet9_s4.yaml. Your own images, in

@@ -14,9 +14,9 @@ from jsonargparse import Namespace
 from cifar_lit.errors import InputError
 from cifar_lit.import_allowlist import check_allowed
 from cifar_lit.inference.bundle import Recipe, TrainedClassifier, class_paths
-from cifar_lit.models.factory import without_pretrained
 from cifar_lit.training.checkpointing.checkpoint_digest import find_damage
 from cifar_lit.training.checkpointing.checkpoint_paths import CheckpointRun, locate_checkpoint
+from cifar_lit.training.pretrained import without_pretrained
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 # Settings that come from the data

@@ -10,7 +10,8 @@ import torchvision
 from torch import nn
 
 from cifar_lit.errors import InputError
-from cifar_lit.models.factory import build_network, build_pretrained, without_pretrained
+from cifar_lit.models.factory import build_network
+from cifar_lit.training.pretrained import build_pretrained, without_pretrained
 
 SQUEEZENET = torchvision.models.squeezenet1_1
 IMAGES = torch.randn(2, 3, 64, 64)
