@@ -43,6 +43,7 @@ OPTIONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
         },
         "Model": {
             "--model.net NAME": "ResNet9, ResNet18, WideResNet, AirbenchNet, TinyNet, or an import path",
+            "--model.init_from FILE": "start from the weights of a checkpoint or a Space's bundle",
             "--model.lr LR": "peak learning rate",
             "--lr_find true": "find the learning rate first",
             "--model.optimizer NAME": "SGD, Adam, AdamW, ... of torch.optim, or an import path",

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
+from lightning.pytorch.utilities import rank_zero_info
 from torch import Tensor, nn
 from torchmetrics import CatMetric
 
@@ -21,9 +22,10 @@ from cifar_lit.models import PixelNormalization
 from cifar_lit.models.trial import try_network
 from cifar_lit.models.whitening import fit_whitening, whitening_layers
 from cifar_lit.randomness import reseed, run_seed
+from cifar_lit.training.initialization import initialize
 from cifar_lit.training.loss import ClassWeights, TrainingLoss
 from cifar_lit.training.metrics import gather_objects, loss_and_accuracy
-from cifar_lit.training.optim.configure import check_long_enough, configure_optimizer, configure_schedule
+from cifar_lit.training.optim.configure import check_long_enough, configure
 
 _TRAINING_METRICS = ("train", "recent")  # continued when a run is resumed
 _LOGS_PER_SHORT_EPOCH = 10
@@ -42,6 +44,7 @@ class Classifier(LightningModule):
             (OneCycleLR) gets the run's number of steps and is updated every step, any other every epoch.
         lr: Peak learning rate; replaces the optimizer's ``lr`` and OneCycleLR's ``max_lr``. If the optimizer has
             several rates, this sets that of the first group and scales the others in proportion.
+        init_from: Checkpoint, or a Space's folder ``bundle``, whose weights training starts from, where they fit.
         label_smoothing: Fraction of the target spread over all classes. Szegedy et al. 2015, arXiv:1512.00567.
         class_weights: Weight of each class in the training loss; ``balanced``: inversely proportional to its images.
         flip_tta: Test-time augmentation: average the logits of each image and its mirror image.
@@ -61,6 +64,7 @@ class Classifier(LightningModule):
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
         lr: float | None = None,
+        init_from: str | None = None,
         label_smoothing: float = 0.0,
         class_weights: ClassWeights = None,
         flip_tta: bool = False,
@@ -84,9 +88,8 @@ class Classifier(LightningModule):
         self.model = InferenceModel(normalize, net, flip_tta, translate_tta, adaptive_tta, memory_format)
         self.optimizer, self.lr_scheduler, self.lr = optimizer, lr_scheduler, lr
         self._loss = TrainingLoss(num_classes, label_smoothing, class_weights)
-        self.num_classes = num_classes
         self.class_names = list(class_names) or [str(label) for label in range(num_classes)]
-        self._compile = compile
+        self.num_classes, self._compile, self._init_from = num_classes, compile, init_from
         self.example_input_array = torch.zeros(2, 3, *image_size, dtype=torch.uint8)  # for the model summary
         # In a dict, which keeps them out of the state dict: that would hold the first process's metrics only
         names = (*_TRAINING_METRICS, "evaluated")
@@ -147,10 +150,12 @@ class Classifier(LightningModule):
     # Training
 
     def on_fit_start(self) -> None:
-        """Compute the whitening filters from the data, unless a checkpoint provides them; reset the NaN check."""
+        """Take the weights of ``init_from``, or compute the whitening filters, unless a checkpoint provides them."""
         self._nan_step = None
         self._reset_metrics(*_TRAINING_METRICS)
-        if whitening_layers(self.net) and self.trainer.ckpt_path is None:
+        if self._init_from is not None and self.trainer.ckpt_path is None:
+            rank_zero_info(initialize(self.net, self._init_from))
+        elif whitening_layers(self.net) and self.trainer.ckpt_path is None:
             if self.trainer.datamodule is None:
                 raise InputError("a whitening layer needs the images of a data module: fit(model, datamodule=...)")
             pixels = self.trainer.datamodule.train_set.sample(_WHITENING_IMAGES)
@@ -292,9 +297,4 @@ class Classifier(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and its schedule."""
-        weights = [weight for weight in self.parameters() if weight.requires_grad]
-        optimizer = configure_optimizer(self.optimizer, weights, self.lr)
-        if self.lr_scheduler is None:
-            return optimizer
-        schedule = configure_schedule(self.lr_scheduler, optimizer, self.lr, self.trainer)
-        return {"optimizer": optimizer, "lr_scheduler": schedule}
+        return configure(self.optimizer, self.lr_scheduler, self.lr, self, self.trainer)

@@ -14,6 +14,20 @@ from cifar_lit.errors import InputError
 from cifar_lit.training.optim.param_groups import MultiOptimizer
 
 
+def configure(
+    optimizer: OptimizerCallable,
+    lr_scheduler: LRSchedulerCallable | None,
+    lr: float | None,
+    model: nn.Module,
+    trainer: Trainer,
+) -> Any:
+    """Return the optimizer of a model's trained weights and its schedule, as ``configure_optimizers`` does."""
+    created = configure_optimizer(optimizer, [weight for weight in model.parameters() if weight.requires_grad], lr)
+    if lr_scheduler is None:
+        return created
+    return {"optimizer": created, "lr_scheduler": configure_schedule(lr_scheduler, created, lr, trainer)}
+
+
 def configure_optimizer(factory: OptimizerCallable, weights: Sequence[nn.Parameter], lr: float | None) -> Optimizer:
     """Return the optimizer.
 
