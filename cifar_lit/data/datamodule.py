@@ -284,7 +284,7 @@ class ImageDataModule(LightningDataModule, ABC):
             num_workers=workers,
             pin_memory=on_cuda and not cached,
             persistent_workers=workers > 0,
-            loaders=1 + (trainer is not None and trainer.state.fn == "fit" and self.val_set is not None),
+            loaders=2 if training and self.val_set is not None else 1,
         )
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:

@@ -23,6 +23,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     for scheme in ("http", "https"):
         monkeypatch.setenv(f"{scheme}_proxy", "http://localhost:1")
+    monkeypatch.setattr("urllib.request._opener", None)  # which would keep this proxy for later tests
 
 
 def save_weights(tmp_path: Path) -> dict[str, torch.Tensor]:
