@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from callbacks.rendering.grid import GAP, titled_canvas
-from callbacks.rendering.text import FAINT_INK, FONT_SIZE, INK, drawable, font, truncate
+from callbacks.rendering.text import FAINT_INK, FONT_SIZE, INK, WRONG_INK, drawable, font, truncate
 
 Unit = Literal["counts", "rows"]
 _MAX_NAME_WIDTH = 190  # pixels
@@ -21,7 +21,11 @@ _MAX_SIDE = 2000  # pixels of all cells, without class names
 
 
 def confusion_picture(
-    counts: np.ndarray, class_names: Sequence[str], shown: Unit = "counts", title: str = ""
+    counts: np.ndarray,
+    class_names: Sequence[str],
+    shown: Unit = "counts",
+    title: str = "",
+    selected: tuple[int, int] | None = None,
 ) -> np.ndarray:
     """Draw a confusion matrix: rows are true classes, columns predicted classes.
 
@@ -34,6 +38,7 @@ def confusion_picture(
         shown: Numbers in the cells: ``counts``, or ``rows``: percentage of the row. They are omitted with more than 20
             classes, and class names with more than 150.
         title: Lines above the matrix, the first in bold.
+        selected: Row and column of a cell to outline.
 
     Returns:
         uint8 (height, width, 3).
@@ -46,6 +51,10 @@ def confusion_picture(
     colors = _shades(fraction)
     canvas.paste(Image.fromarray(colors.repeat(cell, 0).repeat(cell, 1)), (left, top))
     _lines(draw, left, top, cell, layout.classes)
+    if selected is not None:
+        row, column = selected
+        x, y = left + column * cell, top + row * cell
+        draw.rectangle((x - 1, y - 1, x + cell + 1, y + cell + 1), outline=WRONG_INK, width=3)
     for number, name in enumerate(class_names if layout.named else []):
         middle = (number + 0.5) * cell
         text, face = drawable(name, layout.font_size)

@@ -35,7 +35,7 @@ class ConfusionTab:
             with gr.Column(scale=3, min_width=320):
                 self._unit = gr.Radio(list(_UNITS), value=next(iter(_UNITS)), label="Numbers in the cells")
                 self._picture = gr.Image(
-                    self._draw(next(iter(_UNITS))),
+                    self._draw(next(iter(_UNITS)), true, predicted),
                     label="Click a cell to see its images",
                     format="png",
                     interactive=False,
@@ -52,15 +52,20 @@ class ConfusionTab:
 
     def _listen(self, tabs: gr.Tabs, classify: ClassifyTab) -> None:
         private: dict[str, Any] = {"api_visibility": "private"}
-        cell, images = [self._true, self._predicted], [self._rows, self._status, self._gallery]
-        self._unit.input(self._draw, self._unit, self._picture, **private)
-        self._picture.select(self._cell_at, cell, cell, **private).then(self._update, cell, images, **private)
-        gr.on([choice.input for choice in cell], self._update, cell, images, trigger_mode="always_last", **private)
+        cell = [self._true, self._predicted]
+        drawn, shown = [self._unit, *cell], [self._picture, self._rows, self._status, self._gallery]
+        self._unit.input(self._draw, drawn, self._picture, **private)
+        self._picture.select(self._cell_at, cell, cell, **private).then(self._update, drawn, shown, **private)
+        gr.on([choice.input for choice in cell], self._update, drawn, shown, trigger_mode="always_last", **private)
         open_in_classify(self._loaded, self._gallery, self._rows, tabs, classify)
 
-    def _draw(self, unit: Any) -> str:
+    def _draw(self, unit: Any, true: Any, predicted: Any) -> str:
         unit = _UNITS[check_choice("The numbers", unit, _UNITS)]
-        return cached_image(confusion_picture(self._counts, self._names, unit))
+        return cached_image(confusion_picture(self._counts, self._names, unit, selected=self._cell(true, predicted)))
+
+    def _cell(self, true: Any, predicted: Any) -> tuple[int, int]:
+        row = self._names.index(check_choice("The true class", true, self._names))
+        return row, self._names.index(check_choice("The predicted class", predicted, self._names))
 
     def _cell_at(self, true: Any, predicted: Any, event: Selected) -> tuple[Any, Any]:
         """Return the classes of the clicked cell; the current ones for a click outside the cells."""
@@ -70,14 +75,13 @@ class ConfusionTab:
         cell = matrix_layout(self._names).cell_at(x, y)
         return (true, predicted) if cell is None else (self._names[cell[0]], self._names[cell[1]])
 
-    def _update(self, true: Any, predicted: Any) -> list[Any]:
+    def _update(self, unit: Any, true: Any, predicted: Any) -> list[Any]:
         rows, status, pictures = self._images_of(true, predicted)
-        return [rows, status, gr.Gallery(pictures, visible=bool(pictures))]
+        return [self._draw(unit, true, predicted), rows, status, gr.Gallery(pictures, visible=bool(pictures))]
 
     def _images_of(self, true: Any, predicted: Any) -> tuple[list[int], str, list[tuple[str, str]]]:
         """Return the rows of a cell's images, a summary, and their tiles."""
-        row = self._names.index(check_choice("The true class", true, self._names))
-        column = self._names.index(check_choice("The predicted class", predicted, self._names))
+        row, column = self._cell(true, predicted)
         rows = select_rows(self._loaded, row, column)[:_MAX_TILES]
         count, in_row = int(self._counts[row, column]), int(self._counts[row].sum())
         share = f", {count / in_row:.1%} of the {in_row:,} images of its class" if in_row else ""

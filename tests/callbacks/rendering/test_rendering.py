@@ -6,7 +6,7 @@ import pytest
 
 from callbacks.rendering import text
 from callbacks.rendering.charts import class_count_chart, reliability_diagram
-from callbacks.rendering.confusion import confusion_picture
+from callbacks.rendering.confusion import confusion_picture, matrix_layout
 from callbacks.rendering.explanation_grid import explanation_grid
 from callbacks.rendering.grid import image_grid
 from callbacks.rendering.overlay import colorize, overlay
@@ -145,6 +145,16 @@ def test_reliability_diagram_omits_empty_bins() -> None:
     diagram = reliability_diagram(centers, centers, fractions, ["before", "after"], "title")
     assert diagram.shape == (460, 800, 3)
     assert diagram.dtype == np.uint8
+
+
+def test_the_selected_cell_of_a_confusion_matrix_is_outlined() -> None:
+    counts, names = np.full((3, 3), 5), ["a", "b", "c"]
+    plain, outlined = confusion_picture(counts, names), confusion_picture(counts, names, selected=(0, 2))
+    layout = matrix_layout(names)
+    rows, columns = (plain != outlined).any(2).nonzero()
+    cells = {layout.cell_at(x, y) for x, y in zip(columns.tolist(), rows.tolist(), strict=True)}
+    assert (0, 2) in cells
+    assert cells <= {(0, 2), (0, 1), (1, 2), (1, 1), None}  # the outline lies on the border
 
 
 # Names in any script

@@ -571,7 +571,9 @@ def test_clicking_a_cell_of_the_matrix_shows_its_images(page: Page, space: Path)
             (layout.left + (predicted + 0.5) * layout.cell) * scale,
             (layout.top + (true + 0.5) * layout.cell) * scale,
         )
+        before = picture.get_attribute("src")
         picture.click(position={"x": x, "y": y})
+        page.wait_for_function("before => document.querySelector('#matrix img').src != before", arg=before)  # outlined
         page.get_by_text(re.compile(rf"^{counts[true, predicted]} images? in this cell")).locator(
             "visible=true"
         ).wait_for()
