@@ -37,6 +37,7 @@ def section(heading: str) -> Callable[[Callable[..., None]], Callable[..., None]
         @wraps(write)
         def write_section(document: Document, *args: Any) -> None:
             document.heading(heading)
+            print(f"Report: {heading}", flush=True)
             try:
                 write(document, *args)
             except InputError as error:

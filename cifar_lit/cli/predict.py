@@ -63,6 +63,8 @@ def predict(
         raise InputError(f"{output} cannot be written ({error.strerror}); choose another: --output FILE") from error
     print_predictions([(str(one.file), one.top_classes(class_names)[:3], one.is_ood) for one in predictions])
     print(f"{len(predictions)} image{'s' * (len(predictions) != 1)} classified: {output}")
+    if unknown := sum(bool(one.is_ood) for one in predictions):
+        print(f"{unknown} may be none of the classes (column possibly_none_of_the_classes)")
     for note in notes:
         print(note)
 
@@ -99,4 +101,4 @@ def _find_files(images: Sequence[str]) -> tuple[list[Path], list[str]]:
             files.append(path)
         else:
             raise InputError(f"no such file or folder: {path}")
-    return files, notes
+    return list(dict.fromkeys(files)), notes

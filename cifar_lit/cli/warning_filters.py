@@ -34,9 +34,12 @@ _WARNINGS = {
 }
 
 
-# Log lines: advertisements of other products, absent hardware, a step of Lightning's own bookkeeping, and advice on
-# float32 matrix products, of which mixed precision leaves few
-_NOISE = re.compile(r"Tip:|TPU available|Loading `train_dataloader` to estimate|that has Tensor Cores")
+# Log lines: advertisements of other products, absent hardware, Lightning's own bookkeeping, what is printed anyway, and
+# advice on float32 matrix products, of which mixed precision leaves few
+_NOISE = re.compile(
+    r"Tip:|TPU available|Loading `train_dataloader` to estimate|that has Tensor Cores|Loaded model weights from"
+    r"|Restored all states from|`Trainer.fit` stopped: `max_epochs"
+)
 
 
 def ignore_third_party_warnings() -> None:

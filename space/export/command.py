@@ -84,6 +84,7 @@ def demo(ckpt_path: str = "best", output: str | None = None, images: str | None 
     """
     run = find_checkpoint(ckpt_path, "runs/*/*")
     folder = Path(output) if output else run.folder / "space" if run.in_run_folder else Path(f"{run.file.stem}_space")
+    print(f"Exporting {run.file} to {folder}, which may take a minute", flush=True)
     write_space(str(run.file), folder, images)
     command = [sys.executable, "app.py", *["--browser"] * browser]
     with suppress(KeyboardInterrupt):  # the usual way to close the page
