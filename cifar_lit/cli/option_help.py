@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 _DATA = {
-    "--data NAME": "CIFAR10, CIFAR100, Digits, or ClassFolders or ImageTable (a CSV) for your own images",
+    "--data NAME": "CIFAR10, CIFAR100, Digits; your own images: ClassFolders, ImageTable (CSV)",
     "--data.root DIR": "folder of the images, or to download them to",
     "--data.batch_size N": "images per batch, in each process",
     "--data.num_workers N": "processes that load batches; needed for Albumentations only",
@@ -38,8 +38,7 @@ OPTIONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
         "Data": {
             **_DATA,
             "--data.val_fraction F": "fraction of the training images held out for validation",
-            "--data.mixup ALPHA": "mix pairs of images; 0.2 is usual",
-            "--data.cutmix ALPHA": "paste a part of another image; 1 is usual",
+            "--data.mixup ALPHA": "mix pairs of images; 0.2 is usual (--data.cutmix pastes parts)",
         },
         "Model": {
             "--model.net NAME": "ResNet9, ResNet18, WideResNet, AirbenchNet, TinyNet, or an import path",
@@ -50,7 +49,6 @@ OPTIONS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
             "--model.lr_scheduler NAME": "OneCycleLR, CosineAnnealingLR, ...; null for a constant rate",
             "--model.label_smoothing F": "fraction of the target spread over all classes",
             "--model.class_weights W": "balanced, or a list: weights of the classes in the loss",
-            "--model.compile true": "compile the network with torch.compile",
             **_TTA,
         },
         "Trainer": {
