@@ -45,7 +45,7 @@ def test_two_processes_evaluate_and_draw_like_one(program: Callable[..., Outcome
     outcome = program("validate", "--ckpt_path", checkpoint, "--trainer.devices", 1, "--trainer.strategy", "auto")
     assert outcome.status == 0, outcome.err
     one = scalars(run)
-    assert len(one) == 5  # loss, accuracy, and three of temperature scaling
+    assert len(one) == 7  # loss, accuracy, two averages over classes, and three of temperature scaling
     assert {tag: two_processes[tag] for tag in one} == pytest.approx(one, abs=1e-6)
     assert "errors in 147 images" in written["2_mistakes/val/misclassified"][7]
     assert written == {tag: texts(run, tag) for tag in written}
