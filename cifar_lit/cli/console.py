@@ -28,15 +28,15 @@ def print_metrics(title: str, columns: Mapping[str, Mapping[str, float]]) -> Non
     Console(soft_wrap=True).print(table)
 
 
-def split_metrics(split: str, metrics: Mapping[str, object], also: str | None = None) -> dict[str, float]:
-    """Return the logged loss and accuracy of a split, and the metric ``also``, named with its split.
+def split_metrics(split: str, metrics: Mapping[str, object], monitor: str | None = None) -> dict[str, float]:
+    """Return the logged loss and accuracy of a split, and the monitored metric (``val/macro_f1``).
 
     >>> split_metrics("val", {"val/loss": 0.25, "val/accuracy": 0.5, "train/loss": 1.0})
     {'loss': 0.25, 'accuracy': 0.5}
     """
     return {
         name: float(metrics[f"{split}/{name}"])  # type: ignore[arg-type]
-        for name in dict.fromkeys(("loss", "accuracy", str(also).rpartition("/")[2]))
+        for name in dict.fromkeys(("loss", "accuracy", (monitor or "loss").rpartition("/")[2]))
         if f"{split}/{name}" in metrics
     }
 

@@ -31,22 +31,22 @@ class SaveRunConfig(SaveConfigCallback):
         if "purge_step" in settings:
             settings["purge_step"] = None  # applies to this start only
         self._text = commit_line() + self.parser.dump(self.config, skip_none=False)
-        self._save(trainer)
+        folder = trainer.log_dir  # the same in all processes, which must all ask for it
+        if trainer.is_global_zero and folder is not None:
+            self._save(folder)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save again if the run's folder was deleted, before a checkpoint creates it again."""
         folder = trainer.log_dir
         if trainer.is_global_zero and folder is not None and not Path(folder, self.config_filename).exists():
             rank_zero_warn(f"{folder} was deleted or moved; creating it again, without the earlier curves")
-            self._save(trainer)
+            self._save(folder)
 
-    def _save(self, trainer: Trainer) -> None:
-        folder = trainer.log_dir  # the same in all processes
-        if trainer.is_global_zero and folder is not None:  # atomically, since the run may be killed here
-            try:
-                write_atomically(Path(folder, self.config_filename), self._text.encode())
-            except OSError as error:
-                raise InputError(
-                    f"{folder} cannot be written ({error.strerror or error}); choose another with"
-                    " --trainer.logger.save_dir DIR"
-                ) from error
+    def _save(self, folder: str) -> None:
+        try:  # atomically, since the run may be killed here
+            write_atomically(Path(folder, self.config_filename), self._text.encode())
+        except OSError as error:
+            raise InputError(
+                f"{folder} cannot be written ({error.strerror or error}); choose another with"
+                " --trainer.logger.save_dir DIR"
+            ) from error

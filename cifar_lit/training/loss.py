@@ -51,5 +51,7 @@ class TrainingLoss:
 
         With class weights and int64 labels, it is the weighted mean, as in torch.
         """
-        weights = None if self._weights is None else self._weights.to(logits)
-        return F.cross_entropy(logits, labels, weights, label_smoothing=self.label_smoothing)
+        if self._weights is not None:
+            self._weights = self._weights.to(logits.device)  # copied in the first step only
+            logits = logits.float()  # as the weights
+        return F.cross_entropy(logits, labels, self._weights, label_smoothing=self.label_smoothing)
