@@ -9,12 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+_MAX_PREFIX = 8  # class, distillation and register tokens, which come before those of the image
+
 
 def feature_maps(net: nn.Module, inputs: Tensor) -> dict[str, tuple[int, int, int]]:
-    """Return the layers whose output is a feature map: 4-D, larger than one pixel, and with the image's aspect ratio.
+    """Return the layers whose output is a feature map, larger than one pixel and with the image's aspect ratio.
 
-    Other 4-D outputs are not: channels-last tensors, windows of the image, and attention weights in transformers, which
-    are as high and wide as there are tokens.
+    Of transformers, these are the layer norms, whose tokens are arranged as in the image, unless the logits do not
+    depend on them: after the last attention, only the class token counts. Other 4-D outputs are none: windows of the
+    image, and attention weights, which are as high and wide as there are tokens.
 
     Args:
         net: Any network; it is not modified: a copy is run.
@@ -25,17 +28,53 @@ def feature_maps(net: nn.Module, inputs: Tensor) -> dict[str, tuple[int, int, in
         usual choice for Grad-CAM.
     """
     found: dict[str, tuple[int, int, int]] = {}
+    norms: dict[str, Tensor] = {}  # outputs of layer norms
     tokens: set[int] = set()
-    with torch.inference_mode(False), torch.no_grad():
-        twin = copy.deepcopy(uncompiled(net)).eval()
+    with torch.inference_mode(False), torch.enable_grad():
+        twin = copy.deepcopy(uncompiled(net)).eval().requires_grad_(False)
         attention: tuple[str, ...] = ()
         for name, module in twin.named_modules():
             if name and re.search("attention|attn", f"{name.rpartition('.')[2]} {type(module).__name__}".lower()):
                 attention += (name, f"{name}.")
             elif name and not name.startswith(attention):
-                module.register_forward_hook(_recorder(name, found, tokens, inputs.shape[2:]))
-        twin(inputs[:1].clone())
-    return found
+                module.register_forward_hook(_recorder(name, found, norms, tokens, inputs.shape[2:]))
+        logits = twin(inputs[:1].clone().requires_grad_(True))
+        unused = _without_effect(logits, norms, inputs.shape[2:])
+    return {name: shape for name, shape in found.items() if name not in unused}
+
+
+def to_map(output: Tensor, size: torch.Size) -> Tensor | None:
+    """Return a layer's output as a feature map (N, C, h, w); None if it is none.
+
+    Args:
+        output: (N, C, h, w); channels last (N, h, w, C), as in Swin; or tokens (N, T, C) from left to right and top to
+            bottom, after up to eight others.
+        size: Height and width of the network's input.
+    """
+    if output.ndim == 4 and _is_map_size(output.shape[2:], size):
+        return output
+    if output.ndim == 4 and _is_map_size(output.shape[1:3], size):
+        return output.permute(0, 3, 1, 2)
+    if output.ndim != 3:
+        return None
+    for prefix in range(min(_MAX_PREFIX + 1, output.shape[1])):
+        count = output.shape[1] - prefix
+        height = round((count * size[0] / size[1]) ** 0.5)
+        if height and count % height == 0 and _is_map_size(torch.Size([height, count // height]), size):
+            return output[:, prefix:].transpose(1, 2).unflatten(2, (height, count // height))
+    return None
+
+
+def _without_effect(logits: Tensor, outputs: Mapping[str, Tensor], size: torch.Size) -> set[str]:
+    """Return the layers on whose maps the logits do not depend; all if the network disables gradients."""
+    if not outputs:
+        return set()
+    try:
+        gradients = torch.autograd.grad(logits.float().logsumexp(1).sum(), list(outputs.values()), allow_unused=True)
+    except RuntimeError:
+        return set(outputs)
+    maps = {name: to_map(one, size) for name, one in zip(outputs, gradients, strict=True) if one is not None}
+    return {name for name in outputs if (of_name := maps.get(name)) is None or not of_name.any()}
 
 
 def last_of_each_size(maps: Mapping[str, tuple[int, int, int]]) -> list[str]:
@@ -49,17 +88,26 @@ def last_of_each_size(maps: Mapping[str, tuple[int, int, int]]) -> list[str]:
 
 
 def _recorder(
-    name: str, found: dict[str, tuple[int, int, int]], tokens: set[int], size: torch.Size
+    name: str,
+    found: dict[str, tuple[int, int, int]],
+    norms: dict[str, Tensor],
+    tokens: set[int],
+    size: torch.Size,
 ) -> Callable[..., None]:
     def record(module: nn.Module, inputs: Any, output: Any) -> None:
-        is_other = type(module) in (nn.Linear, nn.LayerNorm)  # channels last, unlike subclasses such as LayerNorm2d
-        if not isinstance(output, Tensor) or output.ndim < 3 or len(output) != 1 or is_other:
+        if not isinstance(output, Tensor) or output.ndim < 3 or len(output) != 1 or type(module) is nn.Linear:
             return
         if output.ndim == 3:
             tokens.add(output.shape[1])
+        as_map = None
+        if isinstance(module, nn.LayerNorm) and output.shape[-1] == module.normalized_shape[-1]:  # channels last
+            if (as_map := to_map(output, size)) is not None:
+                norms[name] = output
         elif output.ndim == 4 and _is_map_size(output.shape[2:], size) and not tokens >= set(output.shape[2:]):
+            as_map = output
+        if as_map is not None:
             found.pop(name, None)  # if a layer is used repeatedly, its last output counts
-            channels, height, width = output.shape[1:]
+            channels, height, width = as_map.shape[1:]
             found[name] = (channels, height, width)
 
     return record
@@ -129,8 +177,8 @@ def _with_capture(module: nn.Module, path: Sequence[str], name: str, kept: dict[
 
     def capturing_forward(*args: Any, **kwargs: Any) -> Tensor:
         output: Tensor = forward(*args, **kwargs)
-        if not isinstance(output, Tensor) or output.ndim != 4:
-            raise ValueError(f"layer {name!r} does not return a feature map (N, channels, H, W)")
+        if not isinstance(output, Tensor) or output.ndim not in (3, 4):
+            raise ValueError(f"layer {name!r} does not return a feature map (N, channels, H, W) or tokens")
         torch.set_grad_enabled(True)
         kept[name] = output if output.requires_grad else output.detach().requires_grad_()
         return kept[name].clone()  # a later layer may overwrite it in place

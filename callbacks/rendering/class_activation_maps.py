@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any, Literal
 
@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from callbacks.rendering.activations import capture_activations, uncompiled
+from callbacks.rendering.activations import capture_activations, to_map, uncompiled
 
 Method = Literal["gradcam", "gradcam++", "hirescam", "layercam", "eigencam", "scorecam", "ablationcam"]
 METHOD_NAMES: dict[Method, str] = {
@@ -118,7 +118,10 @@ def _by_gradient(
             for layer, layer_maps, activation, gradient in zip(layers, maps, activations, gradients, strict=True):
                 if gradient is None:
                     raise ValueError(f"the logits do not depend on the layer {layer!r}")
-                layer_maps.append(combine(activation.detach().float(), gradient.float()).relu())
+                pair = [to_map(tensor.detach().float(), inputs.shape[2:]) for tensor in (activation, gradient)]
+                if pair[0] is None or pair[1] is None:
+                    raise ValueError(f"layer {layer!r} does not return a feature map (N, channels, H, W) or tokens")
+                layer_maps.append(combine(pair[0], pair[1]).relu())
     return logits.detach(), [torch.stack(columns, 1) for columns in maps]
 
 
@@ -164,10 +167,11 @@ def _by_library(net: nn.Module, layer: str, inputs: Tensor, classes: Tensor, met
         target_layers = [twin.get_submodule(layer)]
         parent, _, child = layer.rpartition(".")
         twin.get_submodule(parent)._modules[child] = nn.Sequential(target_layers[0], _Clone())
+        reshape = partial(to_map, size=inputs.shape[2:])
         if method == "ablationcam":  # the default ablation_layer is one object shared by all threads
-            explain = library.AblationCAM(twin, target_layers, ablation_layer=AblationLayer())
+            explain = library.AblationCAM(twin, target_layers, reshape, ablation_layer=AblationLayer())
         else:
-            explain = {"eigencam": library.EigenCAM, "scorecam": library.ScoreCAM}[method](twin, target_layers)
+            explain = {"eigencam": library.EigenCAM, "scorecam": library.ScoreCAM}[method](twin, target_layers, reshape)
         images = inputs.clone().float()
         columns = [explain(images, list(map(ClassifierOutputTarget, column))) for column in classes.T.tolist()]
     return torch.from_numpy(np.stack(columns, 1)).float().to(inputs.device)

@@ -274,7 +274,7 @@ def test_other_4d_outputs_of_transformers_are_not_feature_maps() -> None:
     import timm
 
     vit = timm.create_model("vit_tiny_patch16_224", img_size=64, qk_norm=True).eval()
-    assert set(feature_maps(vit, images(1, 64))) <= {"patch_embed.proj"}
+    assert not any("attn" in name or "mlp" in name for name in feature_maps(vit, images(1, 64)))
     swin = timm.create_model("swin_tiny_patch4_window7_224", img_size=64).eval()
     assert all(channels > 9 for channels, _, _ in feature_maps(swin, images(1, 64)).values())
     cait = timm.create_model("cait_xxs24_224", img_size=64)
@@ -283,6 +283,57 @@ def test_other_4d_outputs_of_transformers_are_not_feature_maps() -> None:
         found = feature_maps(net.eval(), images(1, 64))
         assert found
         assert not any("attn" in name for name in found)
+
+
+def transformers() -> dict[str, tuple[nn.Module, str, Callable[[Tensor], Tensor]]]:
+    """Return networks, the layer to explain, and how its output for images of 64x64 is arranged, by name."""
+    import timm
+    from torchvision.models import SwinTransformer, VisionTransformer
+
+    def after(prefix: int) -> Callable[[Tensor], Tensor]:
+        return lambda tokens: tokens[:, prefix:].reshape(len(tokens), 4, 4, -1).permute(0, 3, 1, 2)
+
+    def channels_first(output: Tensor) -> Tensor:
+        return output.permute(0, 3, 1, 2)
+
+    tiny = {"img_size": 64, "depth": 2, "embed_dim": 48, "num_heads": 2, "num_classes": 5}
+    torchvision_vit = VisionTransformer(64, 16, num_layers=2, num_heads=2, hidden_dim=32, mlp_dim=64, num_classes=5)
+    nn.init.normal_(torchvision_vit.heads.head.weight)  # 0 at first
+    torchvision_swin = SwinTransformer([4, 4], 24, [2, 2], [2, 2], [4, 4], num_classes=5)
+    timm_swin = timm.create_model(
+        "swin_tiny_patch4_window7_224", img_size=64, depths=(2, 2), embed_dim=24, num_heads=(2, 2)
+    )
+    return {
+        "class token": (timm.create_model("vit_tiny_patch16_224", **tiny), "blocks.1.norm1", after(1)),
+        "registers": (timm.create_model("vit_tiny_patch16_224", reg_tokens=4, **tiny), "blocks.1.norm1", after(5)),
+        "mean": (
+            timm.create_model("vit_tiny_patch16_224", class_token=False, global_pool="avg", **tiny),
+            "blocks.1.norm2",
+            after(0),
+        ),
+        "distilled": (timm.create_model("deit_tiny_distilled_patch16_224", **tiny), "blocks.1.norm1", after(2)),
+        "torchvision": (torchvision_vit, "encoder.layers.encoder_layer_1.ln_1", after(1)),
+        "swin": (timm_swin, "norm", channels_first),
+        "torchvision swin": (torchvision_swin, "permute", lambda output: output),
+    }
+
+
+def test_tokens_of_transformers_are_arranged_as_in_the_image() -> None:
+    for name, (net, layer, arrange) in transformers().items():
+        torch.manual_seed(0)
+        inputs, classes = images(2, 64), torch.tensor([[1], [3]])
+        found = feature_maps(net.eval(), inputs)
+        if name != "mean":  # where more layers follow
+            assert list(found)[-1] == layer, name
+        assert found[layer][1:] == (8, 8) if "swin" in name else (4, 4), name
+        explain = pytorch_grad_cam.GradCAM(net, [net.get_submodule(layer)], reshape_transform=arrange)
+        theirs = explain(inputs.clone(), [ClassifierOutputTarget(label) for label in classes[:, 0].tolist()])
+        explain.activations_and_grads.release()
+        ours = heatmaps(net, [layer], inputs, classes)[0, :, 0].numpy()
+        assert ours.max() > 0.9, name
+        assert np.abs(ours - theirs).max() < 1e-4, name
+        for method in ("eigencam", "hirescam"):
+            assert heatmaps(net, [layer], inputs, classes, method).shape == (1, 2, 1, 64, 64)
 
 
 # Errors
