@@ -81,11 +81,14 @@ class SampleRandom:
         seed: The run's seed.
         epoch: The epoch, from 0.
         indices: int64 (N,), indices of the samples in the dataset; random numbers are drawn on their device.
+        places: int64 (N,), the samples' places in the epoch, for an epoch that repeats samples: used instead of the
+            indices, so that repetitions differ.
     """
 
-    def __init__(self, seed: int, epoch: int, indices: Tensor) -> None:
+    def __init__(self, seed: int, epoch: int, indices: Tensor, places: Tensor | None = None) -> None:
         self.epoch = epoch
         self._seed, self._indices = seed, indices
+        self._places = indices if places is None else places
         self._draws = 0
 
     def fixed_coins(self) -> Tensor:
@@ -94,11 +97,11 @@ class SampleRandom:
 
     def uniform(self) -> Tensor:
         """Draw float32 (N,), uniform over [0, 1)."""
-        return hash_uniform(self._indices, self._next_salt())
+        return hash_uniform(self._places, self._next_salt())
 
     def integers(self, low: int, high: int) -> Tensor:
         """Draw int64 (N,), uniform over [low, high)."""
-        return low + _hash(self._indices, self._next_salt()) % (high - low)
+        return low + _hash(self._places, self._next_salt()) % (high - low)
 
     def _next_salt(self) -> int:
         self._draws += 1

@@ -11,6 +11,7 @@ import pytest
 import torch
 import torchvision.datasets as tv
 import yaml
+from torchvision.models import ResNet18_Weights, resnet18
 
 from cifar_lit.data.batches import ImageTensors
 from cifar_lit.data.cifar import CIFAR10, CIFAR100
@@ -49,11 +50,16 @@ def test_there_are_configs() -> None:
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.stem)
 def test_config_trains_through_the_real_program(
-    config: Path, program: Callable[..., Outcome], small_cifar: None
+    config: Path, program: Callable[..., Outcome], small_cifar: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = write_class_folders(Path("images"), train=20)
+    monkeypatch.setenv("TORCH_HOME", "home")
+    pretrained = Path("home", "hub", "checkpoints", Path(ResNet18_Weights.DEFAULT.url).name)
+    pretrained.parent.mkdir(parents=True)
+    if config.stem == "finetune":
+        torch.save(resnet18().state_dict(), pretrained)
     workers = ["--data.num_workers", 0]  # worker processes are slow to start, and tested elsewhere
-    own = ["--data.root", root] if config.stem == "own_images" else []
+    own = ["--data.root", root] if config.stem in ("own_images", "finetune") else []
     few = ["--data.batch_size", 8, "--data.val_fraction", 0.2]  # 2% of so few images would not include every class
     outcome = program("fit", "--config", config, *few, *SHORT, *workers, *own)
     assert outcome.status == 0, outcome.err

@@ -8,7 +8,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cifar_lit.evaluation.significance import wilson
 from cifar_lit.import_allowlist import OPTION, own_modules
+
+_MAX_GAP = 0.15  # between the accuracies on training and validation images
 
 
 def print_metrics(title: str, columns: Mapping[str, Mapping[str, float]]) -> None:
@@ -36,9 +39,37 @@ def split_metrics(split: str, metrics: Mapping[str, object], monitor: str | None
     """
     return {
         name: float(metrics[f"{split}/{name}"])  # type: ignore[arg-type]
-        for name in dict.fromkeys(("loss", "accuracy", (monitor or "loss").rpartition("/")[2]))
+        for name in dict.fromkeys(("loss", "accuracy", (monitor or "val/loss").partition("/")[2]))
         if f"{split}/{name}" in metrics
     }
+
+
+def overfitting_hint(train: Mapping[str, float], val: Mapping[str, float]) -> str:
+    """Return what to do if the network classifies its training images much better than others; else an empty string.
+
+    Args:
+        train: Metrics of the training images.
+        val: Metrics of the validation images.
+
+    >>> overfitting_hint({"accuracy": 0.99}, {"accuracy": 0.93})
+    ''
+    """
+    if train.get("accuracy", 0) - val.get("accuracy", 1) < _MAX_GAP:
+        return ""
+    return (
+        f"The network is right on {train['accuracy']:.0%} of the training images, but only on {val['accuracy']:.0%} of"
+        " the validation images. Start from pretrained weights (configs/finetune.yaml), augment more (data.augment:"
+        " RandomResizedCrop, TrivialAugment; data.mixup), or add images."
+    )
+
+
+def print_accuracy(split: str, correct: int, images: int) -> None:
+    """Print the accuracy on a split with its confidence interval."""
+    low, high = wilson(correct, images)
+    print(
+        f"{correct:,} of {images:,} {split} images are classified correctly: {correct / images:.2%}"
+        f" (95% interval {low:.2%} to {high:.2%})"
+    )
 
 
 def print_predictions(rows: Sequence[tuple[str, Sequence[tuple[str, float]], bool | None]], max_rows: int = 20) -> None:

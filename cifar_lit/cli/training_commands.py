@@ -12,16 +12,16 @@ from filelock import FileLock
 from jsonargparse import Namespace
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.utilities import rank_zero_info
 
+from cifar_lit.cli import console
 from cifar_lit.cli.arguments import merge_callbacks, option_values, with_evaluation_defaults, with_explicit_true
-from cifar_lit.cli.console import print_metrics, print_next_steps, program, split_metrics
 from cifar_lit.cli.json_schema import config_schema
 from cifar_lit.cli.jsonargparse_compat import CompatCLI, subcommand_parser
 from cifar_lit.cli.parser import Parser
 from cifar_lit.cli.save_config import SaveRunConfig
 from cifar_lit.data.datamodule import ImageDataModule
 from cifar_lit.errors import InputError
-from cifar_lit.evaluation.significance import wilson
 from cifar_lit.models.factory import find_factory
 from cifar_lit.safe_files import create_folder, lock_folder
 from cifar_lit.training.checkpointing.best_checkpoint import BestCheckpoint
@@ -38,7 +38,7 @@ from cifar_lit.training.checkpointing.last_checkpoint import LastCheckpoint
 from cifar_lit.training.classifier import Classifier
 from cifar_lit.training.oom import explain_out_of_memory
 from cifar_lit.training.precision import fastest_precision
-from cifar_lit.training.pretrained import build_pretrained
+from cifar_lit.training.pretrained import build_pretrained, use_preprocessing
 from cifar_lit.training.trainer import Trainer
 
 _FIT_DESCRIPTION = """Train a network. CIFAR-10 (downloaded): --config configs/resnet9_s4.yaml. Your own images, in
@@ -90,7 +90,7 @@ class CommandLine(CompatCLI):
         """Add the settings of both checkpoints; link the model to the properties of the data."""
         parser.add_lightning_class_args(BestCheckpoint, "best_checkpoint")
         parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
-        for name in ("num_classes", "class_names", "image_size", "mean", "std"):
+        for name in ("num_classes", "class_names", "image_size", "fit", "mean", "std"):
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
         parser.link_arguments("data.num_classes", "model.net.init_args.num_classes", apply_on="instantiate")
 
@@ -108,6 +108,8 @@ class CommandLine(CompatCLI):
         elif config.get("ckpt_path") is not None:
             self._run = self._run or find_checkpoint(config.ckpt_path, self._runs_pattern(config))
         if self._run is None:
+            if note := use_preprocessing(config.data.init_args, plain(config.model.net)):
+                rank_zero_info(note)
             return
         config.ckpt_path = str(self._run.file)
         self._resumed_step = read_checkpoint(self._run.file)["global_step"]
@@ -198,7 +200,7 @@ class CommandLine(CompatCLI):
             logger.finalize("success")
         if self.trainer.is_global_zero:
             files = "".join(f" --config {file}" for file in self.config[str(self.subcommand)].get("config") or [])
-            print(f"Train with it: {program()} fit{files} --model.lr {self.model.lr:.3g}")
+            print(f"Train with it: {console.program()} fit{files} --model.lr {self.model.lr:.3g}")
 
     @property
     def _run_folder(self) -> str | None:
@@ -234,12 +236,12 @@ class CommandLine(CompatCLI):
         if not trainer.is_global_zero or trainer.fast_dev_run:
             return
         monitor = checkpoint.monitor if isinstance(checkpoint, ModelCheckpoint) else None
-        columns = {split: split_metrics(split, trainer.callback_metrics, monitor) for split in ("train", "val")}
-        if isinstance(checkpoint, ModelCheckpoint) and checkpoint.best_model_score is not None:
-            columns["best val"] = split_metrics("val", {str(monitor): checkpoint.best_model_score}, monitor)
+        columns = {split: console.split_metrics(split, trainer.callback_metrics, monitor) for split in ("train", "val")}
         epochs = f"{trainer.current_epoch} epoch{'s' * (trainer.current_epoch != 1)}"
         title = f"{epochs}, {trainer.global_step} steps, {time.monotonic() - self._started:.0f} s{self._ending()}"
-        print_metrics(title, {heading: metrics for heading, metrics in columns.items() if metrics})
+        console.print_metrics(title, {heading: metrics for heading, metrics in columns.items() if metrics})
+        if hint := console.overfitting_hint(**columns):
+            print(hint)
         kept = [
             one.file if isinstance(one, LastCheckpoint) else getattr(one, "best_model_path", None)
             for one in trainer.checkpoint_callbacks
@@ -248,8 +250,10 @@ class CommandLine(CompatCLI):
         is_fold = self.datamodule.folds > 0  # a single fold is not meant to be used
         if saved and self._run_folder is not None and not is_fold:
             commands = ("test", "report", "demo") if self.datamodule.has_test_images else ("report", "demo")
-            print(f"Checkpoint:  {saved[0]}")  # the best, or else the last
-            print_next_steps(saved[0], commands, self._run_folder)
+            best = checkpoint.best_model_score if isinstance(checkpoint, ModelCheckpoint) else None
+            score = "" if best is None else f" (the best {monitor}: {float(best):.4f})"
+            print(f"Checkpoint:  {saved[0]}{score}")  # the best, or else the last
+            console.print_next_steps(saved[0], commands, self._run_folder)
 
     def _ending(self) -> str:
         if self._run is not None and self.trainer.global_step == self._resumed_step:
@@ -271,24 +275,20 @@ class CommandLine(CompatCLI):
             run(verbose=False, **arguments)
         if not self.trainer.is_global_zero or self._run is None:
             return
-        metrics = split_metrics(split, self.trainer.callback_metrics)
-        print_metrics(str(self._run.file), {split: metrics})
+        metrics = console.split_metrics(split, self.trainer.callback_metrics)
+        console.print_metrics(str(self._run.file), {split: metrics})
         dataset = self.datamodule.val_set if split == "val" else self.datamodule.load("test")
         limit = self.trainer.limit_val_batches if split == "val" else self.trainer.limit_test_batches
         if dataset is None or "accuracy" not in metrics or limit != 1.0:
             return
         images = len(dataset)
         correct = round(metrics["accuracy"] * images)
-        low, high = wilson(correct, images)
-        print(
-            f"{correct:,} of {images:,} {split} images are classified correctly: {correct / images:.2%}"
-            f" (95% interval {low:.2%} to {high:.2%})"
-        )
+        console.print_accuracy(split, correct, images)
         if self._run.in_run_folder:
             table = self._run.folder / ("misclassified.csv" if split == "val" else f"misclassified_{split}.csv")
             if correct < images and table.is_file():
                 print(f"{images - correct:,} mistakes: {table}, and TensorBoard's Images tab")
-            print_next_steps(str(self._run.file), ("report", "demo"), str(self._run.folder))
+            console.print_next_steps(str(self._run.file), ("report", "demo"), str(self._run.folder))
 
 
 class SchemaPrinter(CommandLine):

@@ -27,6 +27,8 @@ class AlbumentationsPipeline:
         mean: Mean of each channel of the dataset, in [0, 1].
         image_size: Height and width of the images.
 
+    output_size: Height and width of the augmented images.
+
     Raises:
         InputError: If albumentations has no such transform or argument, a padding has no effect, or the output is not
             a uint8 image.
@@ -54,7 +56,9 @@ class AlbumentationsPipeline:
             self._compose = copy.deepcopy(given)
             for transform in _transforms(self._compose):
                 transform.p = transform.p if transform.p in (0, 1) else optional
-            sizes |= {tuple(self(image, seed).shape[2:]) for seed in range(_TRIALS)}
+            for seed in range(_TRIALS):
+                height, width = self(image, seed).shape[2:]
+                sizes.add((height, width))
         self._compose = given
         if len(sizes) > 1:
             found = " and ".join(f"{height}x{width}" for height, width in sorted(sizes)[:2])
@@ -62,6 +66,7 @@ class AlbumentationsPipeline:
                 f"albumentations: the pipeline returns images of different sizes, such as {found}; add a transform that"
                 " sets the size, such as Resize or PadIfNeeded with RandomCrop"
             )
+        self.output_size = sizes.pop()
 
     def __call__(self, pixels: Tensor, seed: int) -> Tensor:
         """Return augmented pixels, uint8 (N, 3, H', W'), of uint8 (N, 3, H, W); deterministic given the seed."""

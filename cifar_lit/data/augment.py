@@ -51,6 +51,14 @@ def apply_augmentations(
     return pixels
 
 
+def output_sizes(augmentations: Sequence[Augmentation], size: tuple[int, int]) -> set[tuple[int, int]]:
+    """Return every possible (height, width) after all augmentations of images of a size."""
+    sizes = {size}
+    for augmentation in augmentations:
+        sizes = {output for one in sizes for output in augmentation.output_sizes(one)}
+    return sizes
+
+
 class RandomCrop(Augmentation):
     """Pad each image, then crop it to its original size at a random position.
 
@@ -184,7 +192,7 @@ class ProgressiveResizing(Augmentation):
         return resized.round().clamp(0, 255).to(torch.uint8)
 
     def output_sizes(self, size: tuple[int, int]) -> list[tuple[int, int]]:
-        """Return the (height, width) of each epoch in ``sizes``.
+        """Return the (height, width) of each epoch in ``sizes``, and that of the epochs after.
 
         Raises:
             InputError: If one is larger than the images.
@@ -195,7 +203,7 @@ class ProgressiveResizing(Augmentation):
                 f"ProgressiveResizing: sizes must be at most that of the images ({size[0]}x{size[1]}), got"
                 f" {max(self.sizes)}; use smaller ones"
             )
-        return [(round(size[0] * side / shorter), round(size[1] * side / shorter)) for side in self.sizes]
+        return [*((round(size[0] * side / shorter), round(size[1] * side / shorter)) for side in self.sizes), size]
 
 
 @cache  # a copy to an accelerator would synchronize at every step

@@ -172,6 +172,8 @@ class EpochSampler(DistributedSampler[Batch]):
     Args:
         dataset: The dataset to sample from.
         shuffle: Whether to shuffle in each epoch.
+        balanced: Whether to draw as many samples of each class in each epoch, instead of each image once. The images of
+            a class are drawn in turn, so that none is drawn again before all others of its class.
         seed: Seed of the shuffling.
         processes: Number of processes that divide the samples among themselves.
         rank: Rank of this process.
@@ -187,6 +189,7 @@ class EpochSampler(DistributedSampler[Batch]):
         *,
         shuffle: bool,
         seed: int,
+        balanced: bool = False,
         processes: int = 1,
         rank: int = 0,
         pad: bool = True,
@@ -194,7 +197,7 @@ class EpochSampler(DistributedSampler[Batch]):
         batch_size: int = 0,
     ) -> None:
         super().__init__(dataset, num_replicas=processes, rank=rank, shuffle=shuffle, seed=seed)
-        self._start = start
+        self._start, self._balanced = start, balanced
         self.set_epoch(start[0])  # Lightning sets it too, but only after workers have started to read
         if not pad:
             self.total_size = len(dataset)
@@ -208,6 +211,8 @@ class EpochSampler(DistributedSampler[Batch]):
         if self.shuffle:
             generator = torch.Generator().manual_seed(key("order", self.seed, self.epoch))
             order = torch.randperm(count, generator=generator)
+            if self._balanced:
+                order = _balance(order, self.dataset.labels.cpu(), generator)  # type: ignore[attr-defined]
         if self.total_size > count:
             order = order.repeat(-(-self.total_size // max(count, 1)))[: self.total_size]
         start_epoch, skipped = self._start
@@ -215,3 +220,21 @@ class EpochSampler(DistributedSampler[Batch]):
         for positions in own[skipped if self.epoch == start_epoch else 0 :].split(_BLOCK):
             for position in positions.tolist():
                 yield self.epoch, position
+
+
+def _balance(order: Tensor, labels: Tensor, generator: torch.Generator) -> Tensor:
+    """Return as many positions, of which each class has the same number, or one more.
+
+    Args:
+        order: int64 (n,), shuffled positions.
+        labels: int64 (n,), the class of each position.
+        generator: Shuffles the classes.
+    """
+    classes = torch.unique(labels)
+    classes = classes[torch.randperm(len(classes), generator=generator)]
+    shares = torch.tensor_split(torch.empty(len(order)), len(classes))
+    drawn = []
+    for label, share in zip(classes, shares, strict=True):
+        own = order[labels[order] == label]
+        drawn.append(own.repeat(-(-len(share) // len(own)))[: len(share)])
+    return torch.cat(drawn)[torch.randperm(len(order), generator=generator)]

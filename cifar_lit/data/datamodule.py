@@ -1,21 +1,26 @@
 """Base class of all data sources: splits, augmentation and reproducible loaders."""
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
 from lightning.pytorch.utilities import rank_zero_warn
-from torch.utils.data import DataLoader, Sampler, SequentialSampler
+from torch.utils.data import DataLoader
 
 from cifar_lit.data.albumentations import AlbumentationsPipeline
-from cifar_lit.data.augment import Augmentation, apply_augmentations
-from cifar_lit.data.batches import Batch, BatchLoader, EpochSampler, ImageDataset, ImageTensors, identity_collate
-from cifar_lit.data.device_cache import cache_on_device, free_memory
+from cifar_lit.data.augment import Augmentation, apply_augmentations, output_sizes
+from cifar_lit.data.batches import Batch, ImageDataset, ImageTensors
+from cifar_lit.data.decisions import apply_decisions
+from cifar_lit.data.loader import LoaderOptions, build_loader
 from cifar_lit.data.mixup import Mixup
+from cifar_lit.data.resume_position import check_unchanged, training_position
 from cifar_lit.data.splits import hold_out, hold_out_fold
 from cifar_lit.errors import InputError
+from cifar_lit.inference.images import Fit
 from cifar_lit.randomness import SampleRandom, key, run_seed
 
 Split = Literal["train", "val", "test"]
@@ -44,8 +49,10 @@ class ImageDataModule(LightningDataModule, ABC):
         cutmix: Alpha of CutMix (1 is usual); 0 disables it. If mixup is enabled too, each batch gets one of the two.
             Yun et al. 2019, arXiv:1905.04899.
         num_workers: Processes that load batches; 0 is fastest unless ``albumentations`` is used.
-        mean: Mean of each channel in [0, 1], instead of the source's own.
-        std: Standard deviation of each channel in [0, 1], instead of the source's own.
+        sampler: ``balanced`` draws as many samples of each class in each epoch, those of rare classes repeatedly;
+            ``shuffled`` draws each image once.
+        decisions: CSV file with images to relabel or drop, from a review of the training images.
+        mean, std: Mean and standard deviation of each channel in [0, 1], instead of the source's own.
     """
 
     def __init__(
@@ -61,6 +68,8 @@ class ImageDataModule(LightningDataModule, ABC):
         mixup: float = 0.0,
         cutmix: float = 0.0,
         num_workers: int = 0,
+        sampler: Literal["shuffled", "balanced"] = "shuffled",
+        decisions: str | None = None,
         mean: list[float] | None = None,
         std: list[float] | None = None,
     ) -> None:
@@ -86,8 +95,8 @@ class ImageDataModule(LightningDataModule, ABC):
         self._albumentations = None if route == "batched" else albumentations
         self._mixup_alphas = (mixup, cutmix)
         self._val_fraction, self._split_seed = val_fraction, split_seed
-        self.folds, self._fold = folds, fold
-        self._mean, self._std = mean, std
+        self.folds, self._fold, self._mean, self._std = folds, fold, mean, std
+        self._balanced, self._decisions = sampler == "balanced", Path(decisions) if decisions else None
         self._resume_state: dict[str, Any] = {}  # of the checkpoint that the run resumes from
         self._sharded = False  # whether each process holds only a shard of the training images, and shuffles that
 
@@ -100,6 +109,11 @@ class ImageDataModule(LightningDataModule, ABC):
     @abstractmethod
     def image_size(self) -> tuple[int, int]:
         """Height and width of all images."""
+
+    @property
+    def fit(self) -> Fit:
+        """How images of another aspect ratio are made to fit; see ``cifar_lit.inference.images.resize_to_fit``."""
+        return "crop"
 
     @property
     @abstractmethod
@@ -124,10 +138,30 @@ class ImageDataModule(LightningDataModule, ABC):
         return True
 
     @property
+    def decode_size(self) -> tuple[int, int]:
+        """Height and width of the training images before augmentation."""
+        return self.image_size
+
+    def load_larger(self) -> torch.Tensor:
+        """Return the pixels of ``load("train")`` in ``decode_size``; called only if that is not ``image_size``."""
+        raise NotImplementedError
+
+    @property
     def sizes(self) -> list[tuple[int, int]]:
-        """Every (height, width) that a network is trained on: the images' own, and those from augmentations."""
-        augmented = [augmentation.output_sizes(self.image_size) for augmentation in self.augment]
-        return sorted({self.image_size, *(size for sizes in augmented for size in sizes)})
+        """Every (height, width) that a network is trained and evaluated on.
+
+        Raises:
+            InputError: If larger images are not cropped to ``image_size``.
+        """
+        pipeline = self.train_set.pipeline
+        first = pipeline.output_size if isinstance(pipeline, AlbumentationsPipeline) else self.decode_size
+        sizes = output_sizes(self.augment, first)
+        if self.decode_size != self.image_size and sizes != {self.image_size}:
+            raise InputError(
+                f"data.decode_size needs an augmentation that returns images of data.image_size, such as"
+                f" RandomResizedCrop with size: {list(self.image_size)}"
+            )
+        return sorted({self.image_size, *sizes})
 
     @property
     def num_classes(self) -> int:
@@ -158,8 +192,10 @@ class ImageDataModule(LightningDataModule, ABC):
         elif self._val_fraction:
             kept, held_out = hold_out(labels, self._val_fraction, seed, names, "val", groups)
             rows, val_set = rows[kept], ImageDataset(train, rows[held_out])
+        if self._decisions is not None:
+            train, rows = apply_decisions(self._decisions, train, rows, names)
         transforms = self._albumentations
-        pipeline = AlbumentationsPipeline(transforms, self.mean, self.image_size) if transforms else None
+        pipeline = AlbumentationsPipeline(transforms, self.mean, self.decode_size) if transforms else None
         return ImageDataset(train, rows, pipeline, run_seed()), val_set
 
     @cached_property
@@ -182,19 +218,20 @@ class ImageDataModule(LightningDataModule, ABC):
         Raises:
             InputError: If the checkpoint was made with another batch size, number of processes or seed.
         """
-        state = self._resume_state
-        if not state:
-            return self._loader(self.train_set, training=True)
-        now = self._settings_to_keep()
-        if changed := [name for name in now if state[name] != now[name]]:
-            raise InputError(
-                f"cannot resume with {' and '.join(f'{name} {now[name]}' for name in changed)}: the checkpoint was made"
-                f" with {' and '.join(f'{name} {state[name]}' for name in changed)}; use the same, or run `fit` without"
-                " the checkpoint to begin a new run"
-            )
-        # Taken from the checkpoint, since Lightning requests the loader before it restores its own loops
-        start = state["epoch"], state["batches"] * self.batch_size
-        return self._loader(self.train_set, training=True, start=start)
+        state, dataset = self._resume_state, self.train_set
+        if self.decode_size != self.image_size:
+            images = replace(dataset.images, pixels=self.load_larger())
+            dataset = ImageDataset(images, dataset.rows, dataset.pipeline, dataset.seed)
+        options = LoaderOptions(
+            self.batch_size, self.num_workers, True, self._balanced, loaders=1 if self.val_set is None else 2
+        )
+        if state:
+            check_unchanged(state, self._settings_to_keep())
+            # Taken from the checkpoint, since Lightning requests the loader before it restores its own loops
+            start = state["epoch"], state["batches"] * self.batch_size
+            options = options._replace(start=start, sharded=state.get("shared"))  # missing in early releases
+        loader, self._sharded = build_loader(dataset, self.trainer, options)
+        return loader
 
     def _settings_to_keep(self) -> dict[str, int]:
         """Return the settings that determine the samples of a step and their augmentation."""
@@ -209,14 +246,7 @@ class ImageDataModule(LightningDataModule, ABC):
         """Return where to resume (epoch and batches done in it), and the settings and images that must not change."""
         if self.trainer is None or self.trainer.state.fn != "fit":
             return {}
-        loop = self.trainer.fit_loop
-        epochs: Any = loop.epoch_progress.current
-        batches: Any = loop.epoch_loop.batch_progress
-        epoch, done = epochs.processed, batches.current.processed
-        if epochs.processed == epochs.ready:
-            done = 0
-        elif batches.is_last_batch:
-            epoch, done = epoch + 1, 0
+        epoch, done = training_position(self.trainer)
         images = {"images": len(self.train_set), "digest": self.train_set.digest}
         return {"epoch": epoch, "batches": done, "shared": self._sharded, **self._settings_to_keep(), **images}
 
@@ -241,7 +271,7 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def val_dataloader(self) -> DataLoader[Batch] | list[Any]:
         """Return validation batches in the source's order; an empty list if all images are used for training."""
-        return [] if self.val_set is None else self._loader(self.val_set, training=False)
+        return [] if self.val_set is None else self._loader(self.val_set)
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Return test batches in the source's order."""
@@ -249,52 +279,22 @@ class ImageDataModule(LightningDataModule, ABC):
         if test is None:
             name = type(self).__name__
             raise InputError(f"{name} has no test images; add them (<root>/test/<class>/*), or use `validate`")
-        return self._loader(ImageDataset(test, torch.arange(len(test))), training=False)
+        return self._loader(ImageDataset(test, torch.arange(len(test))))
 
-    def _loader(self, dataset: ImageDataset, *, training: bool, start: tuple[int, int] = (0, 0)) -> DataLoader[Batch]:
-        trainer = self.trainer
-        processes, rank, seed = 1, 0, run_seed()
-        cached = on_cuda = False
-        if trainer:
-            processes, rank = trainer.world_size, trainer.global_rank
-            if len(dataset) < processes:
-                raise InputError(f"{processes} processes cannot share {len(dataset)} images; reduce --trainer.devices")
-            device = trainer.strategy.root_device
-            on_cuda = device.type == "cuda"
-            free = torch.tensor(float(free_memory(device)), device=device)
-            min_free = int(trainer.strategy.reduce(free, reduce_op="min"))  # processes have to agree
-            if training:
-                sharded = self._resume_state.get("shared")  # missing from checkpoints of early releases
-                dataset, self._sharded = cache_on_device(dataset, device, min_free, rank, processes, sharded)
-            else:  # never sharded: shards may repeat images, and validation must count each only once
-                dataset, _ = cache_on_device(dataset, device, min_free, 0, 1)
-            cached = dataset.images.pixels.device.type != "cpu"
-            if training and self._sharded:  # each process shuffles its own shard
-                seed, processes, rank = key("share", seed, rank), 1, 0
-        workers = 0 if cached else self.num_workers
-        order = {"seed": seed, "processes": processes, "rank": rank, "batch_size": self.batch_size * training}
-        sampler: Sampler[Any] = EpochSampler(dataset, shuffle=training, pad=training, start=start, **order)
-        if trainer and trainer.overfit_batches:
-            sampler = SequentialSampler(dataset)
-        return BatchLoader(
-            dataset,
-            batch_size=self.batch_size,
-            sampler=sampler,
-            collate_fn=identity_collate,
-            num_workers=workers,
-            pin_memory=on_cuda and not cached,
-            persistent_workers=workers > 0,
-            loaders=2 if training and self.val_set is not None else 1,
-        )
+    def _loader(self, dataset: ImageDataset) -> DataLoader[Batch]:
+        return build_loader(dataset, self.trainer, LoaderOptions(self.batch_size, self.num_workers))[0]
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Apply augmentation and mixup to training batches; return any other unchanged."""
         if self.trainer is None or not self.trainer.training or not isinstance(batch, Batch):
             return batch  # Lightning also passes the model summary's example, which is not a Batch
-        epoch, seed = self.trainer.current_epoch, run_seed()
-        random = SampleRandom(seed, epoch, batch.indices)
+        epoch, batch_idx, rank = self.trainer.current_epoch, self.trainer.fit_loop.batch_idx, self.trainer.global_rank
+        seed, places = run_seed(), None
+        if self._balanced:
+            first = (batch_idx * self.trainer.world_size + rank) * self.batch_size
+            places = first + torch.arange(len(batch.indices), device=batch.indices.device)
+        random = SampleRandom(seed, epoch, batch.indices, places)
         batch = batch._replace(pixels=apply_augmentations(self.augment, batch.pixels, random, self.mean))
         if self._mixup is not None:
-            batch_idx = self.trainer.fit_loop.batch_idx
-            batch = self._mixup(batch, key("mixing", seed, epoch, batch_idx, self.trainer.global_rank))
+            batch = self._mixup(batch, key("mixing", seed, epoch, batch_idx, rank))
         return batch

@@ -22,7 +22,7 @@ from rich.progress import track
 from cifar_lit.data.batches import ImageTensors
 from cifar_lit.data.statistics import mean_and_std
 from cifar_lit.errors import InputError
-from cifar_lit.inference.images import describe_left_out, image_files, is_system_folder, read_image
+from cifar_lit.inference.images import Fit, describe_left_out, image_files, is_system_folder, read_image
 from cifar_lit.safe_files import reserve
 
 _FORMAT = 3  # increment when the content of an entry changes
@@ -58,6 +58,7 @@ def decode_folder(
     cache_dir: Path,
     *,
     size: tuple[int, int] | None = None,
+    fit: Fit = "crop",
     skip_unreadable: bool = False,
     listed: Sequence[tuple[str, str]] | None = None,
     cache_key: str = "",
@@ -70,6 +71,7 @@ def decode_folder(
         cache_dir: Where decoded images are cached, one entry per folder.
         size: Height and width to resize to; None keeps images that all have one size of up to 128 pixels, and resizes
             others to 64.
+        fit: How to fit images of another aspect ratio; see ``resize_to_fit``.
         skip_unreadable: Whether to skip files that cannot be read.
         listed: Files, relative to ``folder``, with their classes, in place of those in the folders of the classes.
         cache_key: Distinguishes several lists of files in one folder.
@@ -88,9 +90,9 @@ def decode_folder(
         raise InputError(f"{folder} contains no images in folders named by class" + (f" ({note})" if note else ""))
     if note:
         rank_zero_only(print)(note)
-    request = [_FORMAT, list(class_names), size, skip_unreadable, files]
+    request = [_FORMAT, list(class_names), size, fit, skip_unreadable, files]
     fingerprint = hashlib.blake2b(json.dumps(request).encode()).hexdigest()
-    identity = [str(folder.resolve()), size] + ([cache_key] if cache_key else [])
+    identity = [str(folder.resolve()), size, fit] + ([cache_key] if cache_key else [])
     name = hashlib.blake2b(json.dumps(identity).encode(), digest_size=8).hexdigest()
     entry = cache_dir / name
     try:
@@ -99,7 +101,7 @@ def decode_folder(
             found = _read(entry, fingerprint)
             if found is None:
                 with _new_entry(entry) as unfinished:
-                    _write(unfinished, fingerprint, folder, files, size, skip_unreadable)
+                    _write(unfinished, fingerprint, folder, files, size, fit, skip_unreadable)
                 found = _read(entry, fingerprint)
     except OSError as error:
         raise InputError(
@@ -167,6 +169,7 @@ def _write(
     folder: Path,
     files: list[_ImageFile],
     size: tuple[int, int] | None,
+    fit: Fit,
     skip_unreadable: bool,
 ) -> None:
     """Decode the files into a new entry."""
@@ -181,7 +184,7 @@ def _write(
     def decode(row: int) -> InputError | None:
         """Return the error, if any, instead of raising it, so that all unreadable files are reported at once."""
         try:
-            pixels[row] = read_image(folder / files[row].path, (height, width)).transpose(2, 0, 1)
+            pixels[row] = read_image(folder / files[row].path, (height, width), fit).transpose(2, 0, 1)
         except InputError as error:
             return error
         return None

@@ -15,7 +15,7 @@ from cifar_lit.data.datamodule import ImageDataModule, Split
 from cifar_lit.data.folder_cache import FolderImages, decode_folder
 from cifar_lit.data.splits import hold_out
 from cifar_lit.errors import InputError
-from cifar_lit.inference.images import is_system_folder
+from cifar_lit.inference.images import Fit, is_system_folder
 
 SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
     "train": ("train", "training"),
@@ -37,8 +37,12 @@ class ClassFolders(ImageDataModule):
         group_pattern: Regular expression for the group (a patient, a video, a burst of photos) in an image's path
             below ``train`` or ``root``: what its first pair of parentheses matches, or all of it. The images of a group
             stay together when images are held out.
-        image_size: Side length of the square that images are resized to (scaled to cover it, then center-cropped). By
-            default, images that all have one size of up to 128 pixels keep it, and others are resized to 64.
+        image_size: Side of the square that images are resized to, or ``[height, width]``. By default, images that all
+            have one size of up to 128 pixels keep it, and others are resized to 64.
+        decode_size: Side of the square, or ``[height, width]``, that training images are decoded to if they are to be
+            cropped to ``image_size`` by an augmentation such as RandomResizedCrop; by default ``image_size``.
+        fit: How to fit images of another aspect ratio: ``crop`` the center, ``pad`` with gray, or ``stretch``. Part of
+            the trained model: ``predict``, report and Space do the same.
         skip_unreadable: Skip and list files that cannot be read as images, instead of stopping.
         cache_dir: Where decoded images are cached; by default ``cifar_lit`` in the user's cache folder.
         **kwargs: See ImageDataModule.
@@ -49,14 +53,14 @@ class ClassFolders(ImageDataModule):
         root: str,
         test_fraction: float = 0.1,
         group_pattern: str | None = None,
-        image_size: int | None = None,
+        image_size: int | tuple[int, int] | None = None,
+        decode_size: int | tuple[int, int] | None = None,
+        fit: Fit = "crop",
         skip_unreadable: bool = False,
         cache_dir: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if image_size is not None and image_size < 1:
-            raise InputError(f"data.image_size must be at least 1, got {image_size}")
         if not 0 <= test_fraction < 1:
             raise InputError(f"data.test_fraction must be at least 0 and below 1, got {test_fraction}")
         try:
@@ -65,7 +69,8 @@ class ClassFolders(ImageDataModule):
             raise InputError(f"data.group_pattern is not a regular expression: {error}") from error
         self._test_fraction = test_fraction
         self.root = Path(root).expanduser()
-        self._size = None if image_size is None else (image_size, image_size)
+        self._size, self._fit = _to_size("image_size", image_size), fit
+        self._decode_size = _to_size("decode_size", decode_size)
         self._skip_unreadable = skip_unreadable
         self._cache_dir = Path(cache_dir).expanduser() if cache_dir else user_cache_dir()
 
@@ -121,6 +126,20 @@ class ClassFolders(ImageDataModule):
     def image_size(self) -> tuple[int, int]:
         """The images' common size, or the size that they are resized to."""
         return self._train.image_size
+
+    @property
+    def decode_size(self) -> tuple[int, int]:
+        """Height and width of the training images before augmentation."""
+        return self._decode_size or self.image_size
+
+    def load_larger(self) -> Tensor:
+        """Return the pixels of the training images in ``decode_size``."""
+        return self._decode("train", self.decode_size).images.pixels
+
+    @property
+    def fit(self) -> Fit:
+        """How images of another aspect ratio are made to fit."""
+        return self._fit
 
     @property
     def own_statistics(self) -> tuple[list[float], list[float]]:
@@ -191,9 +210,17 @@ class ClassFolders(ImageDataModule):
 
     def _decode(self, split: Split, size: tuple[int, int] | None) -> FolderImages:
         names = self.class_names  # raises if there is no folder
-        return decode_folder(
-            self._folders[split], names, self._cache_dir, size=size, skip_unreadable=self._skip_unreadable
-        )
+        options: dict[str, Any] = {"size": size, "fit": self._fit, "skip_unreadable": self._skip_unreadable}
+        return decode_folder(self._folders[split], names, self._cache_dir, **options)
+
+
+def _to_size(option: str, size: int | tuple[int, int] | None) -> tuple[int, int] | None:
+    """Return height and width."""
+    if isinstance(size, int):
+        size = (size, size)
+    if size is not None and min(size) < 1:
+        raise InputError(f"data.{option} must be at least 1, got {'x'.join(map(str, size))}")
+    return size
 
 
 def _subfolders(folder: Path) -> list[str]:

@@ -83,7 +83,7 @@ class ImageTable(ClassFolders):
 
     def _decode(self, split: Split, size: tuple[int, int] | None) -> FolderImages:
         listed = [(row["file"], row["label"]) for row in self._rows if row.get("split", split) == split]
-        options: dict[str, Any] = {"size": size, "skip_unreadable": self._skip_unreadable}
+        options: dict[str, Any] = {"size": size, "fit": self._fit, "skip_unreadable": self._skip_unreadable}
         key = f"{self.root.name}/{split}"
         return decode_folder(
             self.root.parent, self.class_names, self._cache_dir, listed=listed, cache_key=key, **options

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from safetensors import SafetensorError
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cifar_lit import models
 from cifar_lit.errors import InputError
+from cifar_lit.inference.images import Fit
 from cifar_lit.inference.model import InferenceModel
 from cifar_lit.models import PixelNormalization
 from cifar_lit.models.factory import build_network
@@ -30,6 +31,7 @@ class Recipe:
     net: The network's ``class_path``, ``init_args`` and ``dict_kwargs``.
     class_names: The classes; a label is an index into this list.
     image_size: Height and width of the network's images.
+    fit: How images of another aspect ratio are made to fit; see ``cifar_lit.inference.images.resize_to_fit``.
     mean, std: Mean and standard deviation of each channel, in [0, 1], for normalization.
     flip_tta, translate_tta, adaptive_tta: Test-time augmentation; see ``cifar_lit.inference.model``.
     temperature: Divisor of the logits for calibrated confidences.
@@ -41,6 +43,7 @@ class Recipe:
     image_size: tuple[int, int]
     mean: list[float]
     std: list[float]
+    fit: Fit = "crop"
     flip_tta: bool = False
     translate_tta: int = 0
     adaptive_tta: bool = False
@@ -150,6 +153,8 @@ def _check_values(recipe: Recipe) -> None:
         raise ValueError(f"its image size is {height}x{width}")
     if height * width > _MAX_BATCH_PIXELS:
         raise ValueError(f"its images of {height}x{width} pixels are too large")
+    if recipe.fit not in get_args(Fit):
+        raise ValueError(f"its fit is {recipe.fit!r}")
     for numbers in (recipe.mean, recipe.std):
         if len(numbers) != 3 or not all(math.isfinite(number) for number in numbers):
             raise ValueError(f"its mean {recipe.mean} and standard deviation {recipe.std} are not three numbers each")

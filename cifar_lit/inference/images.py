@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 
 from cifar_lit.errors import InputError
 
-Fit = Literal["crop", "pad", "inside"]
+Fit = Literal["crop", "pad", "stretch"]
 # By PIL's names. HEIF, the format of iPhones, needs the package pillow-heif
 FORMATS = ("AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 _SYSTEM_FOLDERS = {"__macosx", "#recycle", "lost+found", "$recycle.bin", "system volume information"}
@@ -114,8 +114,8 @@ def _counts(numbers: dict[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in numbers.items())
 
 
-def read_image(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
-    """Return the pixels of an image file, uint8 (H, W, 3), RGB, scaled and center-cropped to a height and width.
+def read_image(path: Path, size: tuple[int, int] | None = None, fit: Fit = "crop") -> np.ndarray:
+    """Return the pixels of an image file, uint8 (H, W, 3), RGB, resized to a height and width; see ``resize_to_fit``.
 
     The EXIF orientation is applied, 16-bit values are scaled to 8 bits, transparency is composited on white, and
     only the first frame of an animation is read.
@@ -124,7 +124,7 @@ def read_image(path: Path, size: tuple[int, int] | None = None) -> np.ndarray:
         InputError: if the file is not an image, is truncated, or is too large.
     """
     image = decode_image(path, size)
-    return np.asarray(image if size is None else resize_to_fit(image, size, "crop"))
+    return np.asarray(image if size is None else resize_to_fit(image, size, fit))
 
 
 def decode_image(
@@ -167,7 +167,7 @@ def resize_to_fit(image: Image.Image, size: tuple[int, int], fit: Fit) -> Image.
         image: The image.
         size: Height and width.
         fit: How to fit other aspect ratios: ``crop``: scale to cover ``size`` and crop the center; ``pad``: scale to
-            fit inside and add gray bars; ``inside``: scale down to fit inside.
+            fit inside and add gray bars; ``stretch``: change the aspect ratio.
     """
     target = (size[1], size[0])
     if image.size == target:
@@ -176,9 +176,7 @@ def resize_to_fit(image: Image.Image, size: tuple[int, int], fit: Fit) -> Image.
         return ImageOps.fit(image, target, Image.Resampling.BILINEAR)
     if fit == "pad":
         return ImageOps.pad(image, target, Image.Resampling.BILINEAR, color="#808080")
-    smaller = image.copy()
-    smaller.thumbnail(target, Image.Resampling.BILINEAR)
-    return smaller
+    return image.resize(target, Image.Resampling.BILINEAR)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

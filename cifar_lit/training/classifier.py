@@ -17,13 +17,14 @@ from cifar_lit.data.datamodule import ImageDataModule
 from cifar_lit.errors import InputError
 from cifar_lit.evaluation.calibration import TemperatureSweep
 from cifar_lit.evaluation.ood import FALSE_ALARM_RATE, energy
+from cifar_lit.inference.images import Fit
 from cifar_lit.inference.model import InferenceModel
 from cifar_lit.models import PixelNormalization
 from cifar_lit.models.trial import try_network
 from cifar_lit.models.whitening import fit_whitening, whitening_layers
 from cifar_lit.randomness import reseed, run_seed
 from cifar_lit.training.initialization import initialize
-from cifar_lit.training.loss import ClassWeights, TrainingLoss
+from cifar_lit.training.loss import ClassWeights, TrainingLoss, divergence
 from cifar_lit.training.metrics import gather_objects, loss_and_accuracy
 from cifar_lit.training.optim.configure import check_long_enough, configure
 
@@ -44,18 +45,18 @@ class Classifier(LightningModule):
             (OneCycleLR) gets the run's number of steps and is updated every step, any other every epoch.
         lr: Peak learning rate; replaces the optimizer's ``lr`` and OneCycleLR's ``max_lr``. If the optimizer has
             several rates, this sets that of the first group and scales the others in proportion.
+        layer_decay: Factor of the learning rate from each block of layers to the one before; 0.7 suits fine-tuning.
         init_from: Checkpoint, or a Space's folder ``bundle``, whose weights training starts from, where they fit.
         label_smoothing: Fraction of the target spread over all classes. Szegedy et al. 2015, arXiv:1512.00567.
         class_weights: Weight of each class in the training loss; ``balanced``: inversely proportional to its images.
+        focal_gamma: Exponent of the focal loss, which weights images less that are already right; 2 is usual.
         flip_tta: Test-time augmentation: average the logits of each image and its mirror image.
-        translate_tta: Test-time augmentation: average the logits of the image and of the image moved by this many
-            pixels up and left, and down and right (with flip_tta: and their mirror images); 0 for none.
+        translate_tta: Test-time augmentation: average the logits of the image and of two copies moved by this many
+            pixels (with flip_tta: and their mirror images); 0 for none.
         adaptive_tta: Compute more than two views only for images whose first two views disagree on the class.
         channels_last: Keep images and weights in channels-last order, which is faster on CPUs and GPUs.
         compile: Compile the network with torch.compile (pays off on GPUs).
-        num_classes, class_names: Number and names of the classes; set from the data.
-        image_size: Height and width of the images; set from the data.
-        mean, std: Mean and standard deviation of each channel, in [0, 1]; set from the data.
+        num_classes, class_names, image_size, fit, mean, std: Set from the data's properties of the same names.
     """
 
     def __init__(
@@ -64,9 +65,11 @@ class Classifier(LightningModule):
         optimizer: OptimizerCallable = torch.optim.Adam,
         lr_scheduler: LRSchedulerCallable | None = None,
         lr: float | None = None,
+        layer_decay: float = 1.0,
         init_from: str | None = None,
         label_smoothing: float = 0.0,
         class_weights: ClassWeights = None,
+        focal_gamma: float = 0.0,
         flip_tta: bool = False,
         translate_tta: int = 0,
         adaptive_tta: bool = False,
@@ -75,6 +78,7 @@ class Classifier(LightningModule):
         num_classes: int = 10,
         class_names: Sequence[str] = (),
         image_size: Sequence[int] = (32, 32),
+        fit: Fit = "crop",
         mean: Sequence[float] = (0.5, 0.5, 0.5),
         std: Sequence[float] = (0.25, 0.25, 0.25),
     ) -> None:
@@ -86,8 +90,8 @@ class Classifier(LightningModule):
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
         normalize = PixelNormalization(mean, std)
         self.model = InferenceModel(normalize, net, flip_tta, translate_tta, adaptive_tta, memory_format)
-        self.optimizer, self.lr_scheduler, self.lr = optimizer, lr_scheduler, lr
-        self._loss = TrainingLoss(num_classes, label_smoothing, class_weights)
+        self.optimizer, self.lr_scheduler, self.lr, self.layer_decay = optimizer, lr_scheduler, lr, layer_decay
+        self._loss = TrainingLoss(num_classes, label_smoothing, class_weights, focal_gamma)
         self.class_names = list(class_names) or [str(label) for label in range(num_classes)]
         self.num_classes, self._compile, self._init_from = num_classes, compile, init_from
         self.example_input_array = torch.zeros(2, 3, *image_size, dtype=torch.uint8)  # for the model summary
@@ -221,12 +225,9 @@ class Classifier(LightningModule):
 
     # Evaluation
 
-    def on_validation_start(self) -> None:
-        """Raise if training diverged, before the network is evaluated and saved as the best."""
-        self._check_finite()
-
     def on_validation_epoch_start(self) -> None:
-        """Reset the metrics."""
+        """Reset the metrics; raise if training diverged, before the network is evaluated and saved as the best."""
+        self._check_finite()
         self._reset_metrics("evaluated")
         self._energies["evaluated"].to(self.device).reset()
         has_float64 = self.device.type != "mps"
@@ -254,6 +255,8 @@ class Classifier(LightningModule):
     def on_test_epoch_end(self) -> None:
         """Log the metrics."""
         split, metrics = "test" if self.trainer.testing else "val", self._metrics["evaluated"].compute()
+        recalls = zip(self.class_names, metrics.pop("recall"), strict=True)  # for checkpoints and early stopping
+        self.log_dict({f"{split}/recall/{name}": value for name, value in recalls}, logger=False)
         self.log_dict({f"{split}/{name}": value for name, value in metrics.items()}, prog_bar=True)
         self.log("step", float(self.trained_step))  # Lightning's x-axis, which would be 0 in validate and test
 
@@ -289,12 +292,8 @@ class Classifier(LightningModule):
             self._nan_step = self.global_step
         steps = gather_objects(self._nan_step) if weights else [self._nan_step]
         if known := [step for step in steps if step is not None]:
-            raise InputError(
-                f"the loss or the weights became NaN or infinite by step {known[0]}; training stops, and checkpoints"
-                " saved before are intact. Try a lower learning rate (lr_find suggests one),"
-                " trainer.gradient_clip_val: 1.0, or trainer.precision: 32-true"
-            )
+            raise divergence(known[0])
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer and its schedule."""
-        return configure(self.optimizer, self.lr_scheduler, self.lr, self, self.trainer)
+        return configure(self.optimizer, self.lr_scheduler, self.lr, self.layer_decay, self, self.trainer)

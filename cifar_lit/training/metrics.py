@@ -38,13 +38,15 @@ def loss_and_accuracy(num_classes: int, averages: bool = False) -> MetricCollect
 
     Args:
         num_classes: The number of classes.
-        averages: Add the averages over classes ``macro_f1`` and ``balanced_accuracy`` (the mean recall).
+        averages: Add the averages over classes ``macro_f1`` and ``balanced_accuracy`` (the mean recall), and the
+            ``recall`` of each class, float (C,).
     """
     accuracy = MulticlassAccuracy(num_classes, average="micro", validate_args=False)
     metrics: dict[str, Metric | MetricCollection] = {"loss": MeanLoss(), "accuracy": accuracy}
     if averages:
         metrics["macro_f1"] = MulticlassF1Score(num_classes, average="macro", validate_args=False)
         metrics["balanced_accuracy"] = MulticlassAccuracy(num_classes, average="macro", validate_args=False)
+        metrics["recall"] = MulticlassAccuracy(num_classes, average=None, validate_args=False)
     collection = MetricCollection(metrics, compute_groups=False)
     collection.persistent()
     return collection

@@ -1,8 +1,8 @@
 """Build networks that are pretrained on other classes."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import nn
 
@@ -83,7 +83,7 @@ def build_pretrained(factory: Factory, arguments: Mapping[str, Any], load: bool 
         is_mistake = isinstance(error, mistakes) and not isinstance(error, OSError)
         raise InputError(
             f"the pretrained network {arguments.get('model_name', factory.__name__)} cannot be built"
-            f" ({reason}){'' if is_mistake else _offline_route(package)}"
+            f" ({reason}){'' if is_mistake else _offline_route(factory.__name__, arguments)}"
         ) from error
     if num_classes is not None:
         _replace_head(network, num_classes)
@@ -107,10 +107,11 @@ def _replace_head(network: nn.Module, num_classes: int) -> None:
     if hasattr(network, "reset_classifier"):  # timm's
         network.reset_classifier(num_classes)  # type: ignore[operator]
         return
+    last = last_layer(network)
     layers = [(name, layer) for name, layer in network.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
-    outputs = [layer.weight.shape[0] for _, layer in layers]
-    for (name, layer), count in zip(layers, outputs, strict=True):
-        if layer is layers[-1][1] or ("aux" in name.lower() and count == outputs[-1]):  # auxiliary heads
+    outputs = {name: layer.weight.shape[0] for name, layer in layers}
+    for name, layer in layers:
+        if name == last or ("aux" in name.lower() and outputs[name] == outputs[last]):  # auxiliary heads
             inputs, bias = layer.weight.shape[1], layer.bias is not None
             is_conv = isinstance(layer, nn.Conv2d)  # SqueezeNet's
             head = nn.Conv2d(inputs, num_classes, 1) if is_conv else nn.Linear(inputs, num_classes, bias)
@@ -118,7 +119,80 @@ def _replace_head(network: nn.Module, num_classes: int) -> None:
             setattr(network.get_submodule(parent), attribute, head)
 
 
-def _offline_route(package: str) -> str:
-    if package == "timm":
-        return "; without a network connection, download the file elsewhere and set model.net.checkpoint_path: FILE"
-    return "; without a network connection, download the file elsewhere to ~/.cache/torch/hub/checkpoints"
+def last_layer(network: nn.Module) -> str:
+    """Return the name of the last linear or convolutional layer, which is the head of networks that end with theirs."""
+    return [name for name, layer in network.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)][-1]
+
+
+class Preprocessing(NamedTuple):
+    """How images are prepared for a pretrained network.
+
+    mean, std: Mean and standard deviation of each channel, in [0, 1].
+    image_size: Height and width.
+    """
+
+    mean: list[float]
+    std: list[float]
+    image_size: tuple[int, int]
+
+
+def pretrained_preprocessing(recipe: Mapping[str, Any]) -> Preprocessing | None:
+    """Return how images were prepared when a network of torchvision or timm was trained; None for other networks.
+
+    Args:
+        recipe: The network's ``class_path``, ``init_args`` and ``dict_kwargs``.
+    """
+    package, _, name = str(recipe.get("class_path", "")).rpartition(".")
+    arguments = {**recipe.get("init_args", {}), **recipe.get("dict_kwargs", {})}
+    try:
+        if package.startswith("torchvision") and arguments.get("weights"):
+            from torchvision.models import get_model_weights
+
+            transforms = get_model_weights(name)[str(arguments["weights"]).rpartition(".")[2]].transforms()
+            side = transforms.crop_size[0]
+            return Preprocessing(list(transforms.mean), list(transforms.std), (side, side))
+        if package.startswith("timm") and (arguments.get("pretrained") or arguments.get("checkpoint_path")):
+            import timm
+
+            config = timm.get_pretrained_cfg(arguments["model_name"], allow_unregistered=False)
+            assert config is not None
+            return Preprocessing(list(config.mean), list(config.std), config.input_size[1:])
+    except (LookupError, ValueError, AttributeError, RuntimeError):  # reported when it is built
+        pass
+    return None
+
+
+def use_preprocessing(data: MutableMapping[str, Any], recipe: Mapping[str, Any]) -> str:
+    """Set the data's mean, standard deviation and image size to a pretrained network's, unless they are given.
+
+    Args:
+        data: The arguments of the data module; modified.
+        recipe: The network's.
+
+    Returns:
+        What was set, in a line; empty if nothing was.
+    """
+    found = pretrained_preprocessing(recipe)
+    if found is None:
+        return ""
+    own = {name: value for name, value in found._asdict().items() if name in data and data[name] is None}
+    for name, value in own.items():
+        data[name] = value
+    texts = [
+        f"data.{name} {'x'.join(map(str, value)) if name == 'image_size' else value}" for name, value in own.items()
+    ]
+    return f"As the network was pretrained: {', '.join(texts)}" if texts else ""
+
+
+def _offline_route(name: str, arguments: Mapping[str, Any]) -> str:
+    """Return what to download where, without a network connection; empty if that is not known."""
+    if "weights" not in arguments:
+        import timm
+
+        config = timm.get_pretrained_cfg(arguments["model_name"])
+        source = config and (f"https://huggingface.co/{config.hf_hub_id}" if config.hf_hub_id else config.url)
+        return f"; without a network connection, download {source} elsewhere, and set model.net.checkpoint_path: FILE"
+    from torchvision.models import get_model_weights
+
+    url = get_model_weights(name)[str(arguments["weights"]).rpartition(".")[2]].url
+    return f"; without a network connection, download {url} elsewhere, to ~/.cache/torch/hub/checkpoints"

@@ -4,12 +4,10 @@ from typing import Any
 
 import gradio as gr
 
-from cifar_lit.inference.images import Fit
 from space.app.bundle_metadata import NO_EVALUATION
 from space.app.image_cache import cached_image
 from space.app.loaded_bundle import LoadedBundle
 from space.app.service import METHODS, ExplainOptions, UploadResult, classify, explain
-from space.app.tabs.classify import FITS
 from space.app.tabs.evaluated_images import ANY
 from space.app.tabs.misclassified import mistakes
 from space.app.validation import MAX_CLASSES, MAX_IMAGES, check_choice, check_int, check_number
@@ -24,34 +22,33 @@ class Api:
     def __init__(self, loaded: LoadedBundle) -> None:
         self._loaded, self._network = loaded, loaded.network
         files = gr.File(file_count="multiple", visible=False, label="images")
-        fit, answers = _text("crop", "fit"), gr.JSON(visible=False, label="answers")
+        answers = gr.JSON(visible=False, label="answers")
         pictures = gr.Gallery(visible=False, format="png", label="pictures")
-        _add(self.classify, [files, _number(5, "top_k"), fit], answers)
+        _add(self.classify, [files, _number(5, "top_k")], answers)
         heatmap = [
             _text(self._network.layer, "layer"),
             _text(self._network.method, "method"),
             _number(0.5, "opacity"),
         ]
-        _add(self.explain, [files, _text("", "class_name"), *heatmap, fit], pictures)
+        _add(self.explain, [files, _text("", "class_name"), *heatmap], pictures)
         choice = [_number(10, "count"), _text("most confident first", "order"), _number(0, "seed")]
         choice += [_text(ANY, "true_class"), _text(ANY, "predicted_class")]
         _add(self.misclassified, choice, [answers, pictures])
         _add(self.confusion_matrix, [], answers)
 
-    def classify(self, images: list[str] | None, top_k: Any = 5, fit: Any = "crop") -> list[dict[str, Any]]:
+    def classify(self, images: list[str] | None, top_k: Any = 5) -> list[dict[str, Any]]:
         """Classify up to 10 images.
 
         Args:
             images: The files.
             top_k: Number of classes to return for each image, from 1 to 10; all if there are fewer.
-            fit: How to fit an image of a different aspect ratio: crop or pad.
 
         Returns:
             For each image that can be read, its number from 1, its most likely classes with calibrated confidences, the
             logits of all classes, and whether it may be none of the classes; for each other image, an error.
         """
         top_k = check_int("top_k", top_k, 1, MAX_CLASSES)
-        result = self._classify(images, fit)
+        result = self._classify(images)
         answers: list[dict[str, Any]] = [
             {
                 "image": image.number,
@@ -73,7 +70,6 @@ class Api:
         layer: Any = "",
         method: Any = "gradcam",
         opacity: Any = 0.5,
-        fit: Any = "crop",
     ) -> list[tuple[str, str]]:
         """Show the evidence for a class in up to 10 images.
 
@@ -83,7 +79,6 @@ class Api:
             layer: The feature map, by name; by default that with the most faithful heatmaps.
             method: gradcam, gradcam++, hirescam or layercam.
             opacity: Opacity of the heatmap: 0 shows the image, 1 the heatmap.
-            fit: How to fit an image of a different aspect ratio: crop or pad.
 
         Returns:
             For each image, the network's input overlaid with the heatmap, and the class.
@@ -93,10 +88,10 @@ class Api:
         options = ExplainOptions(MAX_IMAGES, layer, check_choice("method", method, list(METHODS.values())))
         opacity = check_number("opacity", opacity, 0, 1)
         if class_name == "":
-            result = self._classify(images, fit, options)
+            result = self._classify(images, options)
         else:
             label = names.index(check_choice("class_name", class_name, names))
-            result = explain(self._network, self._classify(images, fit).select(label), options)
+            result = explain(self._network, self._classify(images).select(label), options)
         overlays = [image.overlays(opacity)[-1] for image in result.images]
         return [(cached_image(overlay), names[label]) for label, overlay in overlays]
 
@@ -142,11 +137,10 @@ class Api:
             raise gr.Error(NO_EVALUATION, print_exception=False)
         return {"classes": self._network.class_names, "counts": self._loaded.evaluation.counts.tolist()}
 
-    def _classify(self, files: list[str] | None, fit: Any, options: ExplainOptions | None = None) -> UploadResult:
+    def _classify(self, files: list[str] | None, options: ExplainOptions | None = None) -> UploadResult:
         if not files or len(files) > MAX_IMAGES:
             raise gr.Error(f"images must be a list of 1 to {MAX_IMAGES} files.", print_exception=False)
-        checked: Fit = check_choice("fit", fit, list(FITS.values()))
-        return classify(self._network, files, checked, options)
+        return classify(self._network, files, options)
 
 
 def _number(value: float, label: str) -> gr.Number:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from PIL import Image
 
 from cifar_lit.errors import InputError
 from cifar_lit.inference.images import Fit, ImageTooLargeError, decode_image, readable_formats, resize_to_fit
@@ -153,7 +154,8 @@ def _decode(path: Path, size: tuple[int, int], fit: Fit) -> list[np.ndarray]:
     pixels = np.asarray(resize_to_fit(image, size, fit))
     if min(image.size) < TILE:  # possibly a JPEG decoded at a reduced size, too small to display
         image = decode_image(path, (TILE, TILE), readable_formats(), MAX_PIXELS)
-    return [pixels, np.asarray(resize_to_fit(image, (TILE, TILE), "inside"))]
+    image.thumbnail((TILE, TILE), Image.Resampling.BILINEAR)
+    return [pixels, np.asarray(image)]
 
 
 def _limit_memory() -> None:

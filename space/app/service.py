@@ -208,19 +208,16 @@ class Network:
         return logits, heatmaps(self._classifier.net, [layer], inputs, targets, method)
 
 
-def classify(
-    network: Network, paths: Sequence[str], fit: Fit = "crop", options: ExplainOptions | None = None
-) -> UploadResult:
+def classify(network: Network, paths: Sequence[str], options: ExplainOptions | None = None) -> UploadResult:
     """Read, classify and explain image files.
 
     Args:
         network: The classifier.
         paths: The files, of which the first ``MAX_IMAGES`` are classified.
-        fit: How to fit an image of a different aspect ratio.
         options: Which images to explain, for their predicted classes; None for none.
     """
     options = options or ExplainOptions()
-    decoded, errors = read_images(paths, network.recipe.image_size, fit)
+    decoded, errors = read_images(paths, network.recipe.image_size, network.recipe.fit)
     if not decoded:
         return UploadResult(list(paths), [], errors)
     pixels = np.stack([image.pixels for image in decoded.values()])

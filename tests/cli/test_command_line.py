@@ -26,7 +26,7 @@ def test_fit_prints_the_result_and_the_next_commands(program: Program) -> None:
     outcome = program("fit", "--config", QUICKSTART, *TINY)
     assert outcome.status == 0, outcome.err
     assert "Seed set to 0" in outcome.err
-    for text in ("best val", "accuracy", "runs/quickstart/version_0/checkpoints/best.ckpt"):
+    for text in ("(the best val/accuracy: ", "accuracy", "runs/quickstart/version_0/checkpoints/best.ckpt"):
         assert text in outcome.out
     assert "tensorboard --logdir runs/quickstart/version_0 --samples_per_plugin images=100" in outcome.out
     for command in ("test", "report", "demo"):

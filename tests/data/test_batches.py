@@ -37,6 +37,27 @@ def test_sample_is_evenly_spaced_from_the_first_image_to_the_last() -> None:
     assert dataset(101).sample(60)[[0, -1], 0, 0, 0].tolist() == [0, 100]
 
 
+def test_a_balanced_epoch_has_as_many_samples_of_each_class() -> None:
+    labels = torch.tensor([0] * 80 + [1] * 15 + [2] * 5)
+    data = ImageDataset(ImageTensors(dataset(100).images.pixels, labels), torch.arange(100))
+    sampler = EpochSampler(data, shuffle=True, seed=0, balanced=True)
+    epochs = []
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        epochs.append(torch.tensor([position for _, position in sampler]))
+        assert len(epochs[-1]) == 100
+        assert sorted(torch.bincount(labels[epochs[-1]]).tolist()) == [33, 33, 34]
+        counts = torch.bincount(epochs[-1], minlength=100)
+        assert counts[:80].max() == 1
+        assert set(counts[80:95].tolist()) == {2, 3}
+        assert set(counts[95:].tolist()) <= {6, 7}
+    assert not torch.equal(epochs[0], epochs[1])
+    again = EpochSampler(data, shuffle=True, seed=0, balanced=True, start=(2, 30))
+    assert [position for _, position in again] == epochs[2][30:].tolist()
+    halves = [EpochSampler(data, shuffle=True, seed=0, balanced=True, processes=2, rank=rank) for rank in (0, 1)]
+    assert sorted(position for half in halves for _, position in half) == sorted(epochs[0].tolist())
+
+
 def test_order_depends_only_on_seed_and_epoch() -> None:
     data = dataset(100)
     assert sorted(positions(data)[0]) == list(range(100))

@@ -82,9 +82,7 @@ def test_sharded_processes_train_on_all_images_in_the_same_number_of_steps(monke
     data = Digits(batch_size=64)
     needed = len(data.train_set) * 3 * 32 * 32
     free = needed + 8 * 3 * 32 * 32  # enough for half of the images
-    monkeypatch.setattr(
-        "cifar_lit.data.datamodule.free_memory", lambda device: 9 * free
-    )  # more than in the other process
+    monkeypatch.setattr("cifar_lit.data.loader.free_memory", lambda device: 9 * free)  # more than in the other process
     indices = []
     for rank in range(2):
         strategy = SimpleNamespace(root_device=CPU, reduce=lambda _, reduce_op: torch.tensor(free))

@@ -11,8 +11,11 @@ import pytest
 import torch
 from PIL import Image
 
+from cifar_lit.data.augment import HorizontalFlip
+from cifar_lit.data.augment_geometry import RandomResizedCrop
 from cifar_lit.data.folders import ClassFolders
 from cifar_lit.errors import InputError
+from cifar_lit.inference.images import Fit
 from tests.support.images import write_class_folders
 
 
@@ -159,6 +162,56 @@ def test_images_are_resized_unless_small_and_of_one_size(
     train = data.load("train")
     assert train is not None
     assert train.pixels.shape[-2:] == expected
+
+
+def wide_folders() -> Path:
+    """Write images of 60x30, red left of the middle and blue right of it, between bars of white."""
+    pixels = np.full((30, 60, 3), 255, np.uint8)
+    pixels[5:25, :30], pixels[5:25, 30:] = (255, 0, 0), (0, 0, 255)
+    for name in ("a", "b"):
+        for number in range(20):
+            Path("wide", name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(f"wide/{name}/{number}.png")
+    return Path("wide")
+
+
+@pytest.mark.parametrize(
+    ("fit", "left", "top"), [("crop", [255, 0, 0], 255), ("pad", [255, 0, 0], 128), ("stretch", [255, 0, 0], 255)]
+)
+def test_images_are_cropped_padded_or_stretched(fit: Fit, left: list[int], top: int) -> None:
+    data = ClassFolders(str(wide_folders()), image_size=(24, 24), fit=fit)
+    train = data.load("train")
+    assert train is not None
+    assert data.fit == fit
+    image = train.pixels[0].permute(1, 2, 0)
+    assert image[12, 0].tolist() == left
+    assert image[12, -1].tolist() == left[::-1]
+    assert image[0, 12].tolist() == [top] * 3
+    rows = (image[:, 0, 1] < 128).sum()  # of red in the first column
+    assert rows == {"crop": 16, "pad": 8, "stretch": 16}[fit]
+
+
+def test_images_can_be_higher_than_wide() -> None:
+    data = ClassFolders(str(wide_folders()), image_size=(32, 16))
+    train = data.load("train")
+    assert train is not None
+    assert data.image_size == train.pixels.shape[2:] == (32, 16)
+    assert train.pixels[0, 0, 16, :8].min() > 240
+    assert train.pixels[0, 2, 16, 8:].min() > 240
+
+
+def test_training_images_can_be_larger_before_they_are_cropped() -> None:
+    options: dict[str, Any] = {"image_size": 16, "decode_size": (20, 24), "batch_size": 8}
+    data = ClassFolders(str(wide_folders()), augment=[RandomResizedCrop(16)], **options)
+    assert data.sizes == [(16, 16)]
+    assert next(iter(data.train_dataloader())).pixels.shape == (8, 3, 20, 24)
+    assert next(iter(data.val_dataloader())).pixels.shape[2:] == (16, 16)
+    assert next(iter(data.test_dataloader())).pixels.shape[2:] == (16, 16)
+    assert data.train_set.images.pixels.shape[2:] == (16, 16)  # for what looks at the images as they are evaluated
+    cropped = [{"RandomCrop": {"height": 16, "width": 16}}]
+    assert ClassFolders("wide", albumentations=cropped, **options).sizes == [(16, 16)]
+    with pytest.raises(InputError, match=r"such as RandomResizedCrop with size: \[16, 16\]"):
+        _ = ClassFolders("wide", augment=[HorizontalFlip()], **options).sizes
 
 
 def cache_inode() -> int:

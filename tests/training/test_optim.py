@@ -9,17 +9,23 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import timm
 import torch
-from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.strategies import DDPStrategy, SingleDeviceStrategy
+from timm.optim import param_groups_layer_decay
 from torch import nn
 from torch.optim import SGD
+from torch.optim.lr_scheduler import OneCycleLR
+from torchvision.models import resnet18
 
 from cifar_lit.errors import InputError
 from cifar_lit.models import AirbenchNet
+from cifar_lit.training.optim.configure import configure_optimizer, configure_schedule
+from cifar_lit.training.optim.freeze_layers import FreezeLayers
 from cifar_lit.training.optim.freeze_whitening import FreezeWhitening
 from cifar_lit.training.optim.lookahead import Lookahead
 from cifar_lit.training.optim.muon import ConvMuon, orthogonal
-from cifar_lit.training.optim.param_groups import MultiOptimizer
+from cifar_lit.training.optim.param_groups import MultiOptimizer, layer_decay_groups
 from cifar_lit.training.optim.schedules import TriangularLR
 from tests.support import airbench_reference
 from tests.support.program import ROOT, TINY, Outcome
@@ -240,6 +246,90 @@ def test_whitening_stays_frozen_in_a_resumed_run(fit: Fit, program: Program) -> 
         outcome = program("fit", "--ckpt_path", run / "checkpoints" / f"after-epoch={epoch}.ckpt")
         assert outcome.status == 0, outcome.err
         assert equal(weights(run), found[3])
+
+
+LAYERS = ["--trainer.callbacks+", "{class_path: FreezeLayers, init_args: {names: '^features', until_epoch: 2}}"]
+LAYERS += ["--trainer.limit_train_batches", 2, "--model.layer_decay", 0.5]
+
+
+def test_layers_stay_frozen_until_their_epoch_also_in_resumed_runs(fit: Fit, program: Program) -> None:
+    run = fit("run", *LAYERS, *EACH_EPOCH, "--trainer.max_epochs", 4)
+    found = [weights(run, f"after-epoch={epoch}") for epoch in range(4)]
+    frozen = [name for name in found[0] if name.startswith("model.net.features")]
+    assert any("running_mean" in name for name in frozen)
+    for name in frozen:
+        assert torch.equal(found[0][name], found[1][name])
+    for name in ("model.net.features.0.weight", "model.net.features.1.running_mean"):
+        assert not torch.equal(found[1][name], found[2][name])
+    heads = [state["model.net.head.2.weight"] for state in found]
+    assert not torch.equal(heads[0], heads[1])
+    for epoch in (0, 1, 2):  # before the epoch in which they begin to train, at its start, and after it
+        outcome = program("fit", "--ckpt_path", run / "checkpoints" / f"after-epoch={epoch}.ckpt")
+        assert outcome.status == 0, outcome.err
+        assert equal(weights(run), found[3])
+
+
+def resnet_trainer(callback: FreezeLayers, epoch: int = 0) -> tuple[nn.Module, Callable[[], None]]:
+    net = resnet18(num_classes=3)
+    model = nn.ModuleDict({"model": nn.ModuleDict({"net": net})})  # named like a Classifier
+    trainer = SimpleNamespace(current_epoch=epoch, strategy=SingleDeviceStrategy())
+    return net, lambda: callback.on_train_epoch_start(trainer, model)  # type: ignore[arg-type]
+
+
+def test_all_but_the_last_layer_is_frozen_by_default() -> None:
+    net, start_epoch = resnet_trainer(FreezeLayers())
+    start_epoch()
+    trained = [name for name, weight in net.named_parameters() if weight.requires_grad]
+    assert trained == ["fc.weight", "fc.bias"]
+    assert not any(module.training for module in net.modules() if isinstance(module, nn.BatchNorm2d))
+    net, start_epoch = resnet_trainer(FreezeLayers(), epoch=3)
+    start_epoch()
+    assert all(weight.requires_grad for weight in net.parameters())
+
+
+@pytest.mark.parametrize(
+    ("callback", "message"),
+    [
+        (lambda: FreezeLayers("(", 1), "is not a regular expression"),
+        (lambda: FreezeLayers(until_epoch=0), "until_epoch must be at least 1, got 0"),
+        (lambda: FreezeLayers("conv9"), "names matches no weight of the network, such as conv1.weight, "),
+        (lambda: FreezeLayers(".", None), "names matches all weights"),
+    ],
+)
+def test_impossible_freezing_is_refused(callback: Callable[[], FreezeLayers], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        resnet_trainer(callback())[1]()
+
+
+def test_layer_decay_is_that_of_timm() -> None:
+    net = timm.create_model("vit_tiny_patch16_224", num_classes=3)
+    theirs = {}
+    for group in param_groups_layer_decay(net, weight_decay=0, layer_decay=0.7):
+        theirs |= {id(weight): group["lr_scale"] for weight in group["params"]}
+    groups = layer_decay_groups({f"model.net.{name}": weight for name, weight in net.named_parameters()}, 0.7)
+    ours = {id(weight): group["lr_scale"] for group in groups for weight in group["params"]}
+    blocks = {name: weight for name, weight in net.named_parameters() if name.startswith(("blocks.", "head."))}
+    ratios = {round(ours[id(weight)] / theirs[id(weight)], 6) for name, weight in blocks.items() if "blocks" in name}
+    assert len(blocks) == 12 * 12 + 2
+    assert ratios == {0.7}  # the final norm is a block of its own here, and part of the head in timm
+    assert [group["name"] for group in groups] == [
+        "cls_token", "pos_embed", "patch_embed", *(f"blocks.{number}" for number in range(12)), "norm", "head",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("lr", [None, 0.4])
+def test_every_layer_gets_its_share_of_the_peak_rate(lr: float | None) -> None:
+    weights = {f"model.net.{name}": weight for name, weight in resnet18().named_parameters()}
+    groups = layer_decay_groups(weights, 0.5)
+    optimizer = configure_optimizer(partial(torch.optim.SGD, lr=0.1), groups, lr)
+    peak = 0.4 if lr else 0.1
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([peak / 2**n for n in range(6, -1, -1)])
+    trainer = SimpleNamespace(estimated_stepping_batches=10)
+    schedule = configure_schedule(partial(OneCycleLR, max_lr=0.1), optimizer, lr, trainer)["scheduler"]  # type: ignore[arg-type]
+    assert [group["max_lr"] for group in optimizer.param_groups] == pytest.approx(
+        [peak / 2**n for n in range(6, -1, -1)]
+    )
+    assert schedule.total_steps == 10
 
 
 def test_ddp_keeps_training_after_whitening_is_frozen(fit: Fit) -> None:

@@ -11,7 +11,7 @@ from torch import nn
 
 from cifar_lit.errors import InputError
 from cifar_lit.models.factory import build_network
-from cifar_lit.training.pretrained import build_pretrained, without_pretrained
+from cifar_lit.training.pretrained import build_pretrained, use_preprocessing, without_pretrained
 
 SQUEEZENET = torchvision.models.squeezenet1_1
 IMAGES = torch.randn(2, 3, 64, 64)
@@ -84,11 +84,45 @@ def test_the_image_size_of_torchvisions_weights_is_kept() -> None:
     assert recipe["init_args"] == {"image_size": 384}
 
 
+RESNET = {"class_path": "torchvision.models.resnet18", "init_args": {"weights": "DEFAULT"}}
+VIT = {"class_path": "timm.create_model", "init_args": {"model_name": "vit_tiny_patch16_384", "pretrained": True}}
+IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "image_size": (224, 224)}
+UNSET = {"mean": None, "std": None, "image_size": None}
+
+
+@pytest.mark.parametrize(
+    ("recipe", "given", "expected"),
+    [
+        (RESNET, UNSET, IMAGENET),
+        (RESNET, {**UNSET, "mean": [0.4] * 3, "image_size": 96}, {**IMAGENET, "mean": [0.4] * 3, "image_size": 96}),
+        (RESNET, {"mean": None, "std": None}, {"mean": IMAGENET["mean"], "std": IMAGENET["std"]}),
+        (VIT, UNSET, {"mean": [0.5] * 3, "std": [0.5] * 3, "image_size": (384, 384)}),
+        ({"class_path": "torchvision.models.resnet18", "init_args": {}}, UNSET, UNSET),
+        ({"class_path": "cifar_lit.models.TinyNet"}, UNSET, UNSET),
+    ],
+)
+def test_images_are_prepared_as_for_pretraining(
+    recipe: dict[str, Any], given: dict[str, Any], expected: dict[str, Any]
+) -> None:
+    data = dict(given)
+    note = use_preprocessing(data, recipe)
+    assert data == expected
+    assert bool(note) == (data != given)
+
+
 @pytest.mark.parametrize(
     ("factory", "arguments", "route"),
     [
-        (SQUEEZENET, {"weights": "DEFAULT"}, r"download the file elsewhere to ~/\.cache/torch/hub/checkpoints"),
-        (timm.create_model, {"model_name": "test_resnet", "pretrained": True}, r"model\.net\.checkpoint_path: FILE"),
+        (
+            SQUEEZENET,
+            {"weights": "DEFAULT"},
+            r"download https://download\.pytorch\.org/models/squeezenet1_1-\w+\.pth elsewhere, to ~/\.cache/torch",
+        ),
+        (
+            timm.create_model,
+            {"model_name": "test_resnet", "pretrained": True},
+            r"download https://huggingface\.co/timm/test_resnet\.r160_in1k elsewhere, .*checkpoint_path: FILE",
+        ),
     ],
 )
 def test_missing_weights_are_one_line_with_the_offline_route(factory: Any, arguments: Any, route: str) -> None:

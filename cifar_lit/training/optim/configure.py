@@ -11,29 +11,36 @@ from torch import nn
 from torch.optim import Optimizer
 
 from cifar_lit.errors import InputError
-from cifar_lit.training.optim.param_groups import MultiOptimizer
+from cifar_lit.training.optim.param_groups import MultiOptimizer, layer_decay_groups
 
 
 def configure(
     optimizer: OptimizerCallable,
     lr_scheduler: LRSchedulerCallable | None,
     lr: float | None,
+    layer_decay: float,
     model: nn.Module,
     trainer: Trainer,
 ) -> Any:
     """Return the optimizer of a model's trained weights and its schedule, as ``configure_optimizers`` does."""
-    created = configure_optimizer(optimizer, [weight for weight in model.parameters() if weight.requires_grad], lr)
+    if not 0 < layer_decay <= 1:
+        raise InputError(f"model.layer_decay must be above 0 and at most 1, got {layer_decay}")
+    weights = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    groups = list(weights.values()) if layer_decay == 1 else layer_decay_groups(weights, layer_decay)
+    created = configure_optimizer(optimizer, groups, lr)
     if lr_scheduler is None:
         return created
     return {"optimizer": created, "lr_scheduler": configure_schedule(lr_scheduler, created, lr, trainer)}
 
 
-def configure_optimizer(factory: OptimizerCallable, weights: Sequence[nn.Parameter], lr: float | None) -> Optimizer:
+def configure_optimizer(
+    factory: OptimizerCallable, weights: Sequence[nn.Parameter] | Sequence[dict[str, Any]], lr: float | None
+) -> Optimizer:
     """Return the optimizer.
 
     Args:
         factory: The optimizer's class, without its parameters.
-        weights: The parameters to optimize.
+        weights: The parameters to optimize, or groups of them, each with a factor ``lr_scale`` of the rate.
         lr: Learning rate that replaces the optimizer's own; if there are several groups, that of the first, to which
             the others stay in proportion.
     """
@@ -45,6 +52,8 @@ def configure_optimizer(factory: OptimizerCallable, weights: Sequence[nn.Paramet
             raise InputError("model.lr scales the optimizer's rates, but the first one is 0; set it above 0")
         for group in optimizer.param_groups:
             group["lr"] = lr if group["lr"] == first else lr * group["lr"] / first
+    for group in optimizer.param_groups:
+        group["lr"] *= group.get("lr_scale", 1)
     return optimizer
 
 
@@ -71,8 +80,9 @@ def configure_schedule(
     if steps == float("inf"):
         raise InputError("a schedule with total_steps needs an end: set trainer.max_epochs or trainer.max_steps")
     settings: dict[str, Any] = {"total_steps": int(steps)}
-    if lr is not None and one_peak:
-        settings["max_lr"] = lr
+    if one_peak and (lr is not None or len(optimizer.param_groups) > 1):
+        peak = getattr(factory, "keywords", {}).get("max_lr", 0) if lr is None else lr
+        settings["max_lr"] = [peak * group.get("lr_scale", 1) for group in optimizer.param_groups]
     with _name_setting("model.lr_scheduler"):
         return {"scheduler": factory(optimizer, **settings), "interval": "step"}
 

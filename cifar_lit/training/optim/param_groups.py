@@ -1,6 +1,6 @@
-"""A separate optimizer for each kind of parameter."""
+"""Groups of parameters with their own optimizer or learning rate."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -76,3 +76,30 @@ def _named(groups: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
     for number, group in enumerate(groups):
         group.setdefault("name", kind if number == 0 else f"{kind}_{number}")
     return groups
+
+
+def layer_decay_groups(weights: Mapping[str, nn.Parameter], decay: float) -> list[dict[str, Any]]:
+    """Group weights by layer or block, in the order of the network, each with a smaller learning rate than the next.
+
+    A block ends at the first part of a weight's name that ends with a digit: ``layer1`` of ``layer1.0.conv1.weight``,
+    ``blocks.3`` of ``blocks.3.attn.qkv.weight``.
+
+    Args:
+        weights: The weights by name.
+        decay: Factor of the rate from each block to the one before; the last has a factor of 1.
+
+    Returns:
+        Groups for an optimizer, each with its ``params``, ``lr_scale`` and ``name``.
+
+    Source: Clark et al. 2020, arXiv:2003.10555; as in timm's ``param_groups_layer_decay``.
+    """
+    blocks: dict[str, list[nn.Parameter]] = {}
+    for name, weight in weights.items():
+        *parts, own = name.removeprefix("model.net.").split(".")
+        parts = parts or [own]
+        end = next((number for number, part in enumerate(parts) if part[-1].isdigit()), 0)
+        blocks.setdefault(".".join(parts[: end + 1]), []).append(weight)
+    return [
+        {"params": params, "lr_scale": decay ** (len(blocks) - number), "name": name}
+        for number, (name, params) in enumerate(blocks.items(), start=1)
+    ]

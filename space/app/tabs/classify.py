@@ -9,7 +9,6 @@ import numpy as np
 from PIL import Image
 
 from callbacks.rendering.class_activation_maps import METHOD_NAMES
-from cifar_lit.inference.images import Fit
 from space.app.bundle_metadata import EXAMPLES
 from space.app.image_cache import cached_image
 from space.app.loaded_bundle import LoadedBundle
@@ -18,7 +17,6 @@ from space.app.service import LIMITS, METHODS, ExplainOptions, Network, UploadRe
 from space.app.tabs.results import ResultsView
 from space.app.validation import MAX_CLASSES, MAX_IMAGES, check_choice, check_int, check_number
 
-FITS: dict[str, Fit] = {"crop the center": "crop", "pad with gray": "pad"}
 _PLACEHOLDER = f"No images yet. Drop up to {MAX_IMAGES} into the box, or click an example."
 _OPENING = "**Example.** Drop your own images into the box, or click another example."
 _EXAMPLE = "**Example with its own settings.** Your settings come back with your next upload."
@@ -40,7 +38,6 @@ class _Settings(NamedTuple):
     method: Any
     opacity: Any
     top: Any
-    fit: Any
 
 
 class _ExampleSettings(NamedTuple):
@@ -130,10 +127,8 @@ class ClassifyTab:
             self._all_layers = gr.Checkbox(
                 False, label="List all layers", visible=len(self._network.layers) > len(layers), container=False
             )
-        with gr.Accordion("More settings", open=False):
-            top = gr.Slider(1, maximum, min(5, maximum), step=1, label="Classes to list for each image")
-            fit = gr.Radio(list(FITS), value=next(iter(FITS)), label="If the aspect ratio differs")
-        self.controls = _Settings(show, count, layer, method, opacity, top, fit)
+        top = gr.Slider(1, maximum, min(5, maximum), step=1, label="Classes to list for each image")
+        self.controls = _Settings(show, count, layer, method, opacity, top)
 
     def _listen(self, page: gr.Blocks) -> None:
         quiet: dict[str, Any] = {"show_progress": "hidden", **COMPUTING}
@@ -147,7 +142,6 @@ class ClassifyTab:
         )
         self._examples.select(self._open_example, settings, [*settings, *self.outputs], **COMPUTING)
         self._all_layers.input(self._layer_update, [self._all_layers, controls.layer], controls.layer, **quiet)
-        controls.fit.input(self._classify_again, updating, shown, **COMPUTING)
         explaining = (controls.explain, controls.count, controls.layer, controls.method)
         gr.on([control.input for control in explaining], self._explain, updating, shown, **quiet)
         controls.top.input(self._updates, updating, shown, **quiet)
@@ -197,12 +191,6 @@ class ClassifyTab:
         settings = example_settings.restore(settings)
         return [None, *self._show(settings), *self._updates(self._classify(paths, settings), *settings)]
 
-    def _classify_again(self, result: UploadResult | None, *controls: Any) -> list[Any]:
-        if result is not None:
-            again = self._classify(result.paths, _Settings(*controls))
-            result = replace(again, origin=result.origin, true_label=result.true_label)
-        return self._updates(result, *controls)
-
     def _open_example(self, event: Selected, previous: _ExampleSettings | None, *controls: Any) -> list[Any]:
         index = check_int("The example", event.index, 0, len(self._example_images) - 1)
         example = self._loaded.metadata.examples[index]
@@ -215,7 +203,6 @@ class ClassifyTab:
             method=METHOD_NAMES[example["method"]],
             opacity=example["opacity"],
             top=example["classes"],
-            fit=next(name for name, fit in FITS.items() if fit == example["fit"]),
         )
         own = current if previous is None else previous.restore(current)
         opened = self.open(self._example_path(index), _EXAMPLE, None, *settings)
@@ -256,8 +243,7 @@ class ClassifyTab:
         return self._view.overlay_updates(result, check_number("The opacity", opacity, 0, 1))
 
     def _classify(self, paths: list[str], settings: _Settings) -> UploadResult:
-        fit = FITS[check_choice("The fit", settings.fit, FITS)]
-        return classify(self._network, paths, fit, self._explain_options(settings))
+        return classify(self._network, paths, self._explain_options(settings))
 
     def _example_path(self, index: int) -> str:
         return str(self._loaded.folder / EXAMPLES / self._loaded.metadata.examples[index]["file"])

@@ -46,12 +46,13 @@ class MisclassifiedTab:
             count = gr.Slider(
                 1, maximum, min(_DEFAULT_COUNT, maximum), step=1, label="Number of images", min_width=220, scale=2
             )
+        with gr.Accordion("Filter and sort", open=False), gr.Row(elem_classes="toolbar"):
+            true = gr.Dropdown([ANY, *names], value=ANY, label="True class", min_width=150)
+            predicted = gr.Dropdown([ANY, *names], value=ANY, label="Predicted class", min_width=150)
             order = gr.Dropdown(list(_ORDERS), value=_ORDERS[0], label="Order", min_width=230)
             seed = gr.Number(
                 0, precision=0, minimum=0, maximum=2**31, label="Random seed", min_width=140, visible=False
             )
-            true = gr.Dropdown([ANY, *names], value=ANY, label="True class", min_width=150)
-            predicted = gr.Dropdown([ANY, *names], value=ANY, label="Predicted class", min_width=150)
         similar = len(evaluation.training_labels) > 0
         with gr.Accordion(
             f"Heatmaps{' and similar training images' * similar}", open=False, visible=bool(layers) or similar

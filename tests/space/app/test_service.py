@@ -2,6 +2,7 @@
 
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -17,7 +18,7 @@ from callbacks.rendering.markdown import escape
 from callbacks.rendering.overlay import overlay
 from cifar_lit.evaluation.ood import OODThreshold
 from cifar_lit.inference.bundle import Recipe, TrainedClassifier
-from cifar_lit.inference.images import read_image
+from cifar_lit.inference.images import Fit, read_image
 from space.app.service import (
     ExplainOptions,
     ImageResult,
@@ -131,16 +132,26 @@ def test_unusual_files_are_decoded_as_displayed() -> None:
     assert (gray == 90).all()
 
 
-def test_a_wide_image_is_cropped_or_padded() -> None:
+def test_a_wide_image_is_cropped_padded_or_stretched() -> None:
     wide = Image.new("RGB", (32, 16), "red")
     wide.paste(Image.new("RGB", (16, 16), "blue"), (8, 0))
     wide.save("wide.png")
     cropped = read_images(["wide.png"], SIZE, "crop")[0][1]
     padded = read_images(["wide.png"], SIZE, "pad")[0][1]
+    stretched = read_images(["wide.png"], SIZE, "stretch")[0][1]
     assert (cropped.pixels == [0, 0, 255]).all()
     assert (padded.pixels[:3] == 128).all()
     assert padded.pixels[8, 0, 0] > 200
     assert padded.upload.shape == (16, 32, 3)
+    assert np.abs(stretched.pixels[3, [0, 8, 15]].astype(int) - [[255, 0, 0], [0, 0, 255], [255, 0, 0]]).max() < 5
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad", "stretch"])
+def test_the_page_fits_an_image_as_the_bundle_says(network: Network, fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.linear_gradient("L").resize((40, 20)).save("wide.png")
+    monkeypatch.setattr(network, "recipe", replace(network.recipe, fit=fit))
+    [image] = classify(network, ["wide.png"]).images
+    assert np.array_equal(image.pixels, read_image(Path("wide.png"), SIZE, fit))
 
 
 def test_probabilities_are_calibrated_and_independent_of_the_other_images(network: Network) -> None:
@@ -173,7 +184,7 @@ def test_heatmaps_follow_the_layer_class_and_method(network: Network) -> None:
     for layer in network.layers:
         expected = heatmaps(classifier.net, [layer], inputs, predicted[:, None], "layercam")[0, :2, 0]
         options = ExplainOptions(2, layer, "layercam")
-        one_pass = classify(network, paths, "crop", options)
+        one_pass = classify(network, paths, options)
         assert np.allclose(stacked(one_pass, "logits"), stacked(plain, "logits"), atol=1e-6)
         for result in (one_pass, explain(network, plain, options)):
             assert [list(image.heatmaps) for image in result.images] == [*predicted[:2, None].tolist(), [], []]
@@ -191,7 +202,7 @@ def test_predictions_include_test_time_augmentation() -> None:
     decoded, _ = read_images(write(10), SIZE, "crop")
     pixels = torch.from_numpy(np.stack([image.pixels for image in decoded.values()])).permute(0, 3, 1, 2)
     trained.network.net.head[2].bias.sub_(trained.logits(pixels).mean(0))  # makes the predictions differ
-    result = classify(Network(trained), write(10), "crop", ExplainOptions(10, "features", "gradcam"))
+    result = classify(Network(trained), write(10), ExplainOptions(10, "features", "gradcam"))
     assert np.allclose(stacked(result, "logits"), trained.logits(pixels), atol=1e-6)
     plain = trained.network.net(trained.network.preprocess(pixels)).argmax(1)
     assert plain.tolist() != [image.predicted for image in result.images]
@@ -235,9 +246,12 @@ def test_concurrent_calls_do_not_mix_their_results(network: Network) -> None:
             assert np.array_equal(maps, expected[index][1])
 
 
-def test_an_image_that_cannot_be_resized_does_not_affect_the_others(network: Network) -> None:
+def test_an_image_that_cannot_be_resized_does_not_affect_the_others(
+    network: Network, monkeypatch: pytest.MonkeyPatch
+) -> None:
     Image.new("RGB", (16000, 1)).save("line.png")
-    result = classify(network, [*write(1), "line.png"], "pad")
+    monkeypatch.setattr(network, "recipe", replace(network.recipe, fit="pad"))
+    result = classify(network, [*write(1), "line.png"])
     assert [image.number for image in result.images] == [1]
     assert result.errors[0].startswith("Image 2 cannot be read")
 

@@ -25,6 +25,8 @@ from cifar_lit.data.digits import Digits
 from cifar_lit.errors import InputError
 from cifar_lit.evaluation.result import PER_IMAGE, EvaluationResult
 from cifar_lit.inference.bundle import read_bundle
+from cifar_lit.inference.images import read_image
+from cifar_lit.training.checkpointing.checkpoint_files import read_classifier
 from space.export.command import SHIPPED
 from space.export.external_code import ExternalCode, find_external_code
 from tests.support.images import write_class_folders
@@ -252,6 +254,25 @@ def test_a_space_can_be_exported_without_the_data(program: Program) -> None:
     assert json.loads(Path("out/bundle/metadata.json").read_text())["examples"] == []
     code = f"{LOADING}\nfrom space.app.page import build\nbuild(loaded)"
     run_python(code, Path("out"))
+
+
+def test_how_images_are_prepared_is_part_of_the_model(program: Program) -> None:
+    augment = [{"class_path": "RandomResizedCrop", "init_args": {"size": [24, 32]}}, "TrivialAugment", "ColorJitter"]
+    sizes = ["--data.image_size", "[24, 32]", "--data.decode_size", "40", "--data.fit", "pad"]
+    run = train_on_folders(program, *sizes, "--data.augment", json.dumps(augment))
+    Image.linear_gradient("L").resize((90, 30)).save("wide.png")
+    assert program("predict", "wide.png", "--ckpt_path", "best").status == 0
+    export(program, "--ckpt_path", "best")
+    bundle = read_bundle(Path("out/bundle"))
+    assert (bundle.recipe.image_size, bundle.recipe.fit) == ((24, 32), "pad")
+    pixels = torch.from_numpy(read_image(Path("wide.png"), (24, 32), "pad").copy()).permute(2, 0, 1)[None]
+    assert (pixels[0, :, :3] == 128).all()
+    logits = read_classifier(run / "checkpoints" / "best.ckpt").logits(pixels)
+    expected = (logits / bundle.recipe.temperature).softmax(1)
+    torch.testing.assert_close((bundle.logits(pixels) / bundle.recipe.temperature).softmax(1), expected)
+    with open("predictions.csv") as file:
+        [row] = csv.DictReader(file)
+    assert float(row["probability_1"]) == pytest.approx(float(expected.max()), abs=1e-4)
 
 
 @pytest.mark.parametrize("count", [0, 1])

@@ -1,0 +1,109 @@
+"""Freeze layers of a network in some epochs of a run."""
+
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.strategies import SingleDeviceStrategy
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import Optimizer
+
+from cifar_lit.errors import InputError
+from cifar_lit.training.pretrained import last_layer
+
+_MAX_NAMED = 8  # parameters in an error
+
+
+class FreezingCallback(Callback, ABC):
+    """Base class of callbacks that do not train some parameters in some epochs.
+
+    They stay in the optimizer, which leaves parameters without gradients as they are.
+    """
+
+    @abstractmethod
+    def parameters(self, pl_module: LightningModule) -> Sequence[nn.Parameter]:
+        """Return the parameters to freeze."""
+
+    @abstractmethod
+    def is_frozen(self, epoch: int) -> bool:
+        """Return whether they are frozen in this epoch, from 0."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Freeze them if training resumes within an epoch."""
+        self.on_train_epoch_start(trainer, pl_module)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Freeze or unfreeze them; except under DDP, where every parameter needs a gradient."""
+        frozen = self.is_frozen(trainer.current_epoch) and isinstance(trainer.strategy, SingleDeviceStrategy)
+        for parameter in self.parameters(pl_module):
+            parameter.requires_grad_(not frozen)
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
+        """Drop the gradients of frozen parameters under DDP."""
+        if self.is_frozen(trainer.current_epoch):
+            for parameter in self.parameters(pl_module):
+                parameter.grad = None
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Unfreeze them for a later run."""
+        for parameter in self.parameters(pl_module):
+            parameter.requires_grad_(True)
+
+
+class FreezeLayers(FreezingCallback):
+    """Keep the weights of some layers as they are in the first epochs; their batch norms keep their statistics, too.
+
+    Args:
+        names: Regular expression for the names of weights to freeze, such as ``^(conv1|bn1|layer[12])\\.``, as shown by
+            ``print_config`` of ModelSummaryText; by default all but the last layer's.
+        until_epoch: Epoch in which they begin to train, from 0; null for none.
+    """
+
+    def __init__(self, names: str | None = None, until_epoch: int | None = 3) -> None:
+        try:
+            self._pattern = None if names is None else re.compile(names)
+        except re.error as error:
+            raise InputError(f"FreezeLayers: names is not a regular expression: {error}") from error
+        if until_epoch is not None and until_epoch < 1:
+            raise InputError(f"FreezeLayers: until_epoch must be at least 1, got {until_epoch}; remove the callback")
+        self._until_epoch = until_epoch
+
+    def is_frozen(self, epoch: int) -> bool:
+        """Return whether the epoch comes before ``until_epoch``."""
+        return self._until_epoch is None or epoch < self._until_epoch
+
+    def parameters(self, pl_module: LightningModule) -> Sequence[nn.Parameter]:
+        """Return the parameters whose names match.
+
+        Raises:
+            InputError: If none match, or no others would be trained.
+        """
+        named = self._named(pl_module)
+        found = [parameter for name, parameter in named.items() if self._matches(name, pl_module)]
+        if not found:
+            raise InputError(f"FreezeLayers: names matches no weight of the network, such as {_list(named)}")
+        if len(found) == len(named) and self._until_epoch is None:
+            raise InputError("FreezeLayers: names matches all weights; leave some to train, or set until_epoch")
+        return found
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Freeze or unfreeze the parameters and the statistics of batch norms."""
+        super().on_train_epoch_start(trainer, pl_module)
+        frozen = set(map(id, self.parameters(pl_module)))
+        for module in pl_module.modules():
+            if isinstance(module, _BatchNorm) and frozen.issuperset(map(id, module.parameters())):
+                module.train(not self.is_frozen(trainer.current_epoch))
+
+    def _named(self, pl_module: LightningModule) -> dict[str, nn.Parameter]:
+        return dict(pl_module.get_submodule("model.net").named_parameters())
+
+    def _matches(self, name: str, pl_module: LightningModule) -> bool:
+        if self._pattern is not None:
+            return self._pattern.search(name) is not None
+        return name.rpartition(".")[0] != last_layer(pl_module.get_submodule("model.net"))
+
+
+def _list(names: dict[str, nn.Parameter]) -> str:
+    return ", ".join(list(names)[:: -(-len(names) // _MAX_NAMED)])
