@@ -11,9 +11,11 @@ from callbacks.rendering.explanation_grid import explanation_grid
 from callbacks.rendering.grid import image_grid
 from callbacks.rendering.markdown import class_scores_table, confused_pairs_table, escape
 from callbacks.rendering.text import CORRECT_INK, FAINT_INK, WRONG_INK
+from callbacks.rendering.threshold_curves import threshold_curve_charts, thresholds_table
 from cifar_lit.errors import InputError
 from cifar_lit.evaluation.class_scores import class_scores, most_confused_pairs
 from cifar_lit.evaluation.significance import bootstrap_mean, wilson
+from cifar_lit.evaluation.threshold_curves import ThresholdCurves
 from cifar_lit.evaluation.top_mistakes import rank_mistakes
 from report.document import Document, section
 from space.export.evaluate import default_heatmap
@@ -68,6 +70,21 @@ def write_accuracy(document: Document, run: RunData, seed: int) -> None:
         document.finding(f"Most often confused: {' as '.join(names)}, {times} ({share:.1%} of the class).")
         document.text("The most confused classes:")
         document.text(confused_pairs_table(pairs, run.class_names))
+    _write_threshold_curves(document, run)
+
+
+def _write_threshold_curves(document: Document, run: RunData) -> None:
+    probabilities = (run.eval_logits / run.classifier.recipe.temperature).softmax(1).cpu()
+    metric = ThresholdCurves(len(run.class_names), probabilities.flatten().unique())
+    metric.update(probabilities, run.eval_split.labels.cpu())
+    curves = metric.compute()
+    document.text(
+        "Each class against all others, by its calibrated probability: areas under the curves, and the threshold with"
+        " the highest F1 score."
+    )
+    document.text(thresholds_table(curves, run.class_names))
+    for name, chart in threshold_curve_charts(run.class_names, curves, run.eval_split.name).items():
+        document.picture(name.lower().replace(" ", "_").replace("-", "_"), chart, name)
 
 
 def images_to_show(run: RunData, count: int) -> Tensor:

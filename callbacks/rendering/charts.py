@@ -40,7 +40,7 @@ def class_count_chart(class_names: Sequence[str], counts: Mapping[str, Sequence[
     axes.set_xlabel("number of images")
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=splits, frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    return _pixels(figure)
+    return to_pixels(figure)
 
 
 def learning_curves(history: Mapping[str, Sequence[tuple[float, float]]]) -> np.ndarray:
@@ -91,7 +91,7 @@ def curves_chart(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]
     labels = [escape_mathtext(name).lstrip("_") or "run" for name in handles]  # matplotlib hides a leading "_"
     if len(handles) > 1:
         figure.legend(handles.values(), labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
-    return _pixels(figure)
+    return to_pixels(figure)
 
 
 def reliability_diagram(
@@ -135,7 +135,7 @@ def reliability_diagram(
     figure.legend(
         *all_axes[0].get_legend_handles_labels(), loc="lower center", ncols=columns, fontsize=9, frameon=False
     )
-    return _pixels(figure)
+    return to_pixels(figure)
 
 
 def lines_chart(
@@ -170,10 +170,11 @@ def lines_chart(
     panels[0].set_ylim(*limits)
     figure.supxlabel(labels[0], fontsize=10)
     figure.supylabel(labels[1], fontsize=10)
-    return _pixels(figure)
+    return to_pixels(figure)
 
 
-def _pixels(figure: Figure) -> np.ndarray:
+def to_pixels(figure: Figure) -> np.ndarray:
+    """Draw a figure, uint8 (height, width, 3)."""
     for text in figure.findobj(Text):
         text.set_fontfamily(font_families())
     canvas = FigureCanvasAgg(figure)

@@ -66,7 +66,8 @@ def test_a_report_has_all_sections_and_pictures(report: Path) -> None:
     ):  # fmt: skip
         assert f"\n## {heading}\n" in text
     pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
-    names = "misclassified heatmaps confusion calibration curves classes augmented label_errors neighbors robustness"
+    names = "roc_curves precision_recall_curves misclassified heatmaps confusion calibration curves classes augmented"
+    names += " label_errors neighbors robustness"
     assert sorted(Path(picture).stem for picture in pictures) == sorted(names.split())
     assert all((report / picture).is_file() for picture in pictures)
     findings = text.partition("## ")[0]
