@@ -7,6 +7,7 @@ from jsonargparse import auto_cli
 from benchmarks.accuracy import accuracy
 from benchmarks.explanations import explanations
 from benchmarks.faithfulness import faithfulness
+from benchmarks.finetune import finetune
 from benchmarks.overhead import overhead
 from benchmarks.reliability import reliability
 from benchmarks.space import space
@@ -18,5 +19,7 @@ if __name__ == "__main__":
     if not arguments or (arguments[0].startswith("--") and arguments[0] != "--help"):
         arguments.insert(0, "speed")
     auto_cli(
-        [speed, accuracy, explanations, faithfulness, overhead, reliability, space], args=arguments, as_positional=False
+        [speed, accuracy, explanations, faithfulness, finetune, overhead, reliability, space],
+        args=arguments,
+        as_positional=False,
     )

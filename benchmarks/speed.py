@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from benchmarks.ablation import ablation
 from benchmarks.augmentation import augmentation
 from benchmarks.convolutions import convolution_limit
+from benchmarks.photos import photos
 from benchmarks.results import HEADER, Result, result, save
 from benchmarks.scale import scale
 from benchmarks.variants import ROOT, FitVariant, Measurement, Variant, alternate
@@ -176,4 +177,4 @@ QUICK: Sequence[Callable[[bool], list[Result]]] = (
     convolution_limit,
     augmentation,
 )
-MEASUREMENTS = (*QUICK, two_processes, price_of_albumentations, scale, ablation)
+MEASUREMENTS = (*QUICK, two_processes, price_of_albumentations, scale, photos, ablation)

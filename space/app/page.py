@@ -2,7 +2,7 @@
 
 import gc
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,13 @@ _MAX_QUEUE = 256  # waiting events of all visitors; each takes about 50 ms on tw
 _MAX_SESSIONS = 400  # visitors whose results are kept, up to 2 MB each for small images; the oldest is dropped first
 
 
-def build(loaded: LoadedBundle) -> gr.Blocks:
-    """Return the page."""
+def build(loaded: LoadedBundle, add_tab: Callable[[gr.Blocks], None] | None = None) -> gr.Blocks:
+    """Return the page.
+
+    Args:
+        loaded: The bundle.
+        add_tab: Adds a further tab.
+    """
     with Page(title=loaded.metadata.title, analytics_enabled=False, delete_cache=(600, 3600)) as page:
         Api(loaded)  # first, since other events would take its names
         gr.Markdown(_heading(loaded), elem_id="heading")
@@ -44,17 +49,22 @@ def build(loaded: LoadedBundle) -> gr.Blocks:
             if loaded.report:
                 with gr.Tab("Report", id="report"):
                     gr.Markdown(loaded.report, elem_classes="document", header_links=True)
+            if add_tab is not None:
+                add_tab(page)
             with gr.Tab("About", id="about"):
                 gr.Markdown(loaded.about, elem_classes="document")
     return page
 
 
-def serve(folder: Path, trusted: Sequence[str] = (), **options: Any) -> None:
+def serve(
+    folder: Path, trusted: Sequence[str] = (), add_tab: Callable[[gr.Blocks], None] | None = None, **options: Any
+) -> None:
     """Serve the page of an exported Space.
 
     Args:
         folder: The Space's folder; its ``README.md`` is the model card, its ``bundle`` the classifier.
         trusted: See ``cifar_lit.inference.bundle.read_bundle``.
+        add_tab: Adds a further tab.
         **options: See gradio's ``Blocks.launch``.
 
     Raises:
@@ -69,7 +79,7 @@ def serve(folder: Path, trusted: Sequence[str] = (), **options: Any) -> None:
     os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "100"  # limits how many requests gradio remembers
     mcp = os.environ.get("GRADIO_MCP_SERVER", "").lower() == "true"
     DECODER.start()
-    page = build(LoadedBundle.load(folder / "bundle", about or front, trusted))
+    page = build(LoadedBundle.load(folder / "bundle", about or front, trusted), add_tab)
     page.queue(max_size=_MAX_QUEUE, default_concurrency_limit=1, api_open=False)
     settings: dict[str, Any] = {
         "theme": theme(),

@@ -72,7 +72,13 @@ if __name__ == "__main__":
 '''
 
 
-def demo(ckpt_path: str = "best", output: str | None = None, images: str | None = None, browser: bool = True) -> None:
+def demo(
+    ckpt_path: str = "best",
+    output: str | None = None,
+    images: str | None = None,
+    browser: bool = True,
+    review: str | None = None,
+) -> None:
     """Write a Space and open it.
 
     Args:
@@ -81,11 +87,17 @@ def demo(ckpt_path: str = "best", output: str | None = None, images: str | None 
             checkpoint outside its run's folder.
         images: Images to evaluate on, in ``DIR/<class>/`` or ``DIR/test/<class>/``; by default the run's own data.
         browser: Whether to open the page in a browser.
+        review: CSV file with images to review in a tab of their own (of an audit, a report, or a run's mistakes), or a
+            folder of such files. Decisions are written to ``decisions.csv`` in the run's folder.
     """
     run = find_checkpoint(ckpt_path, "runs/*/*")
     folder = Path(output) if output else run.folder / "space" if run.in_run_folder else Path(f"{run.file.stem}_space")
     print(f"Exporting {run.file} to {folder}, which may take a minute", flush=True)
     write_space(str(run.file), folder, images)
+    if review:
+        from space.review import serve_review  # imports gradio
+
+        return serve_review(str(run.file), folder, Path(review), inbrowser=browser)
     command = [sys.executable, "app.py", *["--browser"] * browser]
     with suppress(KeyboardInterrupt):  # the usual way to close the page
         if subprocess.run(command, cwd=folder, check=False).returncode:
@@ -280,7 +292,6 @@ def _write_examples(
             {
                 "file": file,
                 "classes": min(max_classes, 3 + number % 3),
-                "fit": "crop",
                 "layer": layers[number % len(layers)],
                 "method": methods[number % len(methods)],
                 "opacity": (0.5, 0.4, 0.6)[number % 3],
