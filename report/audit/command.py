@@ -59,6 +59,8 @@ def audit(
     issues = issues_of(audited, pairs)
     write_page(document, audited, issues, pairs, names)
     _print_summary(issues)
+    if audited.note:
+        print(audited.note)
     print(f"{len(images):,} images audited: {document.folder / 'report.html'} and report_files/issues.csv next to it")
 
 

@@ -13,6 +13,7 @@ from cifar_lit.evaluation.duplicates import (
     find_near_duplicates,
 )
 from report.audit.images import AuditedImage
+from space.export.progress import with_progress
 
 
 class DuplicatePair(NamedTuple):
@@ -55,7 +56,8 @@ def find_pairs(
     for row, image in enumerate(images):
         rows.setdefault(image.split, []).append(row)
     pairs: list[DuplicatePair] = []
-    for earlier, later in combinations_with_replacement(rows, 2):
+    combinations = list(combinations_with_replacement(rows, 2))
+    for earlier, later in with_progress(combinations, "Comparing images", len(combinations)):
         first, second, is_same = rows[earlier], rows[later], earlier == later
         digests, others = ([images[row].measured.digest for row in part] for part in (second, first))
         exact = find_exact_duplicates(digests, others, is_same)

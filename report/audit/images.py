@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from rich.progress import track
 from torch import Tensor
 
 from cifar_lit.data.batches import ImageDataset, ImageTensors
@@ -22,7 +21,8 @@ from cifar_lit.data.folders import ClassFolders
 from cifar_lit.errors import InputError
 from cifar_lit.evaluation.duplicates import small_images
 from cifar_lit.evaluation.image_quality import QUALITY_SIDE, QualityThresholds, find_faults, image_quality
-from cifar_lit.inference.images import decode_image, resize_to_fit
+from cifar_lit.inference.images import decode_image, readable_formats, resize_to_fit
+from space.export.progress import with_progress
 
 _SAME_FORMAT = {"MPO": "JPEG", "DIB": "BMP"}  # phones write MPO, a JPEG with several pictures, as .jpg
 _BATCH = 1024
@@ -102,7 +102,8 @@ def _audit_pixels(data: ImageDataModule, limits: QualityThresholds) -> AuditedDa
     audited, names = AuditedData(), data.class_names
     for split, dataset in _splits(data).items():
         source = dataset.images
-        for rows in track(dataset.rows.split(_BATCH), f"Measuring {split} images", transient=True):
+        batches = dataset.rows.split(_BATCH)
+        for rows in with_progress(batches, f"Measuring {split} images", len(batches)):
             pixels = source.pixels[rows]
             for row, label, measured in zip(
                 rows.tolist(), source.labels[rows].tolist(), measure_pixels(pixels, limits), strict=True
@@ -141,7 +142,7 @@ def _audit_files(data: ClassFolders, limits: QualityThresholds) -> AuditedData:
         kept = []
         for path, file, result in zip(paths, listed, results, strict=True):
             if isinstance(result, InputError):
-                audited.unreadable.append((split, file.path, names[file.label], str(result)))
+                audited.unreadable.append((split, file.path, names[file.label], str(result).removeprefix(f"{path} ")))
             else:
                 measured[path] = result
                 kept.append(file)
@@ -176,7 +177,7 @@ def _measure_files(
             return error
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from track(pool.map(measure, paths, files), task, len(paths), transient=True)
+        yield from with_progress(pool.map(measure, paths, files), task, len(paths))
 
 
 def measure_file(path: Path, limits: QualityThresholds, is_size_unique: bool = False) -> Measured:
@@ -191,13 +192,13 @@ def measure_file(path: Path, limits: QualityThresholds, is_size_unique: bool = F
         InputError: if it is not an image, or truncated.
     """
     image = decode_image(path, (QUALITY_SIDE, QUALITY_SIDE))  # a large JPEG is decoded in a smaller size
-    with Image.open(path) as opened:  # reads the header only
+    with Image.open(path, formats=readable_formats()) as opened:  # reads the header only
         size, found = opened.size, str(opened.format)
     inside = np.asarray(resize_to_fit(image, (QUALITY_SIDE, QUALITY_SIDE), "inside"))
     quality = image_quality(torch.from_numpy(inside.copy()).permute(2, 0, 1)[None])
     brightness, contrast, sharpness = (float(values) for values in quality)
     faults = find_faults(size, (brightness, contrast, sharpness), limits)
-    expected = Image.registered_extensions()[path.suffix.lower()]
+    expected = Image.registered_extensions().get(path.suffix.lower(), found)
     if _SAME_FORMAT.get(found, found) != _SAME_FORMAT.get(expected, expected):
         faults.append(("wrong suffix", f"{path.suffix}, but the file is {found}"))
     digest = str(path).encode(errors="surrogateescape") if is_size_unique else _digest(path.read_bytes())

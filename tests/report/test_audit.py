@@ -92,6 +92,8 @@ def test_planted_faults_are_found_and_nothing_else(program: Program) -> None:
         ("near duplicate across splits", "dog/moved.jpg", "cat/3.png"),
         ("exact duplicate across splits", "dog/copied.png", "cat/4.png"),
     }
+    reasons = [row["detail"] for row in rows_of() if row["issue"] == "unreadable"]
+    assert all(reason.startswith("cannot be read as an image (") for reason in reasons)
     [moved] = [row for row in rows_of() if row["file"] == "dog/moved.jpg"]
     assert (moved["split"], moved["class"], moved["other split"], moved["other class"]) == (
         "test",
@@ -136,7 +138,8 @@ def test_the_audit_divides_images_into_the_splits_of_a_run(program: Program) -> 
 def test_a_table_and_a_configuration_choose_the_images(program: Program) -> None:
     write_photos(Path("photos"))
     shutil.copy("photos/train/cat/0.png", "photos/train/cat/same.png")
-    files = sorted(Path("photos").rglob("*.png"))
+    Path("photos/test/dog/0.png").rename("photos/test/dog/without_suffix")
+    files = sorted(path for path in Path("photos").rglob("*") if path.is_file())
     lines = [f"{file.relative_to('photos')},{file.parent.name},{file.parts[1]}" for file in files]
     Path("photos/labels.csv").write_text("\n".join(["file,label,split", *lines]))
     Path("table.yaml").write_text(
