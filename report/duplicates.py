@@ -34,9 +34,7 @@ def write_duplicates(document: Document, run: RunData) -> None:
     if not count:
         return
     if count > _MAX_SHARE * images:
-        document.text(
-            "So many mean that the images of this dataset look alike, or that its splits are not independent."
-        )
+        document.text("So many mean that images of this dataset look alike by nature, or that the splits overlap.")
     _write_accuracies(document, run, matches.queries)
     _write_pictures(document, run, matches, rows)
 
@@ -65,8 +63,10 @@ def _write_pictures(document: Document, run: RunData, matches: Matches, rows: Te
     indices, others = split.rows.cpu()[matches.queries], rows[matches.candidates]
     labels, other_labels = split.images.labels[indices].cpu(), train.labels[others].cpu()
     differs = labels != other_labels
-    text = f" {int(differs.sum()):,} have another class than their duplicate, and come first." if differs.any() else ""
-    document.text(f"The most similar, each on the right of its training image, with their classes and indices.{text}")
+    document.text(
+        "The most similar, each on the right of its training image, with their classes and indices. Those with another"
+        f" class than their duplicate come first: {int(differs.sum()):,}."
+    )
     ranked = (matches.correlations + 2 * differs).argsort(descending=True)[:_MAX_SHOWN]
     pixels, captions = [], []
     for row in ranked.tolist():

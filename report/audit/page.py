@@ -95,8 +95,8 @@ def write_pairs(document: Document, name: str, pairs: Sequence[DuplicatePair]) -
         f" the most similar one.{_first(len(pairs))}"
     )
     if other_label:
-        document.text(f"**{other_label:,}** have another class than their duplicate, and come first.")
-        document.finding(f"{name}: **{other_label:,}** of {len(pairs):,} have another class than their duplicate.")
+        document.text(f"Those with another class than their duplicate come first: {other_label:,}.")
+        document.finding(f"{name}: **{other_label:,}** of {len(pairs):,} with another class than their duplicate.")
     shown = [image for pair in pairs[:_MAX_SHOWN] for image in (pair.other, pair.image)]
     document.picture(name.lower().replace(" ", "_"), _grid(shown, columns=4), name)
 

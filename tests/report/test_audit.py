@@ -103,7 +103,7 @@ def test_planted_faults_are_found_and_nothing_else(program: Program) -> None:
     )
     assert re.search(r"unreadable +│ +2 │", outcome.out)
     text = Path("audit/report.md").read_text()
-    assert "**2** of 2 have another class than their duplicate" in text
+    assert "**2** of 2 with another class than their duplicate" in text
     assert "dog/png.jpg: .jpg, but the file is PNG" in text.replace("\\", "")
     pictures = {path.stem for path in Path("audit/report_files").glob("*.png")}
     assert pictures == {
