@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from cifar_lit.cli.yaml_check import check_yaml
 from cifar_lit.errors import InputError
 from cifar_lit.training.checkpointing.checkpoint_paths import locate_checkpoint
@@ -58,8 +60,6 @@ def with_data_of_configs(args: Sequence[str]) -> list[str]:
     Raises:
         InputError: if a file has no such section.
     """
-    import yaml
-
     full, rest = [], iter(args)
     for argument in rest:
         name, equals, value = argument.partition("=")

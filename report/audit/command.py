@@ -71,6 +71,8 @@ def _print_summary(issues: Sequence[Issue]) -> None:
     kinds: dict[str, list[Issue]] = {}
     for issue in issues:
         kinds.setdefault(issue.kind, []).append(issue)
+    if other_class := [issue for issue in issues if issue.has_other_class]:
+        kinds["duplicate of another class"] = other_class
     for kind, found in kinds.items():
         table.add_row(kind, f"{len(found):,}", escape_markup(found[0].text))
     if kinds:

@@ -39,9 +39,14 @@ class Issue(NamedTuple):
 
     @property
     def text(self) -> str:
-        """The image and its detail on one line."""
-        split, index, file, _ = self.place
-        return f"{file or f'{split} #{index}'}: {self.detail}"
+        """The image, the image that it duplicates, and the detail on one line."""
+        names = [file or f"{split} #{index}" for split, index, file, _ in (self.place, self.other) if split]
+        return f"{' = '.join(names)}: {self.detail}"
+
+    @property
+    def has_other_class(self) -> bool:
+        """Whether the image duplicates one of another class."""
+        return any(self.other) and self.place[-1] != self.other[-1]
 
 
 def issues_of(audited: AuditedData, pairs: Sequence[DuplicatePair]) -> list[Issue]:

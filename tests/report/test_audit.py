@@ -102,6 +102,7 @@ def test_planted_faults_are_found_and_nothing_else(program: Program) -> None:
         "cat",
     )
     assert re.search(r"unreadable +│ +2 │", outcome.out)
+    assert re.search(r"duplicate of another class +│ +2 │ dog/copied.png = cat", outcome.out)
     text = Path("audit/report.md").read_text()
     assert "**2** of 2 with another class than their duplicate" in text
     assert "dog/png.jpg: .jpg, but the file is PNG" in text.replace("\\", "")
