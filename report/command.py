@@ -8,6 +8,7 @@ from cifar_lit.errors import InputError
 from report.comparison import names_of, write_comparison
 from report.cross_validation import check_folds, out_of_sample_predictions
 from report.document import Document
+from report.duplicates import write_duplicates
 from report.faithfulness import write_faithfulness
 from report.front_matter import front_matter
 from report.label_issues import write_label_issues
@@ -89,6 +90,7 @@ def report(
     write_data(document, run)
     write_model(document, run)
     write_label_issues(document, run.class_names, predictions, how)
+    write_duplicates(document, run)
     write_neighbors(document, run, count)
     write_projector(document, run)
     write_robustness(document, run, robustness_images, seed)

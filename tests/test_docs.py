@@ -268,7 +268,12 @@ def test_documented_methods_of_evaluation_callbacks_exist() -> None:
 
 def known_options(capsys: pytest.CaptureFixture[str]) -> set[str]:
     """Return all options of main.py."""
-    for args in (["fit", "--help_all"], ["lr_find", "--help_all"], ["fit", "--data.help", "ClassFolders"]):
+    for args in (
+        ["fit", "--help_all"],
+        ["lr_find", "--help_all"],
+        ["fit", "--data.help", "ClassFolders"],
+        ["audit", "--help"],
+    ):
         run(*args)
     options = {"--allow_import", "--help", "--help_all", *re.findall(r"--[\w.]+", capsys.readouterr().out)}
     for command in COMMANDS.values():

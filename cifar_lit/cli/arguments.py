@@ -1,8 +1,11 @@
 """Checks and changes of the arguments that need neither torch nor Lightning: a mistake is reported at once."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from cifar_lit.cli.yaml_check import check_yaml
 from cifar_lit.errors import InputError
@@ -48,6 +51,26 @@ def with_explicit_true(args: Sequence[str], *names: str) -> list[str]:
     full = []
     for argument, following in zip(args, [*args[1:], "--"], strict=False):
         full += [argument, "true"] if argument in names and following.startswith("-") else [argument]
+    return full
+
+
+def with_data_of_configs(args: Sequence[str]) -> list[str]:
+    """Return the arguments with each ``--config FILE`` replaced by ``--data`` and the file's section ``data``.
+
+    Raises:
+        InputError: if a file has no such section.
+    """
+    full, rest = [], iter(args)
+    for argument in rest:
+        name, equals, value = argument.partition("=")
+        if name not in ("-c", "--config"):
+            full.append(argument)
+            continue
+        file = value if equals else next(rest, "")
+        section = (yaml.safe_load(Path(file).read_text()) or {}).get("data")
+        if not section:
+            raise InputError(f"{file} has no section data; add one, or use --data NAME")
+        full += ["--data", section if isinstance(section, str) else json.dumps(section)]
     return full
 
 

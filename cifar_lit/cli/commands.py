@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cifar_lit.cli.arguments import check_files, with_explicit_true
+from cifar_lit.cli.arguments import check_files, with_data_of_configs, with_explicit_true
 from cifar_lit.cli.option_help import OPTIONS, option_help
 from cifar_lit.cli.warning_filters import ignore_third_party_warnings
 from cifar_lit.errors import InputError
@@ -30,6 +30,7 @@ class Command:
     positional: Argument that collects the positional values.
     repeated: Argument that takes several values after its option name.
     reads_checkpoint: Whether ``--ckpt_path`` is ``best`` by default.
+    reads_data: Whether it has the options ``--data`` of ``fit``, also from the configurations given as ``--config``.
     """
 
     summary: str
@@ -37,6 +38,7 @@ class Command:
     positional: str | None = None
     repeated: str | None = None
     reads_checkpoint: bool = False
+    reads_data: bool = False
 
 
 COMMANDS = {
@@ -52,6 +54,7 @@ COMMANDS = {
     "report": Command(
         "Write a report on a run, or compare runs", "report.command.report", repeated="compare", reads_checkpoint=True
     ),
+    "audit": Command("Find faulty and duplicate images", "report.audit.command.audit", reads_data=True),
     "schema": Command("Print a JSON Schema of the YAML files"),
 }
 # Names that users of other programs try
@@ -126,7 +129,7 @@ def run_command(args: Sequence[str], plugin_packages: Sequence[str], defaults: P
     if command.function is None:
         _run_lightning_command(args, plugin_packages, defaults)
     else:
-        _run_function(name, options)
+        _run_function(name, options, plugin_packages)
 
 
 def plugin_modules(packages: Iterable[str]) -> Iterator[str]:
@@ -148,11 +151,15 @@ def _run_lightning_command(args: Sequence[str], plugin_packages: Sequence[str], 
     command_line(defaults, ["--help" if argument == "--help_all" else argument for argument in args])
 
 
-def _run_function(name: str, options: Sequence[str]) -> None:
+def _run_function(name: str, options: Sequence[str], plugin_packages: Sequence[str]) -> None:
     command = COMMANDS[name]
+    if command.reads_data:
+        options = with_data_of_configs(options)
     module, _, function_name = str(command.function).rpartition(".")
     with _announce_loading():
         function = getattr(importlib.import_module(module), function_name)
+        for plugin in plugin_modules(plugin_packages) if command.reads_data else ():
+            importlib.import_module(plugin)
         from cifar_lit.cli.parser import Parser
     parser = Parser(prog=f"main.py {name}", description=f"{command.summary}.", allow_abbrev=False)
     separately = {argument for argument in (command.positional, command.repeated) if argument}
@@ -161,7 +168,8 @@ def _run_function(name: str, options: Sequence[str]) -> None:
     parser.add_function_arguments(function, as_group=False, skip=separately)
     if command.repeated:
         parser.add_argument(f"--{command.repeated}", nargs="+", default=[], help="Two or more runs to compare.")
-    function(**parser.parse_args(with_explicit_true(options, "--dry_run", "--yes")).as_dict())
+    settings = parser.parse_args(with_explicit_true(options, "--dry_run", "--yes"))
+    function(**parser.instantiate_classes(settings).as_dict())
 
 
 @contextmanager

@@ -179,7 +179,8 @@ class ImageDataModule(LightningDataModule, ABC):
         return self._std or self.own_statistics[1]
 
     @cached_property
-    def _train_and_val(self) -> tuple[ImageDataset, ImageDataset | None]:
+    def train_and_val(self) -> tuple[ImageDataset, ImageDataset | None]:
+        """The images of both splits, without augmentation."""
         train, val = self.load("train"), self.load("val")
         assert train is not None
         rows, val_set = self.training_rows(train), None
@@ -194,23 +195,23 @@ class ImageDataModule(LightningDataModule, ABC):
             rows, val_set = rows[kept], ImageDataset(train, rows[held_out])
         if self._decisions is not None:
             train, rows = apply_decisions(self._decisions, train, rows, names)
-        transforms = self._albumentations
-        pipeline = AlbumentationsPipeline(transforms, self.mean, self.decode_size) if transforms else None
-        return ImageDataset(train, rows, pipeline, run_seed()), val_set
+        return ImageDataset(train, rows), val_set
 
     @cached_property
     def _mixup(self) -> Mixup | None:
         return Mixup(*self._mixup_alphas, self.num_classes) if any(self._mixup_alphas) else None
 
-    @property
+    @cached_property
     def train_set(self) -> ImageDataset:
         """The images to train on."""
-        return self._train_and_val[0]
+        train, transforms = self.train_and_val[0], self._albumentations
+        pipeline = AlbumentationsPipeline(transforms, self.mean, self.decode_size) if transforms else None
+        return ImageDataset(train.images, train.rows, pipeline, run_seed())
 
     @property
     def val_set(self) -> ImageDataset | None:
         """The images that determine the best checkpoint; None if all images are used for training."""
-        return self._train_and_val[1]
+        return self.train_and_val[1]
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return training batches, shuffled by (seed, epoch), from where the checkpoint left off.
@@ -277,8 +278,7 @@ class ImageDataModule(LightningDataModule, ABC):
         """Return test batches in the source's order."""
         test = self.load("test")
         if test is None:
-            name = type(self).__name__
-            raise InputError(f"{name} has no test images; add them (<root>/test/<class>/*), or use `validate`")
+            raise InputError(f"{type(self).__name__} has no test images; add <root>/test/<class>/*, or use `validate`")
         return self._loader(ImageDataset(test, torch.arange(len(test))))
 
     def _loader(self, dataset: ImageDataset) -> DataLoader[Batch]:

@@ -43,7 +43,9 @@ class FolderImages:
     std: list[float]
 
 
-class _ImageFile(NamedTuple):
+class ImageFile(NamedTuple):
+    """A file, relative to its split's folder, with its label and state."""
+
     path: str
     label: int
     # From stat; ctime cannot be set back, so a file modified in place is noticed
@@ -79,17 +81,7 @@ def decode_folder(
     Raises:
         InputError: If there are no images, one cannot be read, or the cache cannot be written.
     """
-    left_out = Counter[str]()
-    if listed is None:
-        files = list(_scan(folder, class_names, left_out))
-    else:
-        labels = {name: label for label, name in enumerate(class_names)}
-        files = [_image_file(folder / name, labels[label], name) for name, label in listed]
-    note = describe_left_out(folder, left_out)
-    if not files:
-        raise InputError(f"{folder} contains no images in folders named by class" + (f" ({note})" if note else ""))
-    if note:
-        rank_zero_only(print)(note)
+    files = list_files(folder, class_names, listed)
     request = [_FORMAT, list(class_names), size, fit, skip_unreadable, files]
     fingerprint = hashlib.blake2b(json.dumps(request).encode()).hexdigest()
     identity = [str(folder.resolve()), size, fit] + ([cache_key] if cache_key else [])
@@ -112,7 +104,34 @@ def decode_folder(
     return found
 
 
-def _scan(folder: Path, class_names: Sequence[str], left_out: Counter[str]) -> Iterator[_ImageFile]:
+def list_files(
+    folder: Path, class_names: Sequence[str], listed: Sequence[tuple[str, str]] | None = None
+) -> list[ImageFile]:
+    """Return the image files of ``folder/<class>/``, or the listed ones, unread; print what is left out.
+
+    Args:
+        folder: Contains one folder of images per class.
+        class_names: The classes, in label order.
+        listed: See ``decode_folder``.
+
+    Raises:
+        InputError: If there are none, or a listed one does not exist.
+    """
+    left_out = Counter[str]()
+    if listed is None:
+        files = list(_scan(folder, class_names, left_out))
+    else:
+        labels = {name: label for label, name in enumerate(class_names)}
+        files = [_image_file(folder / name, labels[label], name) for name, label in listed]
+    note = describe_left_out(folder, left_out)
+    if not files:
+        raise InputError(f"{folder} contains no images in folders named by class" + (f" ({note})" if note else ""))
+    if note:
+        rank_zero_only(print)(note)
+    return files
+
+
+def _scan(folder: Path, class_names: Sequence[str], left_out: Counter[str]) -> Iterator[ImageFile]:
     for path in folder.iterdir():
         if path.is_dir() and is_system_folder(path.name):
             left_out[f"{path.name}/"] += 1
@@ -125,12 +144,12 @@ def _scan(folder: Path, class_names: Sequence[str], left_out: Counter[str]) -> I
             yield _image_file(path, label, path.relative_to(folder).as_posix())
 
 
-def _image_file(path: Path, label: int, name: str) -> _ImageFile:
+def _image_file(path: Path, label: int, name: str) -> ImageFile:
     try:
         stat = path.stat()
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}): remove it") from error
-    return _ImageFile(name, label, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+    return ImageFile(name, label, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
 def _read(entry: Path, fingerprint: str) -> FolderImages | None:
@@ -167,7 +186,7 @@ def _write(
     unfinished: Path,
     fingerprint: str,
     folder: Path,
-    files: list[_ImageFile],
+    files: list[ImageFile],
     size: tuple[int, int] | None,
     fit: Fit,
     skip_unreadable: bool,
@@ -214,7 +233,7 @@ def _stamps(entry: Path) -> dict[str, list[int]]:
     return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
 
 
-def _readable(folder: Path, files: list[_ImageFile]) -> list[_ImageFile]:
+def _readable(folder: Path, files: list[ImageFile]) -> list[ImageFile]:
     """Return the files that can be read; print the others."""
     readable = []
     for file in files:
@@ -228,7 +247,7 @@ def _readable(folder: Path, files: list[_ImageFile]) -> list[_ImageFile]:
     return readable
 
 
-def _common_size(folder: Path, files: list[_ImageFile]) -> tuple[int, int]:
+def _common_size(folder: Path, files: list[ImageFile]) -> tuple[int, int]:
     sizes = set()
     for file in files:
         try:

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from cifar_lit.data.batches import ImageTensors
 from cifar_lit.data.datamodule import ImageDataModule, Split
-from cifar_lit.data.folder_cache import FolderImages, decode_folder
+from cifar_lit.data.folder_cache import FolderImages, ImageFile, decode_folder, list_files
 from cifar_lit.data.splits import hold_out
 from cifar_lit.errors import InputError
 from cifar_lit.inference.images import Fit, is_system_folder
@@ -73,6 +74,7 @@ class ClassFolders(ImageDataModule):
         self._decode_size = _to_size("decode_size", decode_size)
         self._skip_unreadable = skip_unreadable
         self._cache_dir = Path(cache_dir).expanduser() if cache_dir else user_cache_dir()
+        self._undecoded: Mapping[Split, ImageTensors] = {}
 
     @cached_property
     def class_names(self) -> list[str]:
@@ -117,6 +119,28 @@ class ClassFolders(ImageDataModule):
         if others and "train" in found:
             rank_zero_only(print)(f"Folders of {self.root} that are not used: {', '.join(others)}")
         return found or {"train": self.root}
+
+    def folder(self, split: Split) -> Path:
+        """Return the folder that the files of a split are relative to; that of ``train`` for held-out images."""
+        return self._folders.get(split, self._folders["train"])
+
+    def files(self) -> dict[Split, list[ImageFile]]:
+        """Return the files in the folder of each split, unread; held-out images are in that of ``train``."""
+        names = self.class_names  # raises if there is no folder
+        return {
+            split: list_files(self.folder(split), names, self._listing(split).get("listed")) for split in self._folders
+        }
+
+    def use_undecoded(self, images: Mapping[Split, ImageTensors]) -> None:
+        """Divide these images, by the split of their folder, into splits instead of decoding the files.
+
+        Their pixels may be empty: (N, 3, 0, 0).
+        """
+        self._undecoded = images
+
+    def _listing(self, split: Split) -> dict[str, Any]:
+        """Return the arguments of ``decode_folder`` that list the files, if the folders do not."""
+        return {}
 
     @property
     def _is_unsplit(self) -> bool:
@@ -209,9 +233,11 @@ class ClassFolders(ImageDataModule):
         return decoded
 
     def _decode(self, split: Split, size: tuple[int, int] | None) -> FolderImages:
+        if split in self._undecoded:
+            return FolderImages(self._undecoded[split], (0, 0), [], [])
         names = self.class_names  # raises if there is no folder
         options: dict[str, Any] = {"size": size, "fit": self._fit, "skip_unreadable": self._skip_unreadable}
-        return decode_folder(self._folders[split], names, self._cache_dir, **options)
+        return decode_folder(self.folder(split), names, self._cache_dir, **options, **self._listing(split))
 
 
 def _to_size(option: str, size: int | tuple[int, int] | None) -> tuple[int, int] | None:

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from cifar_lit.data.batches import ImageTensors
 from cifar_lit.data.datamodule import Split
-from cifar_lit.data.folder_cache import FolderImages, decode_folder
 from cifar_lit.data.folders import SPLIT_NAMES, ClassFolders
 from cifar_lit.errors import InputError
 
@@ -81,10 +80,10 @@ class ImageTable(ClassFolders):
         groups = {row["file"]: row["group"] for row in self._rows}
         return [groups[train.files[row]] for row in rows.tolist()]
 
-    def _decode(self, split: Split, size: tuple[int, int] | None) -> FolderImages:
+    def folder(self, split: Split) -> Path:
+        """Return the folder of the CSV file."""
+        return self.root.parent
+
+    def _listing(self, split: Split) -> dict[str, Any]:
         listed = [(row["file"], row["label"]) for row in self._rows if row.get("split", split) == split]
-        options: dict[str, Any] = {"size": size, "fit": self._fit, "skip_unreadable": self._skip_unreadable}
-        key = f"{self.root.name}/{split}"
-        return decode_folder(
-            self.root.parent, self.class_names, self._cache_dir, listed=listed, cache_key=key, **options
-        )
+        return {"listed": listed, "cache_key": f"{self.root.name}/{split}"}

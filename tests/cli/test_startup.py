@@ -102,7 +102,7 @@ def test_ctrl_c_while_modules_are_imported_is_silent(seconds: float) -> None:
 
 def test_an_unknown_command_lists_all_commands(program: Program) -> None:
     outcome = program("train")
-    for name in ("fit", "validate", "test", "lr_find", "predict", "demo", "export", "report", "schema"):
+    for name in ("fit", "validate", "test", "lr_find", "predict", "demo", "export", "report", "audit", "schema"):
         assert re.search(rf"^  {name} +\w", outcome.err, re.MULTILINE), name
 
 

@@ -61,13 +61,14 @@ def test_a_report_has_all_sections_and_pictures(report: Path) -> None:
     text = (report / "report.md").read_text()
     for heading in (
         "The run", "Results", "Misclassified images", "Calibration", "Training", "The images", "The network",
-        "Labels that may be wrong", "Most similar training images", "Corrupted images", "Out-of-distribution images",
+        "Labels that may be wrong", "Duplicates across splits", "Most similar training images",
+        "Corrupted images", "Out-of-distribution images",
         "Faithfulness of the heatmaps", "Settings",
     ):  # fmt: skip
         assert f"\n## {heading}\n" in text
     pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
     names = "roc_curves precision_recall_curves misclassified heatmaps confusion calibration curves classes augmented"
-    names += " label_errors neighbors robustness"
+    names += " label_errors duplicates neighbors robustness"
     assert sorted(Path(picture).stem for picture in pictures) == sorted(names.split())
     assert all((report / picture).is_file() for picture in pictures)
     findings = text.partition("## ")[0]

@@ -33,3 +33,13 @@ def write_noise(*names: str) -> list[Path]:
         pixels = np.random.default_rng(number).integers(0, 256, (32, 32, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(name)
     return [Path(name).absolute() for name in names]
+
+
+def random_photo(seed: int, size: tuple[int, int] = (96, 80)) -> Image.Image:
+    """Return an image of a given width and height with large and small random shapes, as in a photo."""
+    random = np.random.default_rng(seed)
+    layers = [
+        np.asarray(Image.fromarray(random.integers(0, 256, (cells, cells, 3), dtype=np.uint8)).resize(size))
+        for cells in (3, 6, 12, 48)
+    ]
+    return Image.fromarray(np.average(layers, axis=0, weights=(4, 3, 2, 2)).astype(np.uint8))

@@ -1,0 +1,1 @@
+"""The ``audit`` command: find faulty and duplicate images."""
