@@ -26,7 +26,7 @@ _QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"
 _KEYS = """() => document.addEventListener("keydown", event => {
   const name = {k: "keep", r: "relabel", d: "drop", b: "back"}[event.key.toLowerCase()];
   const button = document.querySelector(`#review-${name}`);
-  if (!name || !button?.offsetParent || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (!name || !button?.checkVisibility() || event.ctrlKey || event.metaKey || event.altKey) return;
   if (!event.target.closest("input, textarea")) button.click();
 })"""
 
