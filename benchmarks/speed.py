@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from benchmarks.ablation import ablation
 from benchmarks.augmentation import augmentation
 from benchmarks.convolutions import convolution_limit
+from benchmarks.localization import localization
 from benchmarks.photos import photos
 from benchmarks.results import HEADER, Result, result, save
 from benchmarks.scale import scale
@@ -177,4 +178,4 @@ QUICK: Sequence[Callable[[bool], list[Result]]] = (
     convolution_limit,
     augmentation,
 )
-MEASUREMENTS = (*QUICK, two_processes, price_of_albumentations, scale, photos, ablation)
+MEASUREMENTS = (*QUICK, two_processes, price_of_albumentations, scale, photos, localization, ablation)
