@@ -1,88 +1,149 @@
-"""Confident learning: labels that may be wrong, from running sums instead of all probabilities."""
+"""Labels that may be wrong, from the network's prediction and the labels of images that it sees alike."""
 
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
-# CONFIDENT_THRESHOLDS_LOWER_BOUND and FLOATING_POINT_COMPARISON of cleanlab
-_MIN_THRESHOLD, _TOLERANCE = 2e-6, 1e-6
+from cifar_lit.evaluation.neighbors import nearest
+from cifar_lit.randomness import hash_uniform, key
+
+_MAX_REFERENCE = 5000  # images
+_BATCH = 1000
+_MIN_PRECISION = 0.7  # of the flags, estimated
+_MIN_SHARE = 0.3  # of the images to estimate the rate of wrong labels on
 
 
-class ConfidentThresholds(Metric):
-    """The mean probability that a network gives to each class, over the images labeled with it.
+class Reference(NamedTuple):
+    """Images that the network was not trained on, to compare others with.
 
-    Source: Northcutt, Jiang & Chuang 2021, arXiv:1911.00068, eq. 2.
-
-    Args:
-        classes: Number of classes.
+    logits: float32 (M, C).
+    labels: int64 (M,), the given labels.
+    indices: int64 (M,), unique in the dataset.
     """
+
+    logits: Tensor
+    labels: Tensor
+    indices: Tensor
+
+
+class ReferenceSample(Metric):
+    """A random sample of the evaluated images, in memory independent of their number."""
 
     full_state_update = False
-    sums: Tensor
-    counts: Tensor
+    logits: list[Tensor]
+    labels: list[Tensor]
+    indices: list[Tensor]
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        for name in ("sums", "counts"):
-            self.add_state(name, torch.zeros(classes, dtype=torch.float64), dist_reduce_fx="sum")
+        for name in Reference._fields:
+            self.add_state(name, [], dist_reduce_fx="cat")
 
-    def update(self, probabilities: Tensor, labels: Tensor) -> None:
-        """Add a batch: probabilities float (N, C), labels int64 (N,)."""
-        label_probs = probabilities.gather(1, labels[:, None])[:, 0].double()
-        self.sums.index_add_(0, labels, label_probs)
-        self.counts.index_add_(0, labels, torch.ones_like(label_probs))
+    def update(self, logits: Tensor, labels: Tensor, indices: Tensor) -> None:
+        """Add a batch: logits float (N, C), the given labels int64 (N,), and unique indices int64 (N,)."""
+        for name, values in zip(Reference._fields, (logits.float(), labels, indices), strict=True):
+            getattr(self, name).append(values)
+        self.logits, self.labels, self.indices = ([values] for values in self._sample())
 
-    def compute(self) -> Tensor:
-        """Return the thresholds float64 (C,); infinite for a class without images."""
-        thresholds = (self.sums / self.counts.clamp(min=1)).clamp(min=_MIN_THRESHOLD)
-        return torch.where(self.counts > 0, thresholds, torch.inf)
+    def compute(self) -> Reference:
+        """Return the sample over all processes, on the CPU."""
+        return Reference(*(values.cpu() for values in self._sample()))
 
-
-def is_label_issue(probabilities: Tensor, labels: Tensor, thresholds: Tensor) -> Tensor:
-    """Return bool (N,), whether each label may be wrong: off the diagonal of the confident joint.
-
-    Args:
-        probabilities: float (N, C).
-        labels: int64 (N,).
-        thresholds: float (C,), of ``ConfidentThresholds``.
-
-    Source: Northcutt, Jiang & Chuang 2021, arXiv:1911.00068, eq. 1; cleanlab's ``filter_by="confident_learning"``.
-    """
-    confident = probabilities >= thresholds - _TOLERANCE
-    in_label = confident.gather(1, labels[:, None])[:, 0]
-    in_other = (confident.sum(1) > 1) | (confident.any(1) & ~in_label)  # if several, the most probable class counts
-    return in_other & (probabilities.argmax(1) != labels)
+    def _sample(self) -> Reference:
+        logits, labels, indices = (dim_zero_cat(getattr(self, name)) for name in Reference._fields)
+        order = indices.argsort()
+        order = order[hash_uniform(indices[order], key("label issues")).argsort(stable=True)][:_MAX_REFERENCE]
+        return Reference(logits[order], labels[order], indices[order])
 
 
 class LabelIssues(NamedTuple):
-    """Images whose label may be wrong, the most suspicious first.
+    """How suspicious the labels of N images are.
 
-    indices: int64 (K,), positions among the examined images.
-    suggested: int64 (K,), the predicted classes.
-    scores: float (K,), self-confidence: the probability of the given label.
+    scores: float32 (N,), the estimated probability of each label; the lowest is the most suspicious.
+    suggested: int64 (N,), the most probable class.
+    precision: float32 (N,), estimated share of wrong labels among those that are at least as suspicious.
+    flagged: bool (N,), whether the label may be wrong.
     """
 
-    indices: Tensor
-    suggested: Tensor
     scores: Tensor
+    suggested: Tensor
+    precision: Tensor
+    flagged: Tensor
 
 
-def find_label_issues(probabilities: Tensor, labels: Tensor) -> LabelIssues:
-    """Find labels that may be wrong by confident learning, ranked by self-confidence.
+def find_label_issues(logits: Tensor, labels: Tensor, indices: Tensor, reference: Reference) -> LabelIssues:
+    """Rate how suspicious labels are, and flag those that may be wrong.
+
+    A label is suspicious if both the network and the labels of similar images speak against it, see
+    ``label_probabilities``. Labels are flagged up to the score at which an estimated 70 % of them are wrong.
 
     Args:
-        probabilities: float (N, C), out-of-sample probabilities.
+        logits: float (N, C), of images that the network was not trained on.
         labels: int64 (N,), the given labels.
-
-    Source: Northcutt, Jiang & Chuang 2021, arXiv:1911.00068; equal to cleanlab's ``find_label_issues`` with
-        ``filter_by="confident_learning"`` and ``return_indices_ranked_by="self_confidence"``.
+        indices: int64 (N,), by which an image is recognized among the reference images.
+        reference: Images of the same kind, possibly the same ones.
     """
-    thresholds = ConfidentThresholds(probabilities.shape[1])
-    thresholds.update(probabilities, labels)
-    indices = is_label_issue(probabilities, labels, thresholds.compute()).nonzero()[:, 0]
-    scores = probabilities[indices, labels[indices]]
-    order = scores.argsort(stable=True)
-    indices = indices[order]
-    return LabelIssues(indices, probabilities[indices].argmax(1), scores[order])
+    probs = label_probabilities(logits, indices, reference)
+    scores, suggested = probs.gather(1, labels[:, None])[:, 0], probs.argmax(1)
+    thresholds, precision = estimate_precision(
+        label_probabilities(reference.logits, reference.indices, reference), reference.labels
+    )
+    passed = thresholds[precision >= _MIN_PRECISION]
+    flagged = (scores <= (passed[-1] if len(passed) else -1)) & (suggested != labels)
+    position = (torch.searchsorted(thresholds, scores, right=True) - 1).clamp(min=0)
+    return LabelIssues(scores, suggested, F.pad(precision, (0, 1))[position], flagged)
+
+
+def label_probabilities(logits: Tensor, indices: Tensor, reference: Reference) -> Tensor:
+    """Return estimated probabilities of the labels of images, float32 (N, C).
+
+    They are the mean of the network's probability and the label's share among the nearest reference images (the square
+    root of their number, without the image itself) by the angle between centered logits.
+
+    Args:
+        logits: float (N, C).
+        indices: int64 (N,).
+        reference: The images to compare with.
+    """
+    candidates, count = _directions(reference.logits), round(len(reference.labels) ** 0.5)
+    results = []
+    for rows in torch.arange(len(logits)).split(_BATCH):
+        neighbors, _ = nearest(_directions(logits[rows]), candidates, count + 1)
+        counted = (reference.indices[neighbors] != indices[rows, None]).float()  # all but the image itself
+        counted[:, count:] *= counted.amin(1, keepdim=True) < 1  # without it, one too many was found
+        shares = torch.zeros(logits[rows].shape).scatter_add_(1, reference.labels[neighbors], counted)
+        results.append((logits[rows].softmax(1) + shares / counted.sum(1, keepdim=True).clamp(min=1)) / 2)
+    return torch.cat(results)
+
+
+def _directions(logits: Tensor) -> Tensor:
+    return F.normalize(logits - logits.mean(1, keepdim=True), dim=1)
+
+
+def estimate_precision(probs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Estimate what share of the labels is wrong, among the labels whose probability is at most a threshold.
+
+    Suppose that labels are wrong at some rate, whatever the image. Then the disagreements below a threshold consist of
+    this rate of the images that would be below it with a random other label, and of the network's mistakes, which
+    get rare as the threshold decreases. So the rate is at most their quotient at any threshold. Only the thresholds
+    that a certain share of the images would be below count, so that the quotient is not left to chance. If more labels
+    seem to be wrong than right, the network is, and nothing can be said about the labels.
+
+    Args:
+        probs: float (N, C), estimated probabilities of the labels.
+        labels: int64 (N,).
+
+    Returns:
+        float (K,), the thresholds, ascending; float (K,), the estimated share of wrong labels below each.
+    """
+    disagrees = probs.argmax(1) != labels
+    thresholds = probs[disagrees, labels[disagrees]].sort().values
+    others = probs[~disagrees].scatter(1, labels[~disagrees, None], torch.inf).flatten().sort().values
+    below = torch.searchsorted(others, thresholds, right=True) / max(1, probs.shape[1] - 1)
+    rates = torch.arange(1, len(thresholds) + 1) / below
+    rate = F.pad(rates[below >= _MIN_SHARE * len(labels)], (0, 1), value=torch.inf).min()
+    return thresholds, torch.where(rate < 1, rate / rates, 0).clamp(max=1)
