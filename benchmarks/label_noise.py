@@ -1,21 +1,29 @@
 """Label issues on real label noise: the human labels of CIFAR-10N, planted errors, and CIFAR-10's own labels."""
 
+from datetime import date
 from pathlib import Path
 from typing import Literal
 
+import cleanlab.filter
 import numpy as np
 import torch
 import torch.nn.functional as F
+from cleanlab.rank import get_label_quality_scores
+from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
 
+from benchmarks.results import commit, machine, replace_section
+from callbacks.rendering.markdown import table
 from cifar_lit.data.augment import AlternatingFlip, ProgressiveResizing, RandomCrop, apply_augmentations
 from cifar_lit.data.cifar import CIFAR10
 from cifar_lit.data.splits import hold_out_fold
+from cifar_lit.evaluation.label_issues import ReferenceSample, find_label_issues
 from cifar_lit.malloc import keep_freed_memory
 from cifar_lit.models.airbench import AirbenchNet
 from cifar_lit.models.normalization import PixelNormalization
 from cifar_lit.models.whitening import fit_whitening
 from cifar_lit.randomness import SampleRandom, reseed
+from cifar_lit.training.checkpointing.checkpoint_files import read_classifier
 from cifar_lit.training.optim.muon import ConvMuon
 from cifar_lit.training.optim.schedules import TriangularLR
 
@@ -23,6 +31,7 @@ Noise = Literal["aggre", "random1", "random2", "random3", "worse", "planted", "c
 
 _PLANTED = 0.01
 _EPOCHS, _BATCH, _WIDTHS = 8, 250, (32, 128, 256)  # airbench94 at about a third of its operations
+_FILTERS, _METHODS = ("prune_by_noise_rate", "confident_learning"), ("self_confidence", "normalized_margin")
 _AUGMENTATIONS = [AlternatingFlip(), RandomCrop(2), ProgressiveResizing([20, 20, 20, 24, 24, 24, 28, 28])]
 
 
@@ -34,6 +43,7 @@ def label_noise(
     folds: int = 2,
     examined: int = 2,
     seed: int = 0,
+    ckpt_path: str | None = None,
     folder: str = "runs/label_noise",
 ) -> None:
     """Train on noisy labels in folds, and measure how many label issues are real.
@@ -48,6 +58,8 @@ def label_noise(
         folds: Number of folds, each predicted by a network trained on the others.
         examined: Number of folds to examine.
         seed: Of the choice of images, the folds, the planted errors and the training.
+        ckpt_path: A network trained on CIFAR-10, to examine the test labels as well, as they are and with planted
+            errors.
         folder: Where the networks' outputs are kept.
 
     Source: Wei et al. 2022, arXiv:2110.12088, for the labels; see AirbenchNet for the recipe.
@@ -56,14 +68,75 @@ def label_noise(
     train = CIFAR10(data).load("train")
     assert train is not None
     rows = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[:images].sort().values
+    table_rows = []
     for name in noise or ["aggre", "planted", "clean"]:
-        given, true = noisy_labels(labels, name, seed)
+        given, true = (labels_of_set[rows] for labels_of_set in noisy_labels(labels, name, seed))
+        predicted = []
         for fold in range(examined):
             file = Path(folder, f"{name}_{images}_seed{seed}", f"fold_{fold}_of_{folds}.pt")
             if not file.exists():
-                outputs = train_fold(train.pixels[rows], given[rows], folds, fold, seed)
                 file.parent.mkdir(parents=True, exist_ok=True)
-                torch.save({"rows": rows, "given": given[rows], "true": true[rows], **outputs}, file)
+                torch.save(train_fold(train.pixels[rows], given, folds, fold, seed), file)
+            predicted.append(torch.load(file))
+        held_out, logits = (torch.cat([fold[key] for fold in predicted]) for key in ("held_out", "logits"))
+        table_rows += measure(f"train images, {name}", logits, given[held_out], true[held_out], held_out)
+    if ckpt_path is not None:
+        test = CIFAR10(data).load("test")
+        assert test is not None
+        classifier, batches = read_classifier(Path(ckpt_path)), test.pixels.split(_BATCH)
+        logits = torch.cat([classifier.logits(pixels) for pixels in batches])
+        for name, rate in (("planted", _PLANTED), ("clean", 0)):
+            given = plant_errors(test.labels, rate, seed)
+            table_rows += measure(f"test images, {name}", logits, given, test.labels, torch.arange(len(given)))
+    header = ["labels", "wrong", "agree with the network", "method", "flagged", "of them wrong", "estimated"]
+    header += ["wrong ones flagged", "average precision", "of as many as are wrong"]
+    text = table(header, table_rows, raw=True) + f"\n\nMeasured on {date.today()}, {commit()}, {machine()}."
+    print(text)
+    replace_section("label noise", text)
+
+
+def measure(name: str, logits: Tensor, given: Tensor, true: Tensor, indices: Tensor) -> list[list[str]]:
+    """Return rows of a table that compares ways to flag and rank labels.
+
+    Args:
+        name: What was examined.
+        logits: float (N, 10), out-of-sample.
+        given: int64 (N,), the labels to examine.
+        true: int64 (N,), the true labels.
+        indices: int64 (N,), unique.
+    """
+    sample = ReferenceSample()
+    sample.update(logits, given, indices)
+    issues = find_label_issues(logits, given, indices, sample.compute())
+    probs, labels, wrong = logits.double().softmax(1).numpy(), given.numpy(), (given != true).numpy()
+    flags = {
+        filter_by: cleanlab.filter.find_label_issues(labels, probs, filter_by=filter_by, n_jobs=1)
+        for filter_by in _FILTERS
+    }
+    scores = {method: get_label_quality_scores(labels, probs, method=method) for method in _METHODS}
+    estimate = float(issues.precision[issues.flagged].min()) if issues.flagged.any() else None
+    methods = [
+        ("label issues", issues.flagged.numpy(), issues.scores.numpy(), estimate),
+        ("highest loss", None, scores["self_confidence"], None),
+        ("smallest margin", None, scores["normalized_margin"], None),
+        ("cleanlab's default", flags["prune_by_noise_rate"], scores["self_confidence"], None),
+        ("confident learning", flags["confident_learning"], scores["self_confidence"], None),
+    ]
+    rows = []
+    for method, flagged, score, share in methods:
+        cells = ["", "", ""]
+        if flagged is not None:
+            cells = [f"{flagged.sum():,}", _share(wrong[flagged]), "" if share is None else f"{share:.2f}"]
+        top = np.argsort(score, kind="stable")[: wrong.sum()]
+        cells += [_share(flagged[wrong]) if flagged is not None else ""]
+        cells += [f"{average_precision_score(wrong, -score):.3f}" if wrong.any() else "", _share(wrong[top])]
+        agree = f"{(logits.argmax(1) == given).float().mean():.3f}"
+        rows.append([name, f"{wrong.sum():,} of {len(wrong):,}", agree, method, *cells])
+    return rows
+
+
+def _share(values: np.ndarray) -> str:
+    return f"{values.mean():.2f}" if values.size else ""
 
 
 def noisy_labels(file: str, noise: Noise, seed: int) -> tuple[Tensor, Tensor]:
@@ -71,11 +144,16 @@ def noisy_labels(file: str, noise: Noise, seed: int) -> tuple[Tensor, Tensor]:
     sets = np.load(file)
     true = torch.from_numpy(sets["clean_label"]).long()
     if noise in ("clean", "planted"):
-        generator = torch.Generator().manual_seed(seed)
-        wrong = torch.rand(len(true), generator=generator) < (_PLANTED if noise == "planted" else 0)
-        return (true + wrong * torch.randint(1, 10, true.shape, generator=generator)) % 10, true
+        return plant_errors(true, _PLANTED if noise == "planted" else 0, seed), true
     name = noise.replace("random", "random_label") if noise.startswith("random") else f"{noise}_label"
     return torch.from_numpy(sets[name]).long(), true
+
+
+def plant_errors(labels: Tensor, rate: float, seed: int) -> Tensor:
+    """Return labels int64 (N,), some of them replaced by another one of the ten, each with the same probability."""
+    generator = torch.Generator().manual_seed(seed)
+    wrong = torch.rand(len(labels), generator=generator) < rate
+    return (labels + wrong * torch.randint(1, 10, labels.shape, generator=generator)) % 10
 
 
 def train_fold(pixels: Tensor, labels: Tensor, folds: int, fold: int, seed: int) -> dict[str, Tensor]:

@@ -8,13 +8,15 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 
+from cifar_lit.evaluation.calibration import TEMPERATURES
 from cifar_lit.evaluation.neighbors import nearest
 from cifar_lit.randomness import hash_uniform, key
 
 _MAX_REFERENCE = 5000  # images
 _BATCH = 1000
-_MIN_PRECISION = 0.7  # of the flags, estimated
-_MIN_SHARE = 0.3  # of the images to estimate the rate of wrong labels on
+_NEIGHBOR_WEIGHT = 0.2  # of the neighbors' labels in a probability; .1 to .3 rank equally well
+_MIN_PRECISION = 0.75  # of the flags, estimated
+_MIN_SHARE = 0.2  # of the images to estimate the rate of wrong labels on
 
 
 class Reference(NamedTuple):
@@ -78,8 +80,8 @@ class LabelIssues(NamedTuple):
 def find_label_issues(logits: Tensor, labels: Tensor, indices: Tensor, reference: Reference) -> LabelIssues:
     """Rate how suspicious labels are, and flag those that may be wrong.
 
-    A label is suspicious if both the network and the labels of similar images speak against it, see
-    ``label_probabilities``. Labels are flagged up to the score at which an estimated 70 % of them are wrong.
+    A label is flagged only if both the network and the labels of similar images suggest another class, and its
+    probability is so low that an estimated 75 % of the labels up to there are wrong.
 
     Args:
         logits: float (N, C), of images that the network was not trained on.
@@ -87,22 +89,34 @@ def find_label_issues(logits: Tensor, labels: Tensor, indices: Tensor, reference
         indices: int64 (N,), by which an image is recognized among the reference images.
         reference: Images of the same kind, possibly the same ones.
     """
-    probs = label_probabilities(logits, indices, reference)
-    scores, suggested = probs.gather(1, labels[:, None])[:, 0], probs.argmax(1)
-    thresholds, precision = estimate_precision(
-        label_probabilities(reference.logits, reference.indices, reference), reference.labels
+    temperature = min(
+        TEMPERATURES[::4], key=lambda value: float(F.cross_entropy(reference.logits / value, reference.labels))
     )
+    probs, disputed = _rate_labels(logits, labels, indices, reference, temperature)
+    thresholds, precision = estimate_precision(*_rate_labels(*reference, reference, temperature), reference.labels)
+    scores = probs.gather(1, labels[:, None])[:, 0]
     passed = thresholds[precision >= _MIN_PRECISION]
-    flagged = (scores <= (passed[-1] if len(passed) else -1)) & (suggested != labels)
+    flagged = disputed & (scores <= (passed[-1] if len(passed) else -1))
     position = (torch.searchsorted(thresholds, scores, right=True) - 1).clamp(min=0)
-    return LabelIssues(scores, suggested, F.pad(precision, (0, 1))[position], flagged)
+    return LabelIssues(scores, probs.argmax(1), F.pad(precision, (0, 1))[position], flagged)
 
 
-def label_probabilities(logits: Tensor, indices: Tensor, reference: Reference) -> Tensor:
-    """Return estimated probabilities of the labels of images, float32 (N, C).
+def _rate_labels(
+    logits: Tensor, labels: Tensor, indices: Tensor, reference: Reference, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Return each label's probability, float32 (N, C), and whether all signals dispute the given ones, bool (N,)."""
+    network, neighbors = (logits / temperature).softmax(1), neighbor_shares(logits, indices, reference)
+    probs = network.lerp(neighbors, _NEIGHBOR_WEIGHT)
+    disputed = (torch.stack([network, neighbors, probs]).argmax(2) != labels).all(0)
+    return probs, disputed
 
-    They are the mean of the network's probability and the label's share among the nearest reference images (the square
-    root of their number, without the image itself) by the angle between centered logits.
+
+def neighbor_shares(logits: Tensor, indices: Tensor, reference: Reference) -> Tensor:
+    """Return the share of each label among the reference images that the network sees most alike, float32 (N, C).
+
+    Counted are the nearest ones by the angle between centered logits: the square root of their number, without the
+    image itself. Penultimate features are no better (`benchmarks label_noise`), and those of training images are
+    shaped by the labels.
 
     Args:
         logits: float (N, C).
@@ -112,11 +126,11 @@ def label_probabilities(logits: Tensor, indices: Tensor, reference: Reference) -
     candidates, count = _directions(reference.logits), round(len(reference.labels) ** 0.5)
     results = []
     for rows in torch.arange(len(logits)).split(_BATCH):
-        neighbors, _ = nearest(_directions(logits[rows]), candidates, count + 1)
-        counted = (reference.indices[neighbors] != indices[rows, None]).float()  # all but the image itself
+        found, _ = nearest(_directions(logits[rows]), candidates, count + 1)
+        counted = (reference.indices[found] != indices[rows, None]).float()  # all but the image itself
         counted[:, count:] *= counted.amin(1, keepdim=True) < 1  # without it, one too many was found
-        shares = torch.zeros(logits[rows].shape).scatter_add_(1, reference.labels[neighbors], counted)
-        results.append((logits[rows].softmax(1) + shares / counted.sum(1, keepdim=True).clamp(min=1)) / 2)
+        shares = torch.zeros(logits[rows].shape).scatter_add_(1, reference.labels[found], counted)
+        results.append(shares / counted.sum(1, keepdim=True).clamp(min=1))
     return torch.cat(results)
 
 
@@ -124,25 +138,26 @@ def _directions(logits: Tensor) -> Tensor:
     return F.normalize(logits - logits.mean(1, keepdim=True), dim=1)
 
 
-def estimate_precision(probs: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Estimate what share of the labels is wrong, among the labels whose probability is at most a threshold.
+def estimate_precision(probs: Tensor, disputed: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Estimate what share of the labels is wrong, among the disputed ones whose probability is at most a threshold.
 
-    Suppose that labels are wrong at some rate, whatever the image. Then the disagreements below a threshold consist of
-    this rate of the images that would be below it with a random other label, and of the network's mistakes, which
-    get rare as the threshold decreases. So the rate is at most their quotient at any threshold. Only the thresholds
+    Suppose that labels are wrong at some rate, whatever the image. Then the disputed labels below a threshold are this
+    rate of the images that would be below it with a random other label, plus the network's mistakes, which get rare
+    as the threshold decreases. So the rate is at most the quotient of the two numbers at any threshold. Only thresholds
     that a certain share of the images would be below count, so that the quotient is not left to chance. If more labels
     seem to be wrong than right, the network is, and nothing can be said about the labels.
 
     Args:
         probs: float (N, C), estimated probabilities of the labels.
-        labels: int64 (N,).
+        disputed: bool (N,), whether the signals speak against the given labels.
+        labels: int64 (N,), the given labels.
 
     Returns:
         float (K,), the thresholds, ascending; float (K,), the estimated share of wrong labels below each.
     """
-    disagrees = probs.argmax(1) != labels
-    thresholds = probs[disagrees, labels[disagrees]].sort().values
-    others = probs[~disagrees].scatter(1, labels[~disagrees, None], torch.inf).flatten().sort().values
+    agreed = probs.argmax(1) == labels
+    thresholds = probs[disputed, labels[disputed]].sort().values
+    others = probs[agreed].scatter(1, labels[agreed, None], torch.inf).flatten().sort().values
     below = torch.searchsorted(others, thresholds, right=True) / max(1, probs.shape[1] - 1)
     rates = torch.arange(1, len(thresholds) + 1) / below
     rate = F.pad(rates[below >= _MIN_SHARE * len(labels)], (0, 1), value=torch.inf).min()
