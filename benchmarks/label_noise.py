@@ -4,10 +4,10 @@ from datetime import date
 from pathlib import Path
 from typing import Literal
 
-import cleanlab.filter
 import numpy as np
 import torch
 import torch.nn.functional as F
+from cleanlab.filter import find_label_issues as find_label_issues_of_cleanlab
 from cleanlab.rank import get_label_quality_scores
 from sklearn.metrics import average_precision_score
 from torch import Tensor, nn
@@ -88,8 +88,8 @@ def label_noise(
         for name, rate in (("planted", _PLANTED), ("clean", 0)):
             given = plant_errors(test.labels, rate, seed)
             table_rows += measure(f"test images, {name}", logits, given, test.labels, torch.arange(len(given)))
-    header = ["labels", "wrong", "agree with the network", "method", "flagged", "of them wrong", "estimated"]
-    header += ["wrong ones flagged", "average precision", "of as many as are wrong"]
+    header = ["labels", "wrong", "agree with the network", "method", "flagged", "precision", "estimated precision"]
+    header += ["recall", "average precision of the ranking", "precision of as many as are wrong"]
     text = table(header, table_rows, raw=True) + f"\n\nMeasured on {date.today()}, {commit()}, {machine()}."
     print(text)
     replace_section("label noise", text)
@@ -109,34 +109,26 @@ def measure(name: str, logits: Tensor, given: Tensor, true: Tensor, indices: Ten
     sample.update(logits, given, indices)
     issues = find_label_issues(logits, given, indices, sample.compute())
     probs, labels, wrong = logits.double().softmax(1).numpy(), given.numpy(), (given != true).numpy()
-    flags = {
-        filter_by: cleanlab.filter.find_label_issues(labels, probs, filter_by=filter_by, n_jobs=1)
-        for filter_by in _FILTERS
-    }
-    scores = {method: get_label_quality_scores(labels, probs, method=method) for method in _METHODS}
-    estimate = float(issues.precision[issues.flagged].min()) if issues.flagged.any() else None
-    methods = [
-        ("label issues", issues.flagged.numpy(), issues.scores.numpy(), estimate),
-        ("highest loss", None, scores["self_confidence"], None),
-        ("smallest margin", None, scores["normalized_margin"], None),
-        ("cleanlab's default", flags["prune_by_noise_rate"], scores["self_confidence"], None),
-        ("confident learning", flags["confident_learning"], scores["self_confidence"], None),
-    ]
+    last = issues.scores.masked_fill(~issues.flagged, -1).argmax()  # the least suspicious label that is flagged
+    estimate = f"{float(issues.precision[last]):.2f}" if issues.flagged.any() else ""
+    loss, margin = (get_label_quality_scores(labels, probs, method=method) for method in _METHODS)
+    default, confident = (find_label_issues_of_cleanlab(labels, probs, filter_by=name, n_jobs=1) for name in _FILTERS)
     rows = []
-    for method, flagged, score, share in methods:
-        cells = ["", "", ""]
-        if flagged is not None:
-            cells = [f"{flagged.sum():,}", _share(wrong[flagged]), "" if share is None else f"{share:.2f}"]
-        top = np.argsort(score, kind="stable")[: wrong.sum()]
-        cells += [_share(flagged[wrong]) if flagged is not None else ""]
-        cells += [f"{average_precision_score(wrong, -score):.3f}" if wrong.any() else "", _share(wrong[top])]
+    for method, flagged, scores in (
+        ("label issues", issues.flagged.numpy(), issues.scores.numpy()),
+        ("cleanlab's default: prune by noise rate, highest loss", default, loss),
+        ("confident learning, highest loss", confident, loss),
+        ("smallest margin", None, margin),
+    ):
+        cells = ["", "", "", ""] if flagged is None else [f"{flagged.sum():,}", "", estimate * (not rows), ""]
+        if wrong.any():
+            top = np.argsort(scores, kind="stable")[: wrong.sum()]
+            cells += [f"{average_precision_score(wrong, -scores):.3f}", f"{wrong[top].mean():.2f}"]
+            if flagged is not None and flagged.any():
+                cells[1], cells[3] = f"{wrong[flagged].mean():.2f}", f"{flagged[wrong].mean():.2f}"
         agree = f"{(logits.argmax(1) == given).float().mean():.3f}"
-        rows.append([name, f"{wrong.sum():,} of {len(wrong):,}", agree, method, *cells])
+        rows.append([name, f"{wrong.sum():,} of {len(wrong):,}", agree, method, *cells, *[""] * (6 - len(cells))])
     return rows
-
-
-def _share(values: np.ndarray) -> str:
-    return f"{values.mean():.2f}" if values.size else ""
 
 
 def noisy_labels(file: str, noise: Noise, seed: int) -> tuple[Tensor, Tensor]:

@@ -111,10 +111,10 @@ def write_label_issues(
     link = document.file("label_errors.csv", csv_text([header, *cells]), f"the {len(listed):,} most suspicious labels")
     images, flagged = (sum(len(found.scores) for found in issues), sum(int(found.flagged.sum()) for found in issues))
     document.text(
-        f"{how} A label is suspicious if both the network and the labels of the images that it sees alike speak"
-        f" against it. Of {images:,} labels, {flagged:,} may be wrong: up to that point of the ranking, most"
-        f" are, by an estimate that assumes wrong labels are spread evenly over the images. Of {link}, an estimated"
-        f" {wrong:.0f} are wrong."
+        f"{how} Of {images:,} labels, {flagged:,} may be wrong: both the network and the labels of the images that it"
+        f" sees alike speak against them, and most of them are estimated to be wrong. Of {link}, an estimated"
+        f" {wrong:.0f} or more are wrong. The estimate assumes that wrong labels are spread evenly over the images; if"
+        " more of them are on difficult images, it is too low."
     )
     document.finding(f"**{flagged:,}** of {images:,} examined labels may be wrong.")
     if shown := listed[:_MAX_SHOWN]:

@@ -14,7 +14,7 @@ from cifar_lit.randomness import hash_uniform, key
 
 _MAX_REFERENCE = 5000  # images
 _BATCH = 1000
-_NEIGHBOR_WEIGHT = 0.2  # of the neighbors' labels in a probability; .1 to .3 rank equally well
+_NEIGHBOR_WEIGHT = 0.1  # of the neighbors' labels in a probability; more ranks worse if many labels are wrong
 _MIN_PRECISION = 0.75  # of the flags, estimated
 _MIN_SHARE = 0.2  # of the images to estimate the rate of wrong labels on
 
@@ -115,8 +115,8 @@ def neighbor_shares(logits: Tensor, indices: Tensor, reference: Reference) -> Te
     """Return the share of each label among the reference images that the network sees most alike, float32 (N, C).
 
     Counted are the nearest ones by the angle between centered logits: the square root of their number, without the
-    image itself. Penultimate features are no better (`benchmarks label_noise`), and those of training images are
-    shaped by the labels.
+    image itself. Penultimate features are no better, and training images are of no use: the network has learned their
+    labels (benchmarks/RESULTS.md).
 
     Args:
         logits: float (N, C).
@@ -145,7 +145,8 @@ def estimate_precision(probs: Tensor, disputed: Tensor, labels: Tensor) -> tuple
     rate of the images that would be below it with a random other label, plus the network's mistakes, which get rare
     as the threshold decreases. So the rate is at most the quotient of the two numbers at any threshold. Only thresholds
     that a certain share of the images would be below count, so that the quotient is not left to chance. If more labels
-    seem to be wrong than right, the network is, and nothing can be said about the labels.
+    seem to be wrong than right, the network is, and nothing can be said about the labels. If wrong labels are more
+    frequent on difficult images, the estimate is too low.
 
     Args:
         probs: float (N, C), estimated probabilities of the labels.
