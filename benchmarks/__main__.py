@@ -8,6 +8,7 @@ from benchmarks.accuracy import accuracy
 from benchmarks.explanations import explanations
 from benchmarks.faithfulness import faithfulness
 from benchmarks.finetune import finetune
+from benchmarks.label_noise import label_noise
 from benchmarks.overhead import overhead
 from benchmarks.reliability import reliability
 from benchmarks.space import space
@@ -18,8 +19,5 @@ if __name__ == "__main__":
     arguments = ["--quick=true" if argument == "--quick" else argument for argument in sys.argv[1:]]
     if not arguments or (arguments[0].startswith("--") and arguments[0] != "--help"):
         arguments.insert(0, "speed")
-    auto_cli(
-        [speed, accuracy, explanations, faithfulness, finetune, overhead, reliability, space],
-        args=arguments,
-        as_positional=False,
-    )
+    commands = [speed, accuracy, explanations, faithfulness, finetune, label_noise, overhead, reliability, space]
+    auto_cli(commands, args=arguments, as_positional=False)

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_info
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -15,7 +14,7 @@ from callbacks.rendering.grid import image_grid
 from callbacks.rendering.markdown import table
 from callbacks.rendering.text import CORRECT_INK, FAINT_INK, WRONG_INK
 from cifar_lit.csv_text import csv_text
-from cifar_lit.evaluation.label_issues import ConfidentThresholds, is_label_issue
+from cifar_lit.evaluation.label_issues import Reference, ReferenceSample, find_label_issues
 from cifar_lit.evaluation.top_mistakes import Mistakes, Order, TopKMistakes
 from cifar_lit.safe_files import write_atomically
 from cifar_lit.tensorboard_tags import MISTAKES
@@ -56,7 +55,7 @@ class MisclassifiedImages(EvaluationCallback):
             raise MisconfigurationException(f"MisclassifiedImages: count must be at least 0, got {count}")
         self.count, self.order, self.seed = count, order, seed
         self.true_class, self.predicted_class = true_class, predicted_class
-        self._thresholds: ConfidentThresholds | None = None
+        self._sample = ReferenceSample()
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Raise if a class does not exist."""
@@ -75,29 +74,23 @@ class MisclassifiedImages(EvaluationCallback):
             None if name is None else names.index(name) for name in (self.true_class, self.predicted_class)
         )
         self._mistakes = TopKMistakes(self.count, self.order, self.seed, true, predicted)
-        if self._thresholds is None:
-            self._thresholds = ConfidentThresholds(len(names))
-        device = pl_module.device if pl_module.device.type != "mps" else torch.device("cpu")  # which has no float64
-        self._thresholds.to(device).reset()
+        self._sample.to(pl_module.device).reset()
 
     def update(self, pl_module: EvaluatedModule, outputs: dict[str, Any], batch: Any) -> None:
         """Keep the top-ranked mistakes of a batch."""
-        assert self._thresholds is not None
-        device = self._thresholds.device
-        self._thresholds.update(outputs["logits"].softmax(1).to(device), outputs["labels"].to(device))
+        self._sample.update(outputs["logits"], outputs["labels"], outputs["indices"])
         self._mistakes.update(batch.pixels, outputs["logits"], outputs["labels"], outputs["indices"])
 
-    def compute(self, pl_module: EvaluatedModule) -> tuple[Mistakes, Tensor]:
-        """Return the mistakes of all processes, and the confidence threshold of each class."""
-        assert self._thresholds is not None
-        return self._mistakes.gather(pl_module.all_gather), self._thresholds.compute().cpu()
+    def compute(self, pl_module: EvaluatedModule) -> tuple[Mistakes, Reference]:
+        """Return the mistakes of all processes, and evaluated images to compare them with."""
+        return self._mistakes.gather(pl_module.all_gather), self._sample.compute()
 
-    def write(self, results: tuple[Mistakes, Tensor], writer: EvaluationWriter) -> None:
+    def write(self, results: tuple[Mistakes, Reference], writer: EvaluationWriter) -> None:
         """Write the picture, the table and the CSV file."""
         if self.count == 0:
             return
-        mistakes, thresholds = results
-        rows = _rows(mistakes, thresholds, writer)
+        mistakes, reference = results
+        rows = _rows(mistakes, reference, writer)
         title = self._title(mistakes, writer)
         captions = [row.caption() for row in rows]
         pixels = mistakes.pixels.permute(0, 2, 3, 1).numpy()
@@ -151,10 +144,10 @@ class _Row(NamedTuple):
         return "\n".join([*lines, "label may", "be wrong"] if self.label_issue else lines)
 
 
-def _rows(mistakes: Mistakes, thresholds: Tensor, writer: EvaluationWriter) -> list[_Row]:
+def _rows(mistakes: Mistakes, reference: Reference, writer: EvaluationWriter) -> list[_Row]:
     names = writer.pl_module.class_names
-    issues = is_label_issue(mistakes.logits.softmax(1), mistakes.labels, thresholds)
-    columns = (mistakes.indices, mistakes.labels, mistakes.predictions, mistakes.confidences, mistakes.losses, issues)
+    flagged = find_label_issues(mistakes.logits, mistakes.labels, mistakes.indices, reference).flagged
+    columns = (mistakes.indices, mistakes.labels, mistakes.predictions, mistakes.confidences, mistakes.losses, flagged)
     return [
         _Row(index, writer.file_of(index), names[true], names[predicted], confidence, loss, issue)
         for index, true, predicted, confidence, loss, issue in zip(*map(Tensor.tolist, columns), strict=True)

@@ -21,7 +21,7 @@ from report.training import write_data, write_log, write_model, write_run, write
 from space.export.run_data import RunData
 from space.export.run_datasets import images_below, other_cifar
 
-_DEFAULTS = ("best", 0, 10, 500, 50, None, 0)  # of the options that cannot be combined with --compare
+_DEFAULTS = ("best", 0, 10, 100, 500, 50, None, 0)  # of the options that cannot be combined with --compare
 
 
 def report(
@@ -30,6 +30,7 @@ def report(
     images: str | None = None,
     folds: int = 0,
     count: int = 10,
+    label_issues: int = 100,
     robustness_images: int = 500,
     faithfulness_images: int = 50,
     unknown: str | None = None,
@@ -46,6 +47,7 @@ def report(
         folds: Number of cross-validation folds to train, to find label issues in all training images; 0
             checks only images that the network was not trained on.
         count: Number of misclassified images to show.
+        label_issues: Number of labels to list, the most suspicious first.
         robustness_images: Number of images to corrupt; 0 to skip.
         faithfulness_images: Number of images whose heatmaps are evaluated; 0 to skip.
         unknown: A folder of images that belong to none of the classes, to test whether the network detects them.
@@ -54,12 +56,13 @@ def report(
             ``images`` only.
     """
     if compare:
-        if (ckpt_path, folds, count, robustness_images, faithfulness_images, unknown, seed) != _DEFAULTS:
+        if (ckpt_path, folds, count, label_issues, robustness_images, faithfulness_images, unknown, seed) != _DEFAULTS:
             raise InputError("--compare can be combined with --output and --images only")
         write_comparison_of_runs(compare, output, images)
         return
     for name, value, minimum in (
         ("count", count, 1),
+        ("label_issues", label_issues, 1),
         ("robustness_images", robustness_images, 0),
         ("faithfulness_images", faithfulness_images, 0),
         ("seed", seed, 0),
@@ -89,7 +92,7 @@ def report(
     write_log(document, run)
     write_data(document, run)
     write_model(document, run)
-    write_label_issues(document, run.class_names, predictions, how)
+    write_label_issues(document, run.class_names, predictions, how, label_issues)
     write_duplicates(document, run)
     write_neighbors(document, run, count)
     write_projector(document, run)

@@ -39,7 +39,7 @@ def out_of_sample_predictions(run: RunData, folds: int) -> tuple[list[OutOfSampl
         run: The run.
         folds: Number of networks to train to include the training images; 0 to leave those out.
     """
-    held_out = [OutOfSamplePredictions(split, run.logits[split.name].softmax(1)) for split in run.splits]
+    held_out = [OutOfSamplePredictions(split, run.logits[split.name]) for split in run.splits]
     if not folds:
         names = " and ".join(split.name for split in run.splits)
         examined = f"Examined: only the {names} images, since the network was trained on the others"
@@ -65,7 +65,7 @@ def train_folds(run: RunData, folds: int) -> OutOfSamplePredictions:
     Raises:
         InputError: if a training fails.
     """
-    images, rows, probabilities = None, [], []
+    images, rows, logits = None, [], []
     for fold in range(folds):
         data: dict[str, Any] = dict(run.config["data"])
         data["init_args"] = {**data.get("init_args", {}), "folds": folds, "fold": fold}
@@ -82,9 +82,9 @@ def train_folds(run: RunData, folds: int) -> OutOfSamplePredictions:
         rows.append(fold_data.val_set.rows)
         classifier = read_classifier(folder / "checkpoints" / "last.ckpt")
         classifier.network.to(run.classifier.device)
-        probabilities.append(compute_logits(classifier, EvaluationSplit("train", images, rows[-1])).softmax(1))
+        logits.append(compute_logits(classifier, EvaluationSplit("train", images, rows[-1])))
     assert images is not None
-    return OutOfSamplePredictions(EvaluationSplit("train", images, torch.cat(rows)), torch.cat(probabilities))
+    return OutOfSamplePredictions(EvaluationSplit("train", images, torch.cat(rows)), torch.cat(logits))
 
 
 def _train(run: RunData, folder: Path, folds: int, fold: int) -> None:

@@ -1,88 +1,165 @@
-"""Confident learning: labels that may be wrong, from running sums instead of all probabilities."""
+"""Labels that may be wrong, from the network's prediction and the labels of images that it sees alike."""
 
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
 
-# CONFIDENT_THRESHOLDS_LOWER_BOUND and FLOATING_POINT_COMPARISON of cleanlab
-_MIN_THRESHOLD, _TOLERANCE = 2e-6, 1e-6
+from cifar_lit.evaluation.calibration import TEMPERATURES
+from cifar_lit.evaluation.neighbors import nearest
+from cifar_lit.randomness import hash_uniform, key
+
+_MAX_REFERENCE = 5000  # images
+_BATCH = 1000
+_NEIGHBOR_WEIGHT = 0.1  # of the neighbors' labels in a probability; more ranks worse if many labels are wrong
+_MIN_PRECISION = 0.75  # of the flags, estimated
+_MIN_SHARE = 0.2  # of the images to estimate the rate of wrong labels on
 
 
-class ConfidentThresholds(Metric):
-    """The mean probability that a network gives to each class, over the images labeled with it.
+class Reference(NamedTuple):
+    """Images that the network was not trained on, to compare others with.
 
-    Source: Northcutt, Jiang & Chuang 2021, arXiv:1911.00068, eq. 2.
-
-    Args:
-        classes: Number of classes.
+    logits: float32 (M, C).
+    labels: int64 (M,), the given labels.
+    indices: int64 (M,), unique in the dataset.
     """
+
+    logits: Tensor
+    labels: Tensor
+    indices: Tensor
+
+
+class ReferenceSample(Metric):
+    """A random sample of the evaluated images, in memory independent of their number."""
 
     full_state_update = False
-    sums: Tensor
-    counts: Tensor
+    logits: list[Tensor]
+    labels: list[Tensor]
+    indices: list[Tensor]
 
-    def __init__(self, classes: int) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        for name in ("sums", "counts"):
-            self.add_state(name, torch.zeros(classes, dtype=torch.float64), dist_reduce_fx="sum")
+        for name in Reference._fields:
+            self.add_state(name, [], dist_reduce_fx="cat")
 
-    def update(self, probabilities: Tensor, labels: Tensor) -> None:
-        """Add a batch: probabilities float (N, C), labels int64 (N,)."""
-        label_probs = probabilities.gather(1, labels[:, None])[:, 0].double()
-        self.sums.index_add_(0, labels, label_probs)
-        self.counts.index_add_(0, labels, torch.ones_like(label_probs))
+    def update(self, logits: Tensor, labels: Tensor, indices: Tensor) -> None:
+        """Add a batch: logits float (N, C), the given labels int64 (N,), and unique indices int64 (N,)."""
+        for name, values in zip(Reference._fields, (logits.float(), labels, indices), strict=True):
+            getattr(self, name).append(values)
+        self.logits, self.labels, self.indices = ([values] for values in self._sample())
 
-    def compute(self) -> Tensor:
-        """Return the thresholds float64 (C,); infinite for a class without images."""
-        thresholds = (self.sums / self.counts.clamp(min=1)).clamp(min=_MIN_THRESHOLD)
-        return torch.where(self.counts > 0, thresholds, torch.inf)
+    def compute(self) -> Reference:
+        """Return the sample over all processes, on the CPU."""
+        return Reference(*(values.cpu() for values in self._sample()))
 
-
-def is_label_issue(probabilities: Tensor, labels: Tensor, thresholds: Tensor) -> Tensor:
-    """Return bool (N,), whether each label may be wrong: off the diagonal of the confident joint.
-
-    Args:
-        probabilities: float (N, C).
-        labels: int64 (N,).
-        thresholds: float (C,), of ``ConfidentThresholds``.
-
-    Source: Northcutt, Jiang & Chuang 2021, arXiv:1911.00068, eq. 1; cleanlab's ``filter_by="confident_learning"``.
-    """
-    confident = probabilities >= thresholds - _TOLERANCE
-    in_label = confident.gather(1, labels[:, None])[:, 0]
-    in_other = (confident.sum(1) > 1) | (confident.any(1) & ~in_label)  # if several, the most probable class counts
-    return in_other & (probabilities.argmax(1) != labels)
+    def _sample(self) -> Reference:
+        logits, labels, indices = (dim_zero_cat(getattr(self, name)) for name in Reference._fields)
+        order = indices.argsort()
+        order = order[hash_uniform(indices[order], key("label issues")).argsort(stable=True)][:_MAX_REFERENCE]
+        return Reference(logits[order], labels[order], indices[order])
 
 
 class LabelIssues(NamedTuple):
-    """Images whose label may be wrong, the most suspicious first.
+    """How suspicious the labels of N images are.
 
-    indices: int64 (K,), positions among the examined images.
-    suggested: int64 (K,), the predicted classes.
-    scores: float (K,), self-confidence: the probability of the given label.
+    scores: float32 (N,), the estimated probability of each label; the lowest is the most suspicious.
+    suggested: int64 (N,), the most probable class.
+    precision: float32 (N,), estimated share of wrong labels among those that are at least as suspicious.
+    flagged: bool (N,), whether the label may be wrong.
     """
 
-    indices: Tensor
-    suggested: Tensor
     scores: Tensor
+    suggested: Tensor
+    precision: Tensor
+    flagged: Tensor
 
 
-def find_label_issues(probabilities: Tensor, labels: Tensor) -> LabelIssues:
-    """Find labels that may be wrong by confident learning, ranked by self-confidence.
+def find_label_issues(logits: Tensor, labels: Tensor, indices: Tensor, reference: Reference) -> LabelIssues:
+    """Rate how suspicious labels are, and flag those that may be wrong.
+
+    A label is flagged only if both the network and the labels of similar images suggest another class, and its
+    probability is so low that an estimated 75 % of the labels up to there are wrong.
 
     Args:
-        probabilities: float (N, C), out-of-sample probabilities.
+        logits: float (N, C), of images that the network was not trained on.
+        labels: int64 (N,), the given labels.
+        indices: int64 (N,), by which an image is recognized among the reference images.
+        reference: Images of the same kind, possibly the same ones.
+    """
+    temperature = min(
+        TEMPERATURES[::4], key=lambda value: float(F.cross_entropy(reference.logits / value, reference.labels))
+    )
+    probs, disputed = _rate_labels(logits, labels, indices, reference, temperature)
+    thresholds, precision = estimate_precision(*_rate_labels(*reference, reference, temperature), reference.labels)
+    scores = probs.gather(1, labels[:, None])[:, 0]
+    passed = thresholds[precision >= _MIN_PRECISION]
+    flagged = disputed & (scores <= (passed[-1] if len(passed) else -1))
+    position = (torch.searchsorted(thresholds, scores, right=True) - 1).clamp(min=0)
+    return LabelIssues(scores, probs.argmax(1), F.pad(precision, (0, 1))[position], flagged)
+
+
+def _rate_labels(
+    logits: Tensor, labels: Tensor, indices: Tensor, reference: Reference, temperature: float
+) -> tuple[Tensor, Tensor]:
+    """Return each label's probability, float32 (N, C), and whether all signals dispute the given ones, bool (N,)."""
+    network, neighbors = (logits / temperature).softmax(1), neighbor_shares(logits, indices, reference)
+    probs = network.lerp(neighbors, _NEIGHBOR_WEIGHT)
+    disputed = (torch.stack([network, neighbors, probs]).argmax(2) != labels).all(0)
+    return probs, disputed
+
+
+def neighbor_shares(logits: Tensor, indices: Tensor, reference: Reference) -> Tensor:
+    """Return the share of each label among the reference images that the network sees most alike, float32 (N, C).
+
+    Counted are the nearest ones by the angle between centered logits: the square root of their number, without the
+    image itself. Penultimate features are no better, and training images are of no use: the network has learned their
+    labels (benchmarks/RESULTS.md).
+
+    Args:
+        logits: float (N, C).
+        indices: int64 (N,).
+        reference: The images to compare with.
+    """
+    candidates, count = _directions(reference.logits), round(len(reference.labels) ** 0.5)
+    results = []
+    for rows in torch.arange(len(logits)).split(_BATCH):
+        found, _ = nearest(_directions(logits[rows]), candidates, count + 1)
+        counted = (reference.indices[found] != indices[rows, None]).float()  # all but the image itself
+        counted[:, count:] *= counted.amin(1, keepdim=True) < 1  # without it, one too many was found
+        shares = torch.zeros(logits[rows].shape).scatter_add_(1, reference.labels[found], counted)
+        results.append(shares / counted.sum(1, keepdim=True).clamp(min=1))
+    return torch.cat(results)
+
+
+def _directions(logits: Tensor) -> Tensor:
+    return F.normalize(logits - logits.mean(1, keepdim=True), dim=1)
+
+
+def estimate_precision(probs: Tensor, disputed: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Estimate what share of the labels is wrong, among the disputed ones whose probability is at most a threshold.
+
+    Suppose that labels are wrong at some rate, whatever the image. Then the disputed labels below a threshold are this
+    rate of the images that would be below it with a random other label, plus the network's mistakes, which get rare
+    as the threshold decreases. So the rate is at most the quotient of the two numbers at any threshold. Only thresholds
+    that a certain share of the images would be below count, so that the quotient is not left to chance. If more labels
+    seem to be wrong than right, the network is, and nothing can be said about the labels. If wrong labels are more
+    frequent on difficult images, the estimate is too low.
+
+    Args:
+        probs: float (N, C), estimated probabilities of the labels.
+        disputed: bool (N,), whether the signals speak against the given labels.
         labels: int64 (N,), the given labels.
 
-    Source: Northcutt, Jiang & Chuang 2021, arXiv:1911.00068; equal to cleanlab's ``find_label_issues`` with
-        ``filter_by="confident_learning"`` and ``return_indices_ranked_by="self_confidence"``.
+    Returns:
+        float (K,), the thresholds, ascending; float (K,), the estimated share of wrong labels below each.
     """
-    thresholds = ConfidentThresholds(probabilities.shape[1])
-    thresholds.update(probabilities, labels)
-    indices = is_label_issue(probabilities, labels, thresholds.compute()).nonzero()[:, 0]
-    scores = probabilities[indices, labels[indices]]
-    order = scores.argsort(stable=True)
-    indices = indices[order]
-    return LabelIssues(indices, probabilities[indices].argmax(1), scores[order])
+    agreed = probs.argmax(1) == labels
+    thresholds = probs[disputed, labels[disputed]].sort().values
+    others = probs[agreed].scatter(1, labels[agreed, None], torch.inf).flatten().sort().values
+    below = torch.searchsorted(others, thresholds, right=True) / max(1, probs.shape[1] - 1)
+    rates = torch.arange(1, len(thresholds) + 1) / below
+    rate = F.pad(rates[below >= _MIN_SHARE * len(labels)], (0, 1), value=torch.inf).min()
+    return thresholds, torch.where(rate < 1, rate / rates, 0).clamp(max=1)

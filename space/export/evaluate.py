@@ -14,7 +14,7 @@ from callbacks.rendering.class_activation_maps import GRADIENT_METHODS, Method
 from cifar_lit.data.batches import ImageDataset, ImageTensors
 from cifar_lit.errors import InputError
 from cifar_lit.evaluation.calibration import TemperatureSweep
-from cifar_lit.evaluation.label_issues import ConfidentThresholds, is_label_issue
+from cifar_lit.evaluation.label_issues import ReferenceSample, find_label_issues
 from cifar_lit.evaluation.neighbors import evenly_spaced, nearest_training_images
 from cifar_lit.evaluation.result import EvaluationResult, select_images_to_keep
 from cifar_lit.evaluation.top_mistakes import rank_mistakes
@@ -66,9 +66,9 @@ def evaluate_images(split: EvaluationSplit, logits: Tensor, temperature: float, 
         max_mistakes: Maximum number of mistakes to keep.
     """
     labels, classes = split.labels, logits.shape[1]
-    sweep, thresholds, probabilities = TemperatureSweep(), ConfidentThresholds(classes), logits.softmax(1)
+    sweep, sample = TemperatureSweep(), ReferenceSample()
     sweep.update(logits, labels)
-    thresholds.update(probabilities, labels)
+    sample.update(logits, labels, split.rows)
     calibrations = [torch.stack(sweep.calibration_at(value)) for value in (1.0, temperature)]
     kept = select_images_to_keep(logits / temperature, labels, max_mistakes)
     return EvaluationResult(
@@ -80,7 +80,7 @@ def evaluate_images(split: EvaluationSplit, logits: Tensor, temperature: float, 
         labels=labels[kept],
         logits=logits[kept],
         indices=split.rows[kept],
-        label_issue=is_label_issue(probabilities[kept], labels[kept], thresholds.compute()),
+        label_issue=find_label_issues(logits[kept], labels[kept], split.rows[kept], sample.compute()).flagged,
         neighbors=torch.zeros(len(kept), 0, dtype=torch.int64),
         similarities=torch.zeros(len(kept), 0),
         training_pixels=split.images.pixels[:0],

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from cleanlab.filter import find_label_issues as cleanlab_find_label_issues
 from scipy.stats import ttest_rel
 from sklearn.metrics import accuracy_score, roc_auc_score
 from sklearn.model_selection import StratifiedKFold
@@ -18,7 +17,6 @@ from cifar_lit.data.digits import Digits
 from cifar_lit.data.splits import hold_out_fold
 from cifar_lit.evaluation.corruptions import EXTRA, KINDS, corrupt
 from cifar_lit.evaluation.faithfulness import Faithfulness, deletion_insertion
-from cifar_lit.evaluation.label_issues import ConfidentThresholds, find_label_issues, is_label_issue
 from cifar_lit.evaluation.neighbors import features, nearest
 from cifar_lit.evaluation.ood import auroc, energy
 from cifar_lit.evaluation.result import EvaluationResult
@@ -46,52 +44,6 @@ def test_mcnemars_test_matches_statsmodels() -> None:
     first, second = random.random(500) < 0.9, random.random(500) < 0.87
     table = [[(a & b).sum() for b in (second, ~second)] for a in (first, ~first)]
     assert mcnemar(first, second) == pytest.approx(statsmodels_mcnemar(table, exact=True).pvalue, rel=1e-9)
-
-
-def test_label_issues_match_cleanlab_even_if_a_class_has_no_images() -> None:
-    random = np.random.default_rng(0)
-    labels = random.integers(0, 3, 300)
-    probs = np.eye(4)[labels] * 4 + random.random((300, 4))
-    probs /= probs.sum(1, keepdims=True)
-    wrong = labels.copy()
-    wrong[:10] = (labels[:10] + 1) % 3  # the fourth class has no images
-    probs[0] = (0.001, 0.001, 0.001, 0.997)
-    expected = cleanlab_find_label_issues(
-        wrong, probs, filter_by="confident_learning", return_indices_ranked_by="self_confidence", n_jobs=1
-    )
-    found = find_label_issues(torch.from_numpy(probs), torch.from_numpy(wrong))
-    assert 0 < len(expected) <= 10
-    assert found.indices.tolist() == expected.tolist()
-    assert found.scores.tolist() == [probs[row, wrong[row]] for row in expected]
-    assert found.suggested.tolist() == probs[expected].argmax(1).tolist()
-
-
-def test_label_issues_from_batches_match_cleanlab() -> None:
-    random = np.random.default_rng(1)
-    labels = random.choice(5, 2000, p=[0.4, 0.3, 0.15, 0.1, 0.05])
-    probs = random.dirichlet([0.5] * 5, 2000)  # often confident in several classes, or in none
-    metric = ConfidentThresholds(5)
-    for rows in np.array_split(np.arange(2000), 3):
-        metric.update(torch.from_numpy(probs[rows]), torch.from_numpy(labels[rows]))
-    found = is_label_issue(torch.from_numpy(probs), torch.from_numpy(labels), metric.compute())
-    expected = cleanlab_find_label_issues(labels, probs, filter_by="confident_learning", n_jobs=1)
-    assert found.numpy().tolist() == expected.tolist()
-    assert 0 < found.sum() < 2000
-
-
-def test_a_class_that_is_never_predicted_does_not_make_every_label_an_issue() -> None:
-    random = np.random.default_rng(0)
-    labels = np.array([0] * 30 + [1] * 28 + [2] * 2)
-    probabilities = np.eye(3)[labels] * 0.7 + random.random((60, 3)) * 0.3
-    probabilities[:, 2] = 1e-9
-    probabilities[[0, 1, 30]] = (0.45, 0.54, 1e-9), (0.3, 0.69, 1e-9), (0.6, 0.39, 1e-9)
-    probabilities /= probabilities.sum(1, keepdims=True)
-    metric = ConfidentThresholds(3)
-    metric.update(torch.from_numpy(probabilities), torch.from_numpy(labels))
-    found = is_label_issue(torch.from_numpy(probabilities), torch.from_numpy(labels), metric.compute())
-    expected = cleanlab_find_label_issues(labels, probabilities, filter_by="confident_learning", n_jobs=1)
-    assert found.numpy().tolist() == expected.tolist()
-    assert not found[[0, 1, 30]].any()
 
 
 def test_heatmap_methods_are_compared_by_paired_differences() -> None:

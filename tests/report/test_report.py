@@ -10,11 +10,9 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import yaml
-from cleanlab.filter import find_label_issues
 from filelock import FileLock
 from huggingface_hub import ModelCard, RepoCard
 from PIL import Image
@@ -22,14 +20,16 @@ from playwright.sync_api import sync_playwright
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 
 from cifar_lit.data.digits import Digits
+from cifar_lit.evaluation.label_issues import Reference, find_label_issues
+from cifar_lit.evaluation.result import EvaluationResult
 from cifar_lit.training.checkpointing.checkpoint_files import read_classifier
 from main import main
 from space.app.bundle_metadata import REPORT_MARKER
 from space.export.run_metadata import config_to_share
 from tests.support.browser import BROWSER, needs_browser
 from tests.support.images import write_class_folders
-from tests.support.program import ROOT, Outcome
-from tests.support.runs import equal, weights
+from tests.support.program import EXACT, ROOT, Outcome
+from tests.support.runs import equal, texts, weights
 
 Program = Callable[..., Outcome]
 
@@ -165,8 +165,35 @@ def test_label_issues_are_listed_most_suspicious_first(report: Path) -> None:
         rows = list(csv.DictReader(file))
     scores = [float(row["probability of the label"]) for row in rows]
     assert scores == sorted(scores)
-    assert rows
+    assert 0 < len(rows) <= 100
     assert all(row["label"] != row["suggested"] for row in rows)
+
+
+def test_tensorboard_csv_space_and_report_flag_the_same_labels(fit: Callable[..., Path], program: Program) -> None:
+    root = write_class_folders(Path("images"), train=30, test=100)
+    for number in range(0, 100, 20):  # swap the labels
+        cat, dog = (root / "test" / name / f"{number:03}.png" for name in ("cat", "dog"))
+        cat.rename(root / "swapped.png")
+        dog.rename(cat)
+        (root / "swapped.png").rename(dog)
+    run = fit("swapped", "--data", "ClassFolders", "--data.root", root, "--trainer.max_epochs", 20, *EXACT)
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    for command in (("test",), ("report", *FEW), ("export", "--output", "page")):
+        outcome = program(*command, "--ckpt_path", checkpoint)
+        assert outcome.status == 0, outcome.err
+
+    [text] = texts(run, "2_mistakes/test/misclassified").values()
+    tensorboard = {int(index) for index in re.findall(r"^\| (\d+) \|.*label may be wrong", text, re.MULTILINE)}
+    with (run / "misclassified_test.csv").open() as file:
+        table = {int(row["index"]) for row in csv.DictReader(file) if row["label_may_be_wrong"] == "1"}
+    evaluation = EvaluationResult.load(Path("page/bundle/evaluation.safetensors"))
+    page = set(evaluation.indices[evaluation.label_issue].tolist())
+    with (run / "report" / "report_files" / "label_errors.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["images"] == "test"]
+    listed = {int(row["index"]) for row in rows if row["may_be_wrong"] == "1"}
+    assert len(listed) >= 3
+    assert tensorboard == table == page == listed
+    assert all(int(Path(row["file"]).stem) % 20 == 0 for row in rows if row["may_be_wrong"] == "1")
 
 
 def test_an_output_folder_that_cannot_be_written_is_an_error(report: Path, program: Program, monkeypatch: Any) -> None:
@@ -352,21 +379,26 @@ def test_runs_evaluated_on_different_images_are_not_compared(fit: Callable[..., 
 
 def test_folds_examine_all_training_images(fit: Callable[..., Path], program: Program) -> None:
     run = fit("folded")
-    outcome = program("report", "--ckpt_path", run / "checkpoints" / "last.ckpt", "--folds", 2, *FEW)
+    outcome = program(
+        "report", "--ckpt_path", run / "checkpoints" / "last.ckpt", "--folds", 2, "--label_issues", 30, *FEW
+    )
     assert outcome.status == 0, outcome.err
     text = (run / "report" / "report.md").read_text()
     assert "each by one of 2 networks that was not trained on it" in text
     folds = [Digits(folds=2, fold=fold) for fold in range(2)]
-    probs = torch.zeros(len(folds[0].train_set.images), 10)
+    logits = torch.zeros(len(folds[0].train_set.images), 10)
     for fold, data in enumerate(folds):
         trained = read_classifier(run / "folds" / f"fold_{fold}_of_2" / "run" / "checkpoints" / "last.ckpt")
         assert data.val_set is not None
         assert not set(data.val_set.rows.tolist()) & set(data.train_set.rows.tolist())
-        probs[data.val_set.rows] = trained.logits(data.val_set.images.pixels[data.val_set.rows]).softmax(1)
-    labels = folds[0].train_set.images.labels.numpy()
+        logits[data.val_set.rows] = trained.logits(data.val_set.images.pixels[data.val_set.rows])
+    labels = folds[0].train_set.images.labels
     with (run / "report" / "report_files" / "label_errors.csv").open() as file:
-        indices = sorted(int(row["index"]) for row in csv.DictReader(file) if row["images"] == "train")
-    issues = find_label_issues(labels, probs.numpy(), filter_by="confident_learning", n_jobs=1)
-    assert indices == np.flatnonzero(issues).tolist()
+        indices = [int(row["index"]) for row in csv.DictReader(file) if row["images"] == "train"]
+    images = Reference(logits, labels, torch.arange(len(labels)))
+    issues = find_label_issues(*images, images)
+    suspicious = [index for index in issues.scores.argsort().tolist() if issues.suggested[index] != labels[index]]
+    assert sorted(indices) == sorted(suspicious[: len(indices)])
+    assert 3 < len(indices) <= 30  # the others listed are test images
     assert not list((run / "folds").rglob("events*"))  # they would add curves in TensorBoard
     assert "Test:" not in outcome.out
