@@ -189,7 +189,7 @@ def test_tensorboard_csv_space_and_report_flag_the_same_labels(fit: Callable[...
     evaluation = EvaluationResult.load(Path("page/bundle/evaluation.safetensors"))
     page = set(evaluation.indices[evaluation.label_issue].tolist())
     with (run / "report" / "report_files" / "label_errors.csv").open() as file:
-        rows = [row for row in csv.DictReader(file) if row["images"] == "test"]
+        rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
     listed = {int(row["index"]) for row in rows if row["may_be_wrong"] == "1"}
     assert len(listed) >= 3
     assert tensorboard == table == page == listed
@@ -394,7 +394,7 @@ def test_folds_examine_all_training_images(fit: Callable[..., Path], program: Pr
         logits[data.val_set.rows] = trained.logits(data.val_set.images.pixels[data.val_set.rows])
     labels = folds[0].train_set.images.labels
     with (run / "report" / "report_files" / "label_errors.csv").open() as file:
-        indices = [int(row["index"]) for row in csv.DictReader(file) if row["images"] == "train"]
+        indices = [int(row["index"]) for row in csv.DictReader(file) if row["split"] == "train"]
     images = Reference(logits, labels, torch.arange(len(labels)))
     issues = find_label_issues(*images, images)
     suspicious = [index for index in issues.scores.argsort().tolist() if issues.suggested[index] != labels[index]]
