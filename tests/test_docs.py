@@ -46,6 +46,9 @@ NOT_RUN = {
 PARSED_ONLY = {
     "--trainer.devices": "needs several processes; tests/training covers it",
     "--folds": "trains five networks; tests/report trains fewer",
+    "--review": "serves until it is stopped; tests/space/test_review.py opens the page",
+    "--data.decisions": "needs a review; tests/data/test_decisions.py covers it",
+    "--compare runs/own_images": "needs two runs; another comparison is run",
     "--lr_find true": "runs lr_find, which is tested separately, and then an ordinary run",
 }
 # Options of programs other than main.py
