@@ -132,7 +132,7 @@ def test_added_callback_replaces_the_default_of_its_class(fit: Fit) -> None:
     listed = yaml.safe_load((run / "config.yaml").read_text())["trainer"]["callbacks"]
     names = [entry["class_path"].rpartition(".")[2] for entry in listed]
     assert sorted(names) == sorted(set(names))
-    assert len(names) == 10
+    assert len(names) == 11
     assert len((run / "misclassified.csv").read_text().splitlines()) == 1 + 3
 
 

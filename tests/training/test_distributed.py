@@ -30,7 +30,7 @@ def test_two_processes_evaluate_and_draw_like_one(program: Callable[..., Outcome
     command = [sys.executable, ROOT / "main.py", "fit", "--config", config, *TINY, *EXACT, *two, *odd]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-    assert result.stdout.count("the best val/accuracy") == 1  # only rank 0 prints
+    assert result.stdout.count("│ loss ") == 1  # only rank 0 prints
     assert "wrote nothing" not in result.stderr
     [run] = Path("runs/quickstart").iterdir()
     two_processes = scalars(run)

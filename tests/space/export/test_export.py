@@ -106,7 +106,7 @@ loaded = LoadedBundle.load(Path("bundle"), "about")
 page = build(loaded)
 from space.app.service import ExplainOptions, classify
 options = ExplainOptions(1, "features", "gradcam")
-[image] = classify(loaded.network, ["bundle/examples/example_0.png"], "crop", options).images
+[image] = classify(loaded.network, ["bundle/examples/example_0.png"], options).images
 assert image.logits.shape == (10,) and image.heatmaps[image.predicted].max() > 0
 assert not set(BLOCKED) & set(sys.modules), set(BLOCKED) & set(sys.modules)
 print(f"{{time.monotonic() - start:.1f}} s")
