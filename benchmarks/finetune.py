@@ -16,11 +16,11 @@ from callbacks.rendering.markdown import table
 
 _KNOWN, _NEW = range(5), range(5, 10)  # classes: airplane to deer, and dog to truck
 _TUNING = ("--model.layer_decay", "0.7")
-_COMMON = ("--data.val_fraction", "0", "--trainer.callbacks", "[]", "--data.batch_size")
+_COMMON = ("--model.net.width", "16", "--data.val_fraction", "0", "--trainer.callbacks", "[]", "--data.batch_size")
 
 
 def finetune(
-    data: str = "data", counts: Sequence[int] = (50, 100, 500), epochs: Sequence[int] = (10, 40), seed: int = 1
+    data: str = "data", counts: Sequence[int] = (50, 100, 500), epochs: Sequence[int] = (10, 30), seed: int = 1
 ) -> None:
     """Train on classes 0 to 4 of CIFAR-10, fine-tune on few images of each of classes 5 to 9, and compare with scratch.
 
@@ -35,7 +35,7 @@ def finetune(
     folder = Path("runs", "finetune").absolute()
     for name, classes, count in (("known", _KNOWN, 5000), *((f"new_{count}", _NEW, count) for count in counts)):
         _write_images(folder / "images" / name, data, classes, count)
-    known, seconds = _fit(folder, "known", 8, seed, ["64"])
+    known, seconds = _fit(folder, "known", 5, seed, ["64"])
     print(f"classes 0 to 4: accuracy {_test(known):.4f} after {seconds:.0f} s", flush=True)
     rows = []
     for count in counts:
