@@ -109,7 +109,7 @@ class ReviewTab:
                 name: gr.Button(f"{name.capitalize()} ({name[0].upper()})", elem_id=f"review-{name}")
                 for name in ("keep", "relabel", "drop", "back")
             }
-        gr.Markdown(f"Each decision is written to `{escape(file)}`. Train with it: `fit --data.decisions {file}`.")
+        gr.Markdown(f"Each decision is written to `{file}`. Train with it: `fit --data.decisions {file}`.")
         outputs = [self._position, self._text, self._image, self._label]
         for name, button in buttons.items():
             button.click(self._handler(name), [self._position, self._label], outputs, **_QUIET)
