@@ -52,10 +52,9 @@ def _write_accuracies(document: Document, run: RunData, duplicates: Tensor) -> N
                 [f"{run.eval_split.name}: {name}", f"{len(correct):,}", f"{accuracy} ({low:.2%} to {high:.2%})"]
             )
     document.table(["images", "number", "accuracy (95% interval)"], cells)
-    document.finding(
-        f"**{len(duplicates):,}** of {len(run.correct):,} {run.eval_split.name} images resemble a training image;"
-        f" accuracy without them: {cells[-1][2]}."
-    )
+    images = f"{len(run.correct):,} {run.eval_split.name} images"
+    accuracy = f"; accuracy without them: {cells[-1][2]}" if len(parts["without them"]) else ""
+    document.finding(f"**{len(duplicates):,}** of {images} resemble a training image{accuracy}.")
 
 
 def _write_pictures(document: Document, run: RunData, matches: Matches, rows: Tensor) -> None:
@@ -64,8 +63,8 @@ def _write_pictures(document: Document, run: RunData, matches: Matches, rows: Te
     labels, other_labels = split.images.labels[indices].cpu(), train.labels[others].cpu()
     differs = labels != other_labels
     document.text(
-        "The most similar, each on the right of its training image, with their classes and indices. Those with another"
-        f" class than their duplicate come first: {int(differs.sum()):,}."
+        "The most similar, each on the right of its training image, with their classes and indices. Those whose"
+        f" class differs from their duplicate's come first: {int(differs.sum()):,}."
     )
     ranked = (matches.correlations + 2 * differs).argsort(descending=True)[:_MAX_SHOWN]
     pixels, captions = [], []

@@ -102,8 +102,9 @@ def write_label_issues(
         for one in most_suspicious(names, item.split, found, count)
     ]
     listed = sorted(listed, key=lambda one: one.score)[:count]
-    precision = {one.split: one.precision for one in listed}  # of the last one listed, which includes those before it
-    wrong = sum(precision[one.split] for one in listed)
+    disputed = [one for one in listed if one.precision > 0]
+    precision = {one.split: one.precision for one in disputed}  # of the last one, which includes those before it
+    wrong = sum(precision[one.split] for one in disputed)
     header = ["split", "index", "file", "label", "suggested", "probability of the label", "may_be_wrong"]
     cells = [
         [one.split, one.row, one.file, one.label, one.suggested, f"{one.score:.6f}", int(one.flagged)] for one in listed

@@ -75,7 +75,7 @@ def write_accuracy(document: Document, run: RunData, seed: int) -> None:
 
 def _write_threshold_curves(document: Document, run: RunData) -> None:
     probabilities = (run.eval_logits / run.classifier.recipe.temperature).softmax(1).cpu()
-    metric = ThresholdCurves(len(run.class_names), probabilities.flatten().unique())
+    metric = ThresholdCurves(len(run.class_names))
     metric.update(probabilities, run.eval_split.labels.cpu())
     curves = metric.compute()
     document.text(

@@ -11,7 +11,7 @@ import numpy as np
 
 from callbacks.rendering.grid import enlarge_images
 from callbacks.rendering.markdown import escape
-from cifar_lit.csv_text import csv_text
+from cifar_lit.csv_text import csv_text, read_csv
 from cifar_lit.data.batches import ImageTensors
 from cifar_lit.data.datamodule import ImageDataModule
 from cifar_lit.data.decisions import COLUMNS
@@ -26,7 +26,7 @@ _QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"
 _KEYS = """() => document.addEventListener("keydown", event => {
   const name = {k: "keep", r: "relabel", d: "drop", b: "back"}[event.key.toLowerCase()];
   const button = document.querySelector(`#review-${name}`);
-  if (!name || !button?.checkVisibility() || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (!name || !button?.checkVisibility() || event.repeat || event.ctrlKey || event.metaKey || event.altKey) return;
   if (!event.target.closest("input, textarea")) button.click();
 })"""
 
@@ -50,11 +50,11 @@ def serve_review(ckpt_path: str, folder: Path, tables: Path, **options: Any) -> 
     items = read_items(sorted(tables.glob("*.csv")) if tables.is_dir() else [tables], images, run.class_names)
     if not items:
         raise InputError(f"--review: {tables} lists no images of the run's data")
-    decisions = run.checkpoint_run.folder / "decisions.csv"
+    decisions, earlier = run.checkpoint_run.folder / "decisions.csv", run.config["data"]["init_args"].get("decisions")
 
     def add_tab(page: gr.Blocks) -> None:
         with gr.Tab("Review", id="review"):
-            ReviewTab(images, items, run.class_names, decisions, page)
+            ReviewTab(images, items, run.class_names, decisions, Path(earlier) if earlier else None, page)
 
     with suppress(KeyboardInterrupt):  # the usual way to close the page
         serve(folder, find_external_code(run.classifier.recipe.net).networks, add_tab, **options)
@@ -84,6 +84,7 @@ class ReviewTab:
         items: The images to review; those with a decision in the file are left out.
         class_names: The classes.
         file: The CSV file, for ``--data.decisions``.
+        earlier: The decisions that the run was trained with, which a new file continues.
         page: The page.
     """
 
@@ -93,10 +94,11 @@ class ReviewTab:
         items: Sequence[ReviewItem],
         class_names: Sequence[str],
         file: Path,
+        earlier: Path | None,
         page: gr.Blocks,
     ) -> None:
         self._images, self._file, self._names = images, file, list(class_names)
-        self._decisions = _read_decisions(file)
+        self._decisions = _read_decisions(file, earlier)
         self._items = [item for item in items if (item.split, str(item.row)) not in self._decisions]
         self._position = gr.State(0)
         self._text = gr.Markdown(elem_id="review-text")
@@ -109,7 +111,10 @@ class ReviewTab:
                 name: gr.Button(f"{name.capitalize()} ({name[0].upper()})", elem_id=f"review-{name}")
                 for name in ("keep", "relabel", "drop", "back")
             }
-        gr.Markdown(f"Each decision is written to `{file}`. Train with it: `fit --data.decisions {file}`.")
+        gr.Markdown(
+            f"Each decision is written to `{file}`. Those on training images take effect in"
+            f" `fit --data.decisions {file}`; validation and test images are used as they are."
+        )
         outputs = [self._position, self._text, self._image, self._label]
         for name, button in buttons.items():
             button.click(self._handler(name), [self._position, self._label], outputs, **_QUIET)
@@ -188,15 +193,15 @@ def _images_of(data: ImageDataModule) -> dict[str, ImageTensors]:
 
 def _rows(path: Path) -> list[dict[str, str]]:
     try:
-        with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-            table = csv.DictReader(file)
-            columns, rows = set(table.fieldnames or ()), list(table)
+        return [row for row in read_csv(path) if row.keys() & {"index", "file"}]
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"--review: {path} cannot be read as CSV ({error})") from error
-    return rows if columns & {"index", "file"} else []
 
 
-def _read_decisions(path: Path) -> dict[tuple[str, str], dict[str, str]]:
-    if not path.is_file():
-        return {}
-    return {(row["split"], row["index"]): row for row in _rows(path) if row.keys() >= set(COLUMNS)}
+def _read_decisions(file: Path, earlier: Path | None) -> dict[tuple[str, str], dict[str, str]]:
+    """Return the decisions in a file; before there is one, those that the run was trained with."""
+    source = file if file.is_file() else earlier
+    rows = [] if source is None else _rows(source)
+    if any(not row.keys() >= set(COLUMNS) for row in rows):
+        raise InputError(f"{source} must have the columns {', '.join(COLUMNS)}; add them, or move it elsewhere")
+    return {(row["split"], row["index"]): row for row in rows}

@@ -38,7 +38,7 @@ def feature_maps(net: nn.Module, inputs: Tensor) -> dict[str, tuple[int, int, in
                 attention += (name, f"{name}.")
             elif name and not name.startswith(attention):
                 module.register_forward_hook(_recorder(name, found, norms, tokens, inputs.shape[2:]))
-        logits = twin(inputs[:1].clone().requires_grad_(True))
+        logits = twin(inputs[:1].clone().requires_grad_(True).clone())  # a network may modify its input
         unused = _without_effect(logits, norms, inputs.shape[2:])
     return {name: shape for name, shape in found.items() if name not in unused}
 

@@ -168,6 +168,8 @@ def _by_library(net: nn.Module, layer: str, inputs: Tensor, classes: Tensor, met
         parent, _, child = layer.rpartition(".")
         twin.get_submodule(parent)._modules[child] = nn.Sequential(target_layers[0], _Clone())
         reshape = partial(to_map, size=inputs.shape[2:])
+        if method == "ablationcam" and isinstance(target_layers[0], nn.LayerNorm):
+            raise ValueError(f"AblationCAM needs a layer of channels, and {layer!r} is a layer of tokens")
         if method == "ablationcam":  # the default ablation_layer is one object shared by all threads
             explain = library.AblationCAM(twin, target_layers, reshape, ablation_layer=AblationLayer())
         else:

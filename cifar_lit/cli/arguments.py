@@ -55,12 +55,12 @@ def with_explicit_true(args: Sequence[str], *names: str) -> list[str]:
 
 
 def with_data_of_configs(args: Sequence[str]) -> list[str]:
-    """Return the arguments with each ``--config FILE`` replaced by ``--data`` and the file's section ``data``.
+    """Return the arguments with each ``--config FILE`` replaced by ``--data`` and the file's section ``data``, if any.
 
     Raises:
-        InputError: if a file has no such section.
+        InputError: if none of the files has such a section.
     """
-    full, rest = [], iter(args)
+    full, without, rest = [], [], iter(args)
     for argument in rest:
         name, equals, value = argument.partition("=")
         if name not in ("-c", "--config"):
@@ -68,9 +68,12 @@ def with_data_of_configs(args: Sequence[str]) -> list[str]:
             continue
         file = value if equals else next(rest, "")
         section = (yaml.safe_load(Path(file).read_text()) or {}).get("data")
-        if not section:
-            raise InputError(f"{file} has no section data; add one, or use --data NAME")
-        full += ["--data", section if isinstance(section, str) else json.dumps(section)]
+        if section:
+            full += ["--data", section if isinstance(section, str) else json.dumps(section)]
+        else:
+            without.append(file)
+    if without and not any(argument.partition("=")[0] == "--data" for argument in full):
+        raise InputError(f"{without[0]} has no section data; add one, or use --data NAME")
     return full
 
 

@@ -107,9 +107,10 @@ class CommandLine(CompatCLI):
             self._run = self._newest_run(config)
         elif config.get("ckpt_path") is not None:
             self._run = self._run or find_checkpoint(config.ckpt_path, self._runs_pattern(config))
+        stored = None if self._run is None else read_hyperparameters(self._run.file)
+        if note := use_preprocessing(config.data.get("init_args", {}), plain(config.model.net), stored):
+            rank_zero_info(note)
         if self._run is None:
-            if note := use_preprocessing(config.data.init_args, plain(config.model.net)):
-                rank_zero_info(note)
             return
         config.ckpt_path = str(self._run.file)
         self._resumed_step = read_checkpoint(self._run.file)["global_step"]
@@ -214,10 +215,8 @@ class CommandLine(CompatCLI):
         try:
             create_folder(folder)  # TensorBoard's threads would report a full disk poorly
         except OSError as error:
-            raise InputError(
-                f"the run's folder {folder} cannot be written ({error.strerror}); choose another with"
-                " --trainer.logger.save_dir DIR"
-            ) from error
+            reason = f"the run's folder {folder} cannot be written ({error.strerror})"
+            raise InputError(f"{reason}; choose another with --trainer.logger.save_dir DIR") from error
 
     def before_fit(self) -> None:
         """Create the run's folder and lock it; without a validation, remove the best checkpoint's callback."""
@@ -250,7 +249,7 @@ class CommandLine(CompatCLI):
         is_fold = self.datamodule.folds > 0  # a single fold is not meant to be used
         if saved and self._run_folder is not None and not is_fold:
             commands = ("test", "report", "demo") if self.datamodule.has_test_images else ("report", "demo")
-            best = checkpoint.best_model_score if isinstance(checkpoint, ModelCheckpoint) else None
+            best = getattr(checkpoint, "best_model_score", None)
             score = "" if best is None else f" (the best {monitor}: {float(best):.4f})"
             print(f"Checkpoint:  {saved[0]}{score}")  # the best, or else the last
             console.print_next_steps(saved[0], commands, self._run_folder)

@@ -1,11 +1,11 @@
 """Augmentations that change colors: jitter, and TrivialAugment and RandAugment, which change positions too."""
 
 from collections.abc import Callable, Sequence
+from types import ModuleType
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torchvision.transforms.v2 import functional
 
 from cifar_lit.data.augment import Augmentation
 from cifar_lit.data.augment_geometry import affine, rotate
@@ -33,7 +33,7 @@ class ColorJitter(Augmentation):
         """Return images of other colors."""
         for name, value in self.changes.items():
             low, high = max(0.0, 1 - value), 1 + value
-            pixels = _ADJUST[name](pixels, low + (high - low) * random.uniform())
+            pixels = _adjust(name, pixels, low + (high - low) * random.uniform())
         return pixels
 
 
@@ -47,7 +47,7 @@ class TrivialAugment(Augmentation):
     def __call__(self, pixels: Tensor, random: SampleRandom, mean: Sequence[float]) -> Tensor:
         """Return the changed images."""
         strength = random.integers(0, _LEVELS) / (_LEVELS - 1)
-        return _apply(pixels, random, strength, _Limits(0.99, 32.0, 135.0, 0.99, 6), mean)
+        return _apply(pixels, random, strength, _Limits(0.99, (32.0, 32.0), 135.0, 0.99, 6), mean)
 
 
 class RandAugment(Augmentation):
@@ -69,7 +69,8 @@ class RandAugment(Augmentation):
 
     def __call__(self, pixels: Tensor, random: SampleRandom, mean: Sequence[float]) -> Tensor:
         """Return the changed images."""
-        limits = _Limits(0.3, 150 / 331 * pixels.shape[-1], 30.0, 0.9, 4)
+        height, width = pixels.shape[-2:]
+        limits = _Limits(0.3, (150 / 331 * width, 150 / 331 * height), 30.0, 0.9, 4)
         strength = torch.full((len(pixels),), self.magnitude / (_LEVELS - 1), device=pixels.device)
         for _ in range(self.num_ops):
             pixels = _apply(pixels, random, strength, limits, mean)
@@ -77,10 +78,10 @@ class RandAugment(Augmentation):
 
 
 class _Limits(NamedTuple):
-    """The strongest operations: shear, shift in pixels, degrees, change of a factor, and bits removed."""
+    """The strongest operations: shear, shift in pixels (x and y), degrees, change of a factor, and bits removed."""
 
     shear: float
-    shift: float
+    shift: tuple[float, float]
     degrees: float
     factor: float
     bits: int
@@ -93,14 +94,17 @@ def _apply(pixels: Tensor, random: SampleRandom, strength: Tensor, limits: _Limi
         lambda images, _, __: images,
         lambda images, s, _: affine(images, _matrices(s, x_of_y=limits.shear), mean),
         lambda images, s, _: affine(images, _matrices(s, y_of_x=limits.shear), mean),
-        lambda images, s, _: affine(images, _matrices(s, x=limits.shift), mean),
-        lambda images, s, _: affine(images, _matrices(s, y=limits.shift), mean),
+        lambda images, s, _: affine(images, _matrices(s, x=limits.shift[0]), mean),
+        lambda images, s, _: affine(images, _matrices(s, y=limits.shift[1]), mean),
         lambda images, s, _: rotate(images, s * limits.degrees, mean),
-        *(lambda images, s, _, adjust=adjust: adjust(images, 1 + s * limits.factor) for adjust in _ADJUST.values()),
+        *(
+            lambda images, s, _, name=name: _adjust(name, images, 1 + s * limits.factor)
+            for name in ("brightness", "saturation", "contrast", "sharpness")
+        ),
         lambda images, _, t: images & (256 - 2 ** (t * limits.bits).round()).to(torch.uint8).view(-1, 1, 1, 1),
         lambda images, _, t: torch.where(images >= 255 * (1 - t).view(-1, 1, 1, 1), 255 - images, images),
-        lambda images, _, __: functional.autocontrast(images),
-        lambda images, _, __: functional.equalize(images),
+        lambda images, _, __: _functional().autocontrast(images),
+        lambda images, _, __: _functional().equalize(images),
     ]
     chosen, pixels = random.integers(0, len(operations)), pixels.clone()
     for number, operation in enumerate(operations):
@@ -116,19 +120,15 @@ def _matrices(amounts: Tensor, x_of_y: float = 0, y_of_x: float = 0, x: float = 
     return identity + amounts.view(-1, 1, 1) * amounts.new_tensor([[0, x_of_y, x], [y_of_x, 0, y]])
 
 
-def _adjust(gray: Callable[[Tensor, float], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
-    """Return a function that multiplies the difference of each image from its extreme ``gray(image, 0)``."""
-
-    def adjust(pixels: Tensor, factors: Tensor) -> Tensor:
-        factors, extreme = factors.view(-1, 1, 1, 1), gray(pixels, 0.0)
-        return (factors * pixels + (1 - factors) * extreme).clamp(0, 255).to(torch.uint8)
-
-    return adjust
+def _adjust(name: str, pixels: Tensor, factors: Tensor) -> Tensor:
+    """Multiply the difference of each image from its extreme (black, gray, one color, blurred) by a factor (N,)."""
+    extreme = getattr(_functional(), f"adjust_{name}")(pixels, 0.0)
+    factors = factors.view(-1, 1, 1, 1)
+    return (factors * pixels + (1 - factors) * extreme).clamp(0, 255).to(torch.uint8)
 
 
-_ADJUST = {
-    "brightness": _adjust(functional.adjust_brightness),
-    "saturation": _adjust(functional.adjust_saturation),
-    "contrast": _adjust(functional.adjust_contrast),
-    "sharpness": _adjust(functional.adjust_sharpness),
-}
+def _functional() -> ModuleType:
+    """Import torchvision's transforms on first use, which takes seconds."""
+    from torchvision.transforms.v2 import functional
+
+    return functional

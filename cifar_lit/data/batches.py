@@ -173,7 +173,7 @@ class EpochSampler(DistributedSampler[Batch]):
         dataset: The dataset to sample from.
         shuffle: Whether to shuffle in each epoch.
         balanced: Whether to draw as many samples of each class in each epoch, instead of each image once. The images of
-            a class are drawn in turn, so that none is drawn again before all others of its class.
+            a class are drawn equally often, give or take one.
         seed: Seed of the shuffling.
         processes: Number of processes that divide the samples among themselves.
         rank: Rank of this process.

@@ -156,11 +156,9 @@ class ImageDataModule(LightningDataModule, ABC):
         pipeline = self.train_set.pipeline
         first = pipeline.output_size if isinstance(pipeline, AlbumentationsPipeline) else self.decode_size
         sizes = output_sizes(self.augment, first)
-        if self.decode_size != self.image_size and sizes != {self.image_size}:
-            raise InputError(
-                f"data.decode_size needs an augmentation that returns images of data.image_size, such as"
-                f" RandomResizedCrop with size: {list(self.image_size)}"
-            )
+        if self.decode_size != self.image_size and self.image_size not in sizes:
+            crop = f"RandomResizedCrop with size: {list(self.image_size)}"
+            raise InputError(f"data.decode_size needs an augmentation that returns data.image_size, such as {crop}")
         return sorted({self.image_size, *sizes})
 
     @property
@@ -234,13 +232,14 @@ class ImageDataModule(LightningDataModule, ABC):
         loader, self._sharded = build_loader(dataset, self.trainer, options)
         return loader
 
-    def _settings_to_keep(self) -> dict[str, int]:
+    def _settings_to_keep(self) -> dict[str, Any]:
         """Return the settings that determine the samples of a step and their augmentation."""
         return {
             "data.batch_size": self.batch_size,
             "trainer.accumulate_grad_batches": self.trainer.accumulate_grad_batches if self.trainer else 1,
             "processes": self.trainer.world_size if self.trainer else 1,
             "seed_everything": run_seed(),
+            "data.sampler": "balanced" if self._balanced else "shuffled",
         }
 
     def state_dict(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
+from cifar_lit.csv_text import read_csv
 from cifar_lit.data.batches import ImageTensors
 from cifar_lit.errors import InputError
 
@@ -64,11 +65,9 @@ def apply_decisions(
 
 def _read(path: Path) -> list[dict[str, str]]:
     try:
-        with path.open(encoding="utf-8-sig", newline="", errors="surrogateescape") as file:
-            table = csv.DictReader(file)
-            columns, rows = set(table.fieldnames or ()), list(table)
+        rows = read_csv(path)
     except (OSError, ValueError, csv.Error) as error:
         raise InputError(f"data.decisions: {path} cannot be read as CSV ({error})") from error
-    if "decision" not in columns or not columns & {"index", "file"}:
+    if any("decision" not in row or not row.keys() & {"index", "file"} for row in rows):
         raise InputError(f"data.decisions: {path} must have the columns decision, and index or file")
     return rows

@@ -84,7 +84,7 @@ def decode_folder(
     files = list_files(folder, class_names, listed)
     request = [_FORMAT, list(class_names), size, fit, skip_unreadable, files]
     fingerprint = hashlib.blake2b(json.dumps(request).encode()).hexdigest()
-    identity = [str(folder.resolve()), size, fit] + ([cache_key] if cache_key else [])
+    identity = [str(folder.resolve()), size, *[fit] * (fit != "crop"), *[cache_key] * bool(cache_key)]
     name = hashlib.blake2b(json.dumps(identity).encode(), digest_size=8).hexdigest()
     entry = cache_dir / name
     try:

@@ -20,9 +20,9 @@ def training_position(trainer: Trainer) -> tuple[int, int]:
     return epochs.processed, batches.current.processed
 
 
-def check_unchanged(state: Mapping[str, Any], now: Mapping[str, int]) -> None:
+def check_unchanged(state: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raise InputError if a setting differs from the checkpoint's."""
-    if changed := [name for name in now if state[name] != now[name]]:
+    if changed := [name for name in now if state.get(name, now[name]) != now[name]]:  # older ones have fewer
         raise InputError(
             f"cannot resume with {' and '.join(f'{name} {now[name]}' for name in changed)}: the checkpoint was made"
             f" with {' and '.join(f'{name} {state[name]}' for name in changed)}; use the same, or run `fit` without"

@@ -67,7 +67,8 @@ class LabelIssues(NamedTuple):
 
     scores: float32 (N,), the estimated probability of each label; the lowest is the most suspicious.
     suggested: int64 (N,), the most probable class.
-    precision: float32 (N,), estimated share of wrong labels among those that are at least as suspicious.
+    precision: float32 (N,), estimated share of wrong labels among those that both signals dispute and that are at least
+        as suspicious; 0 for a label that they do not dispute.
     flagged: bool (N,), whether the label may be wrong.
     """
 
@@ -89,6 +90,8 @@ def find_label_issues(logits: Tensor, labels: Tensor, indices: Tensor, reference
         indices: int64 (N,), by which an image is recognized among the reference images.
         reference: Images of the same kind, possibly the same ones.
     """
+    # torchmetrics returns a single label as a number
+    reference = reference._replace(labels=reference.labels.reshape(-1), indices=reference.indices.reshape(-1))
     temperature = min(
         TEMPERATURES[::4], key=lambda value: float(F.cross_entropy(reference.logits / value, reference.labels))
     )
@@ -98,7 +101,8 @@ def find_label_issues(logits: Tensor, labels: Tensor, indices: Tensor, reference
     passed = thresholds[precision >= _MIN_PRECISION]
     flagged = disputed & (scores <= (passed[-1] if len(passed) else -1))
     position = (torch.searchsorted(thresholds, scores, right=True) - 1).clamp(min=0)
-    return LabelIssues(scores, probs.argmax(1), F.pad(precision, (0, 1))[position], flagged)
+    estimated = torch.where(disputed, F.pad(precision, (0, 1))[position], 0)
+    return LabelIssues(scores, probs.argmax(1), estimated, flagged)
 
 
 def _rate_labels(

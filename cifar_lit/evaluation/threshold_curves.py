@@ -60,7 +60,7 @@ class ThresholdCurves(Metric):
 
     def compute(self) -> list[ClassCurves]:
         """Return the curves of each class, over all processes."""
-        true, false = (counts.flip(0).cumsum(0).double().T.cpu() for counts in (self.positives, self.negatives))
+        true, false = (counts.cpu().flip(0).cumsum(0).double().T for counts in (self.positives, self.negatives))
         thresholds = torch.cat([self.thresholds.flip(0).cpu(), torch.zeros(1)])
         return [_class_curves(*counts, thresholds) for counts in zip(true, false, strict=True)]
 

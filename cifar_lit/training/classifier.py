@@ -49,7 +49,7 @@ class Classifier(LightningModule):
         init_from: Checkpoint, or a Space's folder ``bundle``, whose weights training starts from, where they fit.
         label_smoothing: Fraction of the target spread over all classes. Szegedy et al. 2015, arXiv:1512.00567.
         class_weights: Weight of each class in the training loss; ``balanced``: inversely proportional to its images.
-        focal_gamma: Exponent of the focal loss, which weights images less that are already right; 2 is usual.
+        focal_gamma: Exponent of the focal loss, which down-weights images already classified correctly; 2 is usual.
         flip_tta: Test-time augmentation: average the logits of each image and its mirror image.
         translate_tta: Test-time augmentation: average the logits of the image and of two copies moved by this many
             pixels (with flip_tta: and their mirror images); 0 for none.

@@ -71,7 +71,7 @@ class TrainingLoss:
             return F.cross_entropy(logits, labels, self._weights, label_smoothing=smoothing)
         losses = F.cross_entropy(logits, labels, self._weights, label_smoothing=smoothing, reduction="none")
         targets = labels if labels.ndim == 2 else F.one_hot(labels, self.num_classes)
-        losses = losses * (1 - (logits.softmax(1) * targets).sum(1)) ** self.focal_gamma
+        losses = losses * (1 - (logits.softmax(1) * targets).sum(1)).clamp(min=1e-6) ** self.focal_gamma
         return losses.sum() / (
             len(losses) if self._weights is None or labels.ndim == 2 else self._weights[labels].sum()
         )

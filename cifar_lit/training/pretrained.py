@@ -154,7 +154,7 @@ def pretrained_preprocessing(recipe: Mapping[str, Any]) -> Preprocessing | None:
         if package.startswith("timm") and (arguments.get("pretrained") or arguments.get("checkpoint_path")):
             import timm
 
-            config = timm.get_pretrained_cfg(arguments["model_name"], allow_unregistered=False)
+            config = timm.get_pretrained_cfg(arguments.get("model_name", name), allow_unregistered=False)
             assert config is not None
             return Preprocessing(list(config.mean), list(config.std), config.input_size[1:])
     except (LookupError, ValueError, AttributeError, RuntimeError):  # reported when it is built
@@ -162,12 +162,15 @@ def pretrained_preprocessing(recipe: Mapping[str, Any]) -> Preprocessing | None:
     return None
 
 
-def use_preprocessing(data: MutableMapping[str, Any], recipe: Mapping[str, Any]) -> str:
+def use_preprocessing(
+    data: MutableMapping[str, Any], recipe: Mapping[str, Any], stored: Mapping[str, Any] | None = None
+) -> str:
     """Set the data's mean, standard deviation and image size to a pretrained network's, unless they are given.
 
     Args:
         data: The arguments of the data module; modified.
         recipe: The network's.
+        stored: The settings of a checkpoint, which are used instead of the network's own.
 
     Returns:
         What was set, in a line; empty if nothing was.
@@ -175,6 +178,11 @@ def use_preprocessing(data: MutableMapping[str, Any], recipe: Mapping[str, Any])
     found = pretrained_preprocessing(recipe)
     if found is None:
         return ""
+    if stored is not None:
+        mean, std, size = (stored.get(name) for name in found._fields)
+        if not mean or not std or not size:
+            return ""
+        found = Preprocessing(list(mean), list(std), (size[0], size[1]))
     own = {name: value for name, value in found._asdict().items() if name in data and data[name] is None}
     for name, value in own.items():
         data[name] = value
@@ -189,8 +197,9 @@ def _offline_route(name: str, arguments: Mapping[str, Any]) -> str:
     if "weights" not in arguments:
         import timm
 
-        config = timm.get_pretrained_cfg(arguments["model_name"])
+        config = timm.get_pretrained_cfg(arguments.get("model_name", name))
         source = config and (f"https://huggingface.co/{config.hf_hub_id}" if config.hf_hub_id else config.url)
+        source = source or "its file of weights"
         return f"; without a network connection, download {source} elsewhere, and set model.net.checkpoint_path: FILE"
     from torchvision.models import get_model_weights
 

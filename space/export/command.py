@@ -83,15 +83,15 @@ def demo(
 
     Args:
         ckpt_path: A checkpoint file, or ``best`` or ``last`` for the newest such file in runs.
-        output: The folder to write; by default ``space`` in the run's folder, or in the current folder for a
-            checkpoint outside its run's folder.
+        output: The folder to write; by default ``space`` in the run's folder, or in the current folder without one.
         images: Images to evaluate on, in ``DIR/<class>/`` or ``DIR/test/<class>/``; by default the run's own data.
         browser: Whether to open the page in a browser.
-        review: CSV file with images to review in a tab of their own (of an audit, a report, or a run's mistakes), or a
-            folder of such files. Decisions are written to ``decisions.csv`` in the run's folder.
+        review: CSV file with images to review in a tab, of an audit, a report or a run, or a folder of such files.
     """
     run = find_checkpoint(ckpt_path, "runs/*/*")
-    folder = Path(output) if output else run.folder / "space" if run.in_run_folder else Path(f"{run.file.stem}_space")
+    if review and not Path(review).exists():
+        raise InputError(f"--review: no such file or folder: {review}")
+    folder = Path(output or (run.folder / "space" if run.in_run_folder else f"{run.file.stem}_space"))
     print(f"Exporting {run.file} to {folder}, which may take a minute", flush=True)
     write_space(str(run.file), folder, images)
     if review:

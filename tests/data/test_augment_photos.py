@@ -162,6 +162,13 @@ def test_each_image_gets_its_own_operation_whatever_the_batch() -> None:
         assert changed > 40
 
 
+def test_rand_augment_shifts_by_a_share_of_each_side() -> None:
+    pixels = photos(2)  # 40x48
+    shift_y = RandAugment(1, 30)(pixels, Fixed(2, [1, OPERATIONS.index("shift y")]), MEAN)
+    down = torch.tensor([[1.0, 0, 0], [0, 1, 150 / 331 * 40]]).expand(2, 2, 3)
+    assert torch.equal(shift_y, affine(pixels, down, MEAN))
+
+
 def test_rand_augment_applies_several_operations() -> None:
     pixels = photos(2)
     brighter, again = OPERATIONS.index("brightness"), OPERATIONS.index("contrast")

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from cifar_lit.csv_text import csv_text, read_csv
 from cifar_lit.data.decisions import apply_decisions
 from cifar_lit.data.folders import ClassFolders
 from cifar_lit.errors import InputError
@@ -63,9 +64,14 @@ def test_impossible_decisions_are_refused(line: str, message: str) -> None:
         _ = folders(line).train_set
 
 
+def test_names_that_look_like_formulas_are_read_as_they_were_written() -> None:
+    Path("table.csv").write_text("\ufeff" + csv_text([["file", "label"], ["-a.png", "+ve"], ["'b", "-1"]]))
+    assert read_csv(Path("table.csv")) == [{"file": "-a.png", "label": "+ve"}, {"file": "'b", "label": "-1"}]
+
+
 def test_a_file_without_decisions_is_refused() -> None:
     images = folders().train_set.images
-    Path("other.csv").write_text("file,label\n")
+    Path("other.csv").write_text("file,label\ncat/000.png,cat\n")
     with pytest.raises(InputError, match="must have the columns decision, and index or file"):
         apply_decisions(Path("other.csv"), images, torch.arange(4), ["cat", "dog"])
     with pytest.raises(InputError, match="cannot be read as CSV"):

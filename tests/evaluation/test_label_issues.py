@@ -128,3 +128,10 @@ def test_a_sample_depends_neither_on_batches_nor_on_processes() -> None:
     for half in halves:
         merged.update(*half)
     assert all(torch.equal(*pair) for pair in zip(merged.compute(), once, strict=True))
+
+
+def test_a_single_image_can_be_examined() -> None:
+    image = torch.tensor([[2.0, 1.0]]), torch.tensor([1]), torch.tensor([7])
+    sample = ReferenceSample()
+    sample.update(*image)
+    assert find_label_issues(*image, sample.compute()).flagged.tolist() == [False]

@@ -57,6 +57,10 @@ def test_focal_loss_is_that_of_the_paper() -> None:
     two, targets = logits()[:, :2], LABELS.clamp(max=1)
     reference = sigmoid_focal_loss(two[:, 1] - two[:, 0], targets.float(), alpha=-1, gamma=2, reduction="mean")
     torch.testing.assert_close(TrainingLoss(2, focal_gamma=2)(two, targets), reference)
+    certain = torch.tensor([[40.0, 0.0, 0.0]], requires_grad=True)
+    TrainingLoss(3, focal_gamma=0.5)(certain, torch.tensor([0])).backward()
+    assert certain.grad is not None
+    assert certain.grad.isfinite().all()
     with pytest.raises(InputError, match="focal_gamma must be at least 0, got -1"):
         TrainingLoss(3, focal_gamma=-1)
 

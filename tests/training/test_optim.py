@@ -313,8 +313,34 @@ def test_layer_decay_is_that_of_timm() -> None:
     assert len(blocks) == 12 * 12 + 2
     assert ratios == {0.7}  # the final norm is a block of its own here, and part of the head in timm
     assert [group["name"] for group in groups] == [
-        "cls_token", "pos_embed", "patch_embed", *(f"blocks.{number}" for number in range(12)), "norm", "head",
+        "cls_token", "pos_embed", "patch_embed.proj", *(f"blocks.{number}" for number in range(12)), "norm", "head",
     ]  # fmt: skip
+
+
+def test_layer_decay_needs_a_single_optimizer_and_a_single_peak(program: Program) -> None:
+    config = ROOT / "configs" / "airbench94.yaml"
+    outcome = program("fit", "--config", config, "--data", "Digits", "--model.layer_decay", 0.7, *TINY[2:])
+    assert outcome.status == 2
+    assert "MultiOptimizer sets its own rates; set model.layer_decay to 1" in outcome.err
+    optimizer = torch.optim.SGD(layer_decay_groups(dict(resnet18().named_parameters()), 0.5), lr=0.1)
+    with pytest.raises(InputError, match="max_lr must be a single rate"):
+        configure_schedule(
+            partial(OneCycleLR, max_lr=[0.1]), optimizer, None, SimpleNamespace(estimated_stepping_batches=9)
+        )  # type: ignore[arg-type]
+
+
+def test_weights_that_are_never_trained_stay_so() -> None:
+    callback = FreezeLayers("^(whiten|head)", 1)
+    net = AirbenchNet(widths=[8, 8])
+    model = nn.ModuleDict({"model": nn.ModuleDict({"net": net})})
+    fixed = {name for name, weight in net.named_parameters() if not weight.requires_grad}
+    assert fixed
+    for epoch in (0, 1):
+        trainer = SimpleNamespace(current_epoch=epoch, strategy=SingleDeviceStrategy())
+        if epoch == 0:
+            callback.on_fit_start(trainer, model)  # type: ignore[arg-type]
+        callback.on_train_epoch_start(trainer, model)  # type: ignore[arg-type]
+    assert {name for name, weight in net.named_parameters() if not weight.requires_grad} == fixed
 
 
 @pytest.mark.parametrize("lr", [None, 0.4])

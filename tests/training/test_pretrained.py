@@ -110,6 +110,16 @@ def test_images_are_prepared_as_for_pretraining(
     assert bool(note) == (data != given)
 
 
+def test_a_resumed_run_prepares_images_as_before() -> None:
+    data = dict(UNSET)
+    stored = {"mean": [0.1] * 3, "std": [0.2] * 3, "image_size": [64, 64]}
+    use_preprocessing(data, RESNET, stored)
+    assert data == {"mean": [0.1] * 3, "std": [0.2] * 3, "image_size": (64, 64)}
+    data = dict(UNSET)
+    use_preprocessing(data, RESNET, {})  # a checkpoint of an early release
+    assert data == UNSET
+
+
 @pytest.mark.parametrize(
     ("factory", "arguments", "route"),
     [

@@ -82,6 +82,8 @@ def configure_schedule(
     settings: dict[str, Any] = {"total_steps": int(steps)}
     if one_peak and (lr is not None or len(optimizer.param_groups) > 1):
         peak = getattr(factory, "keywords", {}).get("max_lr", 0) if lr is None else lr
+        if isinstance(peak, list):
+            raise InputError("model.lr_scheduler: max_lr must be a single rate, which model.layer_decay scales")
         settings["max_lr"] = [peak * group.get("lr_scale", 1) for group in optimizer.param_groups]
     with _name_setting("model.lr_scheduler"):
         return {"scheduler": factory(optimizer, **settings), "interval": "step"}

@@ -22,6 +22,8 @@ class FreezingCallback(Callback, ABC):
     They stay in the optimizer, which leaves parameters without gradients as they are.
     """
 
+    _trained: frozenset[int] | None = None  # ids of the parameters that are trained at all
+
     @abstractmethod
     def parameters(self, pl_module: LightningModule) -> Sequence[nn.Parameter]:
         """Return the parameters to freeze."""
@@ -30,6 +32,10 @@ class FreezingCallback(Callback, ABC):
     def is_frozen(self, epoch: int) -> bool:
         """Return whether they are frozen in this epoch, from 0."""
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note which parameters are trained."""
+        self._trained = frozenset(id(one) for one in pl_module.parameters() if one.requires_grad)
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Freeze them if training resumes within an epoch."""
         self.on_train_epoch_start(trainer, pl_module)
@@ -37,28 +43,31 @@ class FreezingCallback(Callback, ABC):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Freeze or unfreeze them; except under DDP, where every parameter needs a gradient."""
         frozen = self.is_frozen(trainer.current_epoch) and isinstance(trainer.strategy, SingleDeviceStrategy)
-        for parameter in self.parameters(pl_module):
+        for parameter in self._trained_ones(pl_module):
             parameter.requires_grad_(not frozen)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Drop the gradients of frozen parameters under DDP."""
         if self.is_frozen(trainer.current_epoch):
-            for parameter in self.parameters(pl_module):
+            for parameter in self._trained_ones(pl_module):
                 parameter.grad = None
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Unfreeze them for a later run."""
-        for parameter in self.parameters(pl_module):
+        for parameter in self._trained_ones(pl_module):
             parameter.requires_grad_(True)
+
+    def _trained_ones(self, pl_module: LightningModule) -> list[nn.Parameter]:
+        return [one for one in self.parameters(pl_module) if self._trained is None or id(one) in self._trained]
 
 
 class FreezeLayers(FreezingCallback):
     """Keep the weights of some layers as they are in the first epochs; their batch norms keep their statistics, too.
 
     Args:
-        names: Regular expression for the names of weights to freeze, such as ``^(conv1|bn1|layer[12])\\.``, as shown by
-            ``print_config`` of ModelSummaryText; by default all but the last layer's.
-        until_epoch: Epoch in which they begin to train, from 0; null for none.
+        names: Regular expression for the names of weights to freeze, such as ``^(conv1|bn1|layer[12])\\.``; by default
+            all but those of the last layer.
+        until_epoch: Epoch in which they begin to train, from 0; null to keep them frozen for the whole run.
     """
 
     def __init__(self, names: str | None = None, until_epoch: int | None = 3) -> None:
@@ -93,7 +102,8 @@ class FreezeLayers(FreezingCallback):
         super().on_train_epoch_start(trainer, pl_module)
         frozen = set(map(id, self.parameters(pl_module)))
         for module in pl_module.modules():
-            if isinstance(module, _BatchNorm) and frozen.issuperset(map(id, module.parameters())):
+            weights = set(map(id, module.parameters()))
+            if isinstance(module, _BatchNorm) and weights and weights <= frozen:
                 module.train(not self.is_frozen(trainer.current_epoch))
 
     def _named(self, pl_module: LightningModule) -> dict[str, nn.Parameter]:

@@ -30,7 +30,10 @@ class MultiOptimizer(Optimizer):
         head: OptimizerCallable,
         biases: OptimizerCallable,
     ) -> None:
-        weights = [weight for weight in params if weight.requires_grad]
+        given = list(params)
+        if any(isinstance(one, dict) for one in given):
+            raise InputError("MultiOptimizer sets its own rates; set model.layer_decay to 1, or use a single optimizer")
+        weights = [weight for weight in given if weight.requires_grad]
         kinds = {
             "filters": [weight for weight in weights if weight.ndim > 2],
             "head": [weight for weight in weights if weight.ndim == 2],
@@ -81,8 +84,8 @@ def _named(groups: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
 def layer_decay_groups(weights: Mapping[str, nn.Parameter], decay: float) -> list[dict[str, Any]]:
     """Group weights by layer or block, in the order of the network, each with a smaller learning rate than the next.
 
-    A block ends at the first part of a weight's name that ends with a digit: ``layer1`` of ``layer1.0.conv1.weight``,
-    ``blocks.3`` of ``blocks.3.attn.qkv.weight``.
+    A block ends at the first part of a weight's name that ends with a digit (``layer1`` of ``layer1.0.conv1.weight``,
+    ``blocks.3`` of ``blocks.3.attn.qkv.weight``); without a digit, it is the layer (``norm`` of ``norm.weight``).
 
     Args:
         weights: The weights by name.
@@ -97,7 +100,7 @@ def layer_decay_groups(weights: Mapping[str, nn.Parameter], decay: float) -> lis
     for name, weight in weights.items():
         *parts, own = name.removeprefix("model.net.").split(".")
         parts = parts or [own]
-        end = next((number for number, part in enumerate(parts) if part[-1].isdigit()), 0)
+        end = next((number for number, part in enumerate(parts) if part[-1].isdigit()), len(parts))
         blocks.setdefault(".".join(parts[: end + 1]), []).append(weight)
     return [
         {"params": params, "lr_scale": decay ** (len(blocks) - number), "name": name}

@@ -264,6 +264,19 @@ def test_neither_the_networks_own_name_nor_other_outputs_hide_its_feature_maps()
     assert list(feature_maps(AttnNet(), images(1))) == ["features"]
 
 
+class InPlaceInput(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Conv2d(3, 4, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.features(x.sub_(0.5)).mean((2, 3))
+
+
+def test_a_network_may_modify_its_input() -> None:
+    assert list(feature_maps(InPlaceInput(), images(1))) == ["features"]
+
+
 def test_feature_maps_are_empty_for_a_network_without_any() -> None:
     net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 32 * 32, 10))
     assert feature_maps(net, images(1)) == {}
@@ -334,6 +347,9 @@ def test_tokens_of_transformers_are_arranged_as_in_the_image() -> None:
         assert np.abs(ours - theirs).max() < 1e-4, name
         for method in ("eigencam", "hirescam"):
             assert heatmaps(net, [layer], inputs, classes, method).shape == (1, 2, 1, 64, 64)
+        if "norm" in layer:
+            with pytest.raises(ValueError, match="AblationCAM needs a layer of channels"):
+                heatmaps(net, [layer], inputs, classes, "ablationcam")
 
 
 # Errors
