@@ -15,7 +15,7 @@ from callbacks.rendering.threshold_curves import threshold_curve_charts, thresho
 from cifar_lit.errors import InputError
 from cifar_lit.evaluation.class_scores import class_scores, most_confused_pairs
 from cifar_lit.evaluation.significance import bootstrap_mean, wilson
-from cifar_lit.evaluation.threshold_curves import ThresholdCurves
+from cifar_lit.evaluation.threshold_curves import exact_curves
 from cifar_lit.evaluation.top_mistakes import rank_mistakes
 from report.document import Document, section
 from space.export.evaluate import default_heatmap
@@ -75,9 +75,7 @@ def write_accuracy(document: Document, run: RunData, seed: int) -> None:
 
 def _write_threshold_curves(document: Document, run: RunData) -> None:
     probabilities = (run.eval_logits / run.classifier.recipe.temperature).softmax(1).cpu()
-    metric = ThresholdCurves(len(run.class_names))
-    metric.update(probabilities, run.eval_split.labels.cpu())
-    curves = metric.compute()
+    curves = exact_curves(probabilities, run.eval_split.labels.cpu())
     document.text(
         "Each class against all others, by its calibrated probability: areas under the curves, and the threshold with"
         " the highest F1 score."

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+_THRESHOLDS = 4095
+
 
 class ClassCurves(NamedTuple):
     """The curves of one class, whose images are distinguished from all others by the probability of the class.
@@ -29,12 +31,12 @@ class ClassCurves(NamedTuple):
 
 
 class ThresholdCurves(Metric):
-    """ROC and precision-recall curves of each class, from counts of images between thresholds.
+    """ROC and precision-recall curves of each class, from counts of images between 4,095 thresholds.
+
+    They are close to those of ``exact_curves``, in memory that does not depend on the number of images.
 
     Args:
         classes: The number of classes.
-        thresholds: float (T,), increasing. By default 1,023 even steps of the log-odds, since most probabilities are
-            close to 0 or 1. With all probabilities as thresholds, the areas equal scikit-learn's.
     """
 
     full_state_update = False
@@ -42,9 +44,9 @@ class ThresholdCurves(Metric):
     negatives: Tensor
     thresholds: Tensor
 
-    def __init__(self, classes: int, thresholds: Tensor | None = None) -> None:
+    def __init__(self, classes: int) -> None:
         super().__init__()
-        steps = torch.linspace(-16, 16, 1023).sigmoid() if thresholds is None else thresholds
+        steps = torch.linspace(-16, 16, _THRESHOLDS).sigmoid()  # even in log-odds: most are close to 0 or 1
         self.register_buffer("thresholds", steps)
         for name in ("positives", "negatives"):
             self.add_state(name, torch.zeros(len(steps) + 1, classes, dtype=torch.int64), dist_reduce_fx="sum")
@@ -63,6 +65,24 @@ class ThresholdCurves(Metric):
         true, false = (counts.cpu().flip(0).cumsum(0).double().T for counts in (self.positives, self.negatives))
         thresholds = torch.cat([self.thresholds.flip(0).cpu(), torch.zeros(1)])
         return [_class_curves(*counts, thresholds) for counts in zip(true, false, strict=True)]
+
+
+def exact_curves(probabilities: Tensor, labels: Tensor) -> list[ClassCurves]:
+    """Return the curves of each class with each probability as a threshold, as scikit-learn does.
+
+    Args:
+        probabilities: float (N, C).
+        labels: int64 (N,).
+    """
+    found = []
+    for label, scores in enumerate(probabilities.T):
+        thresholds, cells = scores.unique(return_inverse=True)
+        true, false = (
+            torch.bincount(cells[chosen], minlength=len(thresholds)).flip(0).cumsum(0).double()
+            for chosen in (labels == label, labels != label)
+        )
+        found.append(_class_curves(true, false, thresholds.flip(0)))
+    return found
 
 
 def _class_curves(true: Tensor, false: Tensor, thresholds: Tensor) -> ClassCurves:

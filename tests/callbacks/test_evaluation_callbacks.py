@@ -14,7 +14,12 @@ import torch.nn.functional as F
 from PIL import Image
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
+from sklearn.metrics import (
+    average_precision_score,
+    confusion_matrix,
+    precision_recall_fscore_support,
+    roc_auc_score,
+)
 from torchmetrics.classification import MulticlassCalibrationError
 
 from callbacks.confusion_matrix import ConfusionMatrix
@@ -82,6 +87,14 @@ def test_numbers_match_scikit_learn(fit: Fit) -> None:
     precision, recall, f1, support = precision_recall_fscore_support(labels, predictions, zero_division=0)
     for row, *numbers in zip(rows, support, precision, recall, f1, strict=True):
         assert [float(cell) for cell in row[1:]] == pytest.approx(numbers, abs=6e-4)
+
+    shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    assert list(pictures(run, "1_results/val/ROC curves")) == [34]  # every fifth epoch and the last
+    assert pictures(run, "1_results/val/precision-recall curves")[34].std() > 10
+    for label, row in enumerate(table(texts(run, "1_results/val/thresholds")[34])):
+        truth = labels == label, shares[:, label]
+        areas = roc_auc_score(*truth), average_precision_score(*truth)
+        assert [float(cell) for cell in row[1:3]] == pytest.approx(areas, abs=0.02)
 
     mistakes = counts * (1 - np.eye(10, dtype=int))
     first = table(texts(run, "1_results/val/most confused pairs")[34])[0]
