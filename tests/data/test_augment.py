@@ -169,7 +169,8 @@ class Brighter(Augmentation):
 
 def test_augmentation_that_returns_floats_is_named() -> None:
     data = Digits(augment=[Brighter(), HorizontalFlip()])
-    data.trainer = SimpleNamespace(training=True, current_epoch=0)  # type: ignore[assignment]
+    loop = SimpleNamespace(batch_idx=0)
+    data.trainer = SimpleNamespace(training=True, current_epoch=0, fit_loop=loop, global_rank=0)  # type: ignore[assignment]
     batch = data.train_set.__getitems__([(0, 0), (0, 1)])
     with pytest.raises(InputError, match=r"Brighter must return .*got torch\.float32"):
         data.on_after_batch_transfer(batch, 0)
