@@ -106,6 +106,7 @@ class ReviewTab:
             interactive=False, show_label=False, height=_SIDE + 20, buttons=[], elem_classes="pixels", format="png"
         )
         self._label = gr.Dropdown(self._names, label="New class", value=None)
+        self._label.input(None, js="() => document.activeElement.blur()")  # so that the next key is a decision
         with gr.Row():
             buttons = {
                 name: gr.Button(f"{name.capitalize()} ({name[0].upper()})", elem_id=f"review-{name}")

@@ -57,7 +57,11 @@ def test_images_are_kept_relabeled_and_dropped_with_keys(review_page: Page, spac
     text = page.locator("#review-text")
     expect(text).to_contain_text("1 of 3 · train #5", timeout=20_000)
     expect(text).to_contain_text("suspicious perhaps nine")
-    page.keyboard.press("r")  # the suggestion
+    page.get_by_label("New class").click()
+    page.get_by_role("option", name="eight").click()
+    page.get_by_label("New class").click()
+    page.get_by_role("option", name="nine").click()  # the suggestion again; the key works at once
+    page.keyboard.press("r")
     expect(text).to_contain_text("2 of 3 · train #7")
     page.keyboard.press("d")
     expect(text).to_contain_text("3 of 3 · test #2")

@@ -273,7 +273,12 @@ def resnet_trainer(callback: FreezeLayers, epoch: int = 0) -> tuple[nn.Module, C
     net = resnet18(num_classes=3)
     model = nn.ModuleDict({"model": nn.ModuleDict({"net": net})})  # named like a Classifier
     trainer = SimpleNamespace(current_epoch=epoch, strategy=SingleDeviceStrategy())
-    return net, lambda: callback.on_train_epoch_start(trainer, model)  # type: ignore[arg-type]
+
+    def start_epoch() -> None:
+        callback.on_fit_start(trainer, model)  # type: ignore[arg-type]
+        callback.on_train_epoch_start(trainer, model)  # type: ignore[arg-type]
+
+    return net, start_epoch
 
 
 def test_all_but_the_last_layer_is_frozen_by_default() -> None:
@@ -373,6 +378,7 @@ def test_ddp_keeps_training_after_whitening_is_frozen(fit: Fit) -> None:
 
 def test_ddp_freezes_whitening_without_unused_parameters() -> None:
     net, callback = AirbenchNet(widths=[8, 8]), FreezeWhitening(after_epochs=1)
+    callback.on_fit_start(None, net)  # type: ignore[arg-type]
     for epoch in (0, 1):
         trainer = SimpleNamespace(current_epoch=epoch, strategy=DDPStrategy())
         callback.on_train_epoch_start(trainer, net)  # type: ignore[arg-type]

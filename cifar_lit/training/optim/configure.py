@@ -80,11 +80,12 @@ def configure_schedule(
     if steps == float("inf"):
         raise InputError("a schedule with total_steps needs an end: set trainer.max_epochs or trainer.max_steps")
     settings: dict[str, Any] = {"total_steps": int(steps)}
-    if one_peak and (lr is not None or len(optimizer.param_groups) > 1):
-        peak = getattr(factory, "keywords", {}).get("max_lr", 0) if lr is None else lr
-        if isinstance(peak, list):
+    peak = lr if lr is not None else getattr(factory, "keywords", {}).get("max_lr")
+    if one_peak and peak is not None:
+        scales = [group["lr_scale"] for group in optimizer.param_groups if "lr_scale" in group]
+        if scales and isinstance(peak, list):
             raise InputError("model.lr_scheduler: max_lr must be a single rate, which model.layer_decay scales")
-        settings["max_lr"] = [peak * group.get("lr_scale", 1) for group in optimizer.param_groups]
+        settings["max_lr"] = [peak * scale for scale in scales] if scales else peak
     with _name_setting("model.lr_scheduler"):
         return {"scheduler": factory(optimizer, **settings), "interval": "step"}
 

@@ -22,19 +22,19 @@ class FreezingCallback(Callback, ABC):
     They stay in the optimizer, which leaves parameters without gradients as they are.
     """
 
-    _trained: frozenset[int] | None = None  # ids of the parameters that are trained at all
+    _frozen: Sequence[nn.Parameter] = ()
 
     @abstractmethod
     def parameters(self, pl_module: LightningModule) -> Sequence[nn.Parameter]:
-        """Return the parameters to freeze."""
+        """Return the parameters to freeze; those that are never trained stay so."""
 
     @abstractmethod
     def is_frozen(self, epoch: int) -> bool:
         """Return whether they are frozen in this epoch, from 0."""
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Note which parameters are trained."""
-        self._trained = frozenset(id(one) for one in pl_module.parameters() if one.requires_grad)
+        """Find the parameters."""
+        self._frozen = [parameter for parameter in self.parameters(pl_module) if parameter.requires_grad]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Freeze them if training resumes within an epoch."""
@@ -42,23 +42,25 @@ class FreezingCallback(Callback, ABC):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Freeze or unfreeze them; except under DDP, where every parameter needs a gradient."""
-        frozen = self.is_frozen(trainer.current_epoch) and isinstance(trainer.strategy, SingleDeviceStrategy)
-        for parameter in self._trained_ones(pl_module):
-            parameter.requires_grad_(not frozen)
+        self._train(not self.is_frozen(trainer.current_epoch) or _is_distributed(trainer))
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Drop the gradients of frozen parameters under DDP."""
-        if self.is_frozen(trainer.current_epoch):
-            for parameter in self._trained_ones(pl_module):
+        if _is_distributed(trainer) and self.is_frozen(trainer.current_epoch):
+            for parameter in self._frozen:
                 parameter.grad = None
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Unfreeze them for a later run."""
-        for parameter in self._trained_ones(pl_module):
-            parameter.requires_grad_(True)
+        self._train(True)
 
-    def _trained_ones(self, pl_module: LightningModule) -> list[nn.Parameter]:
-        return [one for one in self.parameters(pl_module) if self._trained is None or id(one) in self._trained]
+    def _train(self, trained: bool) -> None:
+        for parameter in self._frozen:
+            parameter.requires_grad_(trained)
+
+
+def _is_distributed(trainer: Trainer) -> bool:
+    return not isinstance(trainer.strategy, SingleDeviceStrategy)  # also for one process with --trainer.strategy ddp
 
 
 class FreezeLayers(FreezingCallback):
@@ -89,10 +91,16 @@ class FreezeLayers(FreezingCallback):
         Raises:
             InputError: If none match, or no others would be trained.
         """
-        named = self._named(pl_module)
-        found = [parameter for name, parameter in named.items() if self._matches(name, pl_module)]
+        net = pl_module.get_submodule("model.net")
+        named, head = dict(net.named_parameters()), last_layer(net)
+        found = [
+            parameter
+            for name, parameter in named.items()
+            if (name.rpartition(".")[0] != head if self._pattern is None else self._pattern.search(name))
+        ]
         if not found:
-            raise InputError(f"FreezeLayers: names matches no weight of the network, such as {_list(named)}")
+            examples = ", ".join(list(named)[:: -(-len(named) // _MAX_NAMED)])
+            raise InputError(f"FreezeLayers: names matches no weight of the network, such as {examples}")
         if len(found) == len(named) and self._until_epoch is None:
             raise InputError("FreezeLayers: names matches all weights; leave some to train, or set until_epoch")
         return found
@@ -100,20 +108,8 @@ class FreezeLayers(FreezingCallback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Freeze or unfreeze the parameters and the statistics of batch norms."""
         super().on_train_epoch_start(trainer, pl_module)
-        frozen = set(map(id, self.parameters(pl_module)))
+        frozen = set(map(id, self._frozen))
         for module in pl_module.modules():
-            weights = set(map(id, module.parameters()))
-            if isinstance(module, _BatchNorm) and weights and weights <= frozen:
+            trained = {id(weight) for weight in module.parameters() if id(weight) in frozen or weight.requires_grad}
+            if isinstance(module, _BatchNorm) and trained and trained <= frozen:
                 module.train(not self.is_frozen(trainer.current_epoch))
-
-    def _named(self, pl_module: LightningModule) -> dict[str, nn.Parameter]:
-        return dict(pl_module.get_submodule("model.net").named_parameters())
-
-    def _matches(self, name: str, pl_module: LightningModule) -> bool:
-        if self._pattern is not None:
-            return self._pattern.search(name) is not None
-        return name.rpartition(".")[0] != last_layer(pl_module.get_submodule("model.net"))
-
-
-def _list(names: dict[str, nn.Parameter]) -> str:
-    return ", ".join(list(names)[:: -(-len(names) // _MAX_NAMED)])
