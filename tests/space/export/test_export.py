@@ -27,8 +27,8 @@ from cifar_lit.evaluation.result import PER_IMAGE, EvaluationResult
 from cifar_lit.inference.bundle import read_bundle
 from cifar_lit.inference.images import read_image
 from cifar_lit.training.checkpointing.checkpoint_files import read_classifier
-from space.export.command import SHIPPED
 from space.export.external_code import ExternalCode, find_external_code
+from space.export.space_folder import SHIPPED
 from tests.support.images import write_class_folders
 from tests.support.program import ROOT, TINY, Outcome
 from tests.support.runs import events, texts
