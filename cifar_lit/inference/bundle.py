@@ -15,7 +15,7 @@ from torch import Tensor
 from cifar_lit import models
 from cifar_lit.errors import InputError
 from cifar_lit.inference.images import Fit
-from cifar_lit.inference.model import InferenceModel
+from cifar_lit.inference.model import CPU_BATCH, InferenceModel
 from cifar_lit.models import PixelNormalization
 from cifar_lit.models.factory import build_network
 
@@ -81,15 +81,20 @@ class TrainedClassifier:
         return cls(recipe, network.eval().requires_grad_(False))
 
     @torch.inference_mode()
-    def logits(self, pixels: Tensor) -> Tensor:
-        """Return logits float32 (N, classes), on the network's device, for pixels uint8 (N, 3, H, W)."""
-        return torch.cat([self.network(batch.to(self.device)) for batch in pixels.split(self.batch_size)])
+    def logits(self, pixels: Tensor, use_tta: bool = True) -> Tensor:
+        """Return logits float32 (N, classes), on the network's device, for pixels uint8 (N, 3, H, W).
+
+        Test-time augmentation can be left out, if it is configured.
+        """
+        forward = self.network if use_tta else self.network.single_view
+        return torch.cat([forward(batch.to(self.device)) for batch in pixels.split(self.batch_size)])
 
     @property
     def batch_size(self) -> int:
         """Number of images per forward pass, fewer if they are large."""
         height, width = self.recipe.image_size
-        return max(1, min(_MAX_BATCH, _MAX_BATCH_PIXELS // (height * width)))
+        max_batch = CPU_BATCH if self.device.type == "cpu" else _MAX_BATCH
+        return max(1, min(max_batch, _MAX_BATCH_PIXELS // (height * width)))
 
     @property
     def device(self) -> torch.device:

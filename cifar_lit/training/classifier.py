@@ -53,7 +53,7 @@ class Classifier(LightningModule):
         flip_tta: Test-time augmentation: average the logits of each image and its mirror image.
         translate_tta: Test-time augmentation: average the logits of the image and of two copies moved by this many
             pixels (with flip_tta: and their mirror images); 0 for none.
-        adaptive_tta: Compute more than two views only for images whose first two views disagree on the class.
+        adaptive_tta: Average the views only of images whose most probable class has a probability below 0.7.
         channels_last: Keep images and weights in channels-last order, which is faster on CPUs and GPUs.
         compile: Compile the network with torch.compile (pays off on GPUs).
         num_classes, class_names, image_size, fit, mean, std: Set from the data's properties of the same names.
