@@ -6,7 +6,7 @@ from pathlib import Path
 
 from cifar_lit.errors import InputError
 from report.comparison import names_of, write_comparison
-from report.cross_validation import check_folds, out_of_sample_predictions
+from report.cross_validation import out_of_sample_predictions
 from report.document import Document
 from report.duplicates import write_duplicates
 from report.faithfulness import write_faithfulness
@@ -16,12 +16,14 @@ from report.neighbors import write_neighbors
 from report.ood import write_ood
 from report.projector import write_projector
 from report.results import write_accuracy, write_calibration, write_mistakes, write_summary
+from report.retraining import check_retraining
 from report.robustness import write_robustness
 from report.training import write_data, write_log, write_model, write_run, write_settings
+from report.votes import read_votes, write_votes
 from space.export.run_data import RunData
 from space.export.run_datasets import images_below, other_cifar
 
-_DEFAULTS = ("best", 0, 10, 100, 500, 50, None, 0)  # of the options that cannot be combined with --compare
+_DEFAULTS = ("best", 0, 10, 100, 500, 50, None, (), None, 0)  # of the options that cannot be combined with --compare
 
 
 def report(
@@ -34,6 +36,8 @@ def report(
     robustness_images: int = 500,
     faithfulness_images: int = 50,
     unknown: str | None = None,
+    unknown_class: Sequence[str] = (),
+    votes: str | None = None,
     seed: int = 0,
     compare: Sequence[str] = (),
 ) -> None:
@@ -51,12 +55,15 @@ def report(
         robustness_images: Number of images to corrupt; 0 to skip.
         faithfulness_images: Number of images whose heatmaps are evaluated; 0 to skip.
         unknown: A folder of images that belong to none of the classes, to test whether the network detects them.
+        unknown_class: Classes to leave out, each in the training of another network, to test whether that detects them.
+        votes: People's votes on each image, as counts per class: a NumPy file (CIFAR-10H's counts) or a CSV file.
         seed: Seed of all random choices in the report.
         compare: Two or more checkpoints or run folders to compare instead; can be combined with ``output`` and
             ``images`` only.
     """
     if compare:
-        if (ckpt_path, folds, count, label_issues, robustness_images, faithfulness_images, unknown, seed) != _DEFAULTS:
+        sections = (count, label_issues, robustness_images, faithfulness_images)
+        if (ckpt_path, folds, *sections, unknown, tuple(unknown_class), votes, seed) != _DEFAULTS:
             raise InputError("--compare can be combined with --output and --images only")
         write_comparison_of_runs(compare, output, images)
         return
@@ -79,9 +86,14 @@ def report(
     default = checkpoint_run.folder / "report" if checkpoint_run.in_run_folder else f"{checkpoint_run.file.stem}_report"
     others = other_cifar(run.data)
     if unknown:
-        others["your images"] = images_below(Path(unknown), run.classifier.recipe)
+        others[Path(unknown).resolve().name] = images_below(Path(unknown), run.classifier.recipe)
     if folds:
-        check_folds(run)
+        check_retraining(run, "--folds")
+    if unknown_class:
+        check_retraining(run, "--unknown_class")
+    if missing := set(unknown_class) - set(run.class_names):
+        raise InputError(f"--unknown_class: no class {min(missing)!r}; the classes are {', '.join(run.class_names)}")
+    counts = read_votes(Path(votes), run.splits, run.class_names) if votes else None
     document = Document(Path(output or default), run.title)
     predictions, how = out_of_sample_predictions(run, folds)  # slow: only after all checks
     write_summary(document, run)
@@ -93,11 +105,13 @@ def report(
     write_data(document, run)
     write_model(document, run)
     write_label_issues(document, run.class_names, predictions, how, label_issues)
+    if counts is not None:
+        write_votes(document, run, *counts)
     write_duplicates(document, run)
     write_neighbors(document, run, count)
     write_projector(document, run)
     write_robustness(document, run, robustness_images, seed)
-    write_ood(document, run, others, seed)
+    write_ood(document, run, others, unknown_class, seed)
     write_faithfulness(document, run, faithfulness_images, seed)
     write_settings(document, run)
     document.write(front_matter(run))

@@ -4,13 +4,12 @@ import numpy as np
 import torch
 
 from callbacks.rendering.grid import image_grid
-from cifar_lit.evaluation.neighbors import nearest_training_images
+from cifar_lit.evaluation.neighbors import features, nearest
 from report.document import Document, section
 from report.results import TILE, images_to_show, pixels_of
 from space.export.run_data import RunData
 
 _NEIGHBORS = 5
-_MAX_TRAINING_IMAGES = 10_000  # to search, evenly spaced
 
 
 @section("Most similar training images")
@@ -18,10 +17,11 @@ def write_neighbors(document: Document, run: RunData, count: int) -> None:
     """Write the nearest training images of the images shown as misclassified."""
     shown = images_to_show(run, count)
     train, names = run.training_data.train_set, run.class_names
-    queries = pixels_of(run, shown)
-    neighbors, similarities = nearest_training_images(
-        run.classifier.network, queries, train.images.pixels, train.rows, _MAX_TRAINING_IMAGES, _NEIGHBORS
+    queries, (candidates, training_features) = pixels_of(run, shown), run.training_features
+    indices, similarities = nearest(
+        features(run.classifier.network, queries.split(run.classifier.batch_size)), training_features, _NEIGHBORS
     )
+    neighbors = candidates[indices]
     pixels, captions = [], []
     columns = (queries.split(1), run.eval_split.labels[shown].tolist(), run.eval_logits[shown].argmax(1).tolist())
     for query, true, predicted, rows, cosines in zip(*columns, neighbors, similarities.tolist(), strict=True):
@@ -31,7 +31,7 @@ def write_neighbors(document: Document, run: RunData, count: int) -> None:
         captions += [f"{names[label]}\n{cosine:.2f}" for label, cosine in zip(labels, cosines, strict=True)]
     images: np.ndarray = torch.cat(pixels).permute(0, 2, 3, 1).numpy()
     document.text(
-        f"Each row starts with one of the images above, then its nearest of {min(_MAX_TRAINING_IMAGES, len(train)):,}"
+        f"Each row starts with one of the images above, then its nearest of {len(candidates):,}"
         " training images, by cosine similarity of penultimate features (shown below each)."
     )
     grid = image_grid(images, captions, 1 + neighbors.shape[1], TILE)

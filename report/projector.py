@@ -7,11 +7,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from cifar_lit.errors import InputError
-from cifar_lit.evaluation.neighbors import evenly_spaced, features
+from cifar_lit.evaluation.neighbors import evenly_spaced
 from report.document import Document, section
 from space.export.run_data import RunData
 
-_MAX_IMAGES = 1000  # per split, since the browser lays them out
+_MAX_TRAINING_IMAGES = 1000  # besides as many evaluated ones, since the browser lays them out
 _MAX_SIDE = 64  # pixels of a thumbnail: TensorBoard's sprite has at most 8192 for all of them
 _BATCH = 256
 
@@ -23,28 +23,27 @@ def write_projector(document: Document, run: RunData) -> None:
         raise InputError("the checkpoint is not in its run's folder")
     from torch.utils.tensorboard import SummaryWriter
 
-    sources = [(run.eval_split.name, run.eval_split.images, run.eval_split.rows)]
+    split, (positions, vectors) = run.eval_split, run.eval_features
+    parts = [(split.name, split.images, split.rows[positions], vectors, run.eval_logits[positions])]
     if run.data is not None:
-        sources.append(("train", run.data.train_set.images, run.data.train_set.rows))
+        rows, vectors = run.training_features
+        chosen = evenly_spaced(torch.arange(len(rows)), _MAX_TRAINING_IMAGES)
+        images, rows = run.data.train_set.images, rows[chosen]
+        parts.append(("train", images, rows, vectors[chosen], run.classifier.logits(images.pixels[rows])))
     names = [" ".join(name.split()) for name in run.class_names]  # tabs and newlines would end a cell
-    vectors: list[Tensor] = []
     metadata: list[list[str]] = []
     thumbnails: list[Tensor] = []
-    for split, images, all_rows in sources:
-        rows = evenly_spaced(all_rows, _MAX_IMAGES)
-        pixels, labels = images.pixels[rows], images.labels[rows].tolist()
-        vectors.append(features(run.classifier.network, pixels.split(_BATCH)))
-        for label, predicted in zip(labels, run.classifier.logits(pixels).argmax(1).tolist(), strict=True):
-            metadata.append([split, names[label], names[predicted], "correct" if label == predicted else "wrong"])
-        thumbnails += map(_thumbnails, pixels.split(_BATCH))
+    for name, images, rows, _, logits in parts:
+        for label, predicted in zip(images.labels[rows].tolist(), logits.argmax(1).tolist(), strict=True):
+            metadata.append([name, names[label], names[predicted], "correct" if label == predicted else "wrong"])
+        thumbnails += map(_thumbnails, images.pixels[rows].split(_BATCH))
+    table = torch.cat([vectors for *_, vectors, _ in parts])
     folder = run.checkpoint_run.folder / "projector"
     header = ["images", "class", "predicted", "correct"]
     try:
         shutil.rmtree(folder, ignore_errors=True)
         with SummaryWriter(str(folder)) as writer:
-            writer.add_embedding(
-                torch.cat(vectors), metadata, torch.cat(thumbnails), tag="features", metadata_header=header
-            )
+            writer.add_embedding(table, metadata, torch.cat(thumbnails), tag="features", metadata_header=header)
     except OSError as error:
         raise InputError(f"{folder} cannot be written ({error.strerror or error})") from error
     document.text(

@@ -46,6 +46,8 @@ NOT_RUN = {
 PARSED_ONLY = {
     "--trainer.devices": "needs several processes; tests/training covers it",
     "--folds": "trains five networks; tests/report trains fewer",
+    "--unknown_class": "trains two networks; tests/report trains one",
+    "--votes": "needs votes; tests/report has some",
     "--review": "serves until it is stopped; tests/space/test_review.py opens the page",
     "--data.decisions": "needs a review; tests/data/test_decisions.py covers it",
     "--compare runs/own_images": "needs two runs; another comparison is run",

@@ -28,7 +28,7 @@ class Command:
     function: Import path of the function that runs it, whose signature gives the options; None for the commands of
         Lightning's command line (cifar_lit.cli.training_commands).
     positional: Argument that collects the positional values.
-    repeated: Argument that takes several values after its option name.
+    repeated: Arguments that take several values after their option name, each with its help.
     reads_checkpoint: Whether ``--ckpt_path`` is ``best`` by default.
     reads_data: Whether it has the options ``--data`` of ``fit``, also from the configurations given as ``--config``.
     """
@@ -36,7 +36,7 @@ class Command:
     summary: str
     function: str | None = None
     positional: str | None = None
-    repeated: str | None = None
+    repeated: tuple[tuple[str, str], ...] = ()
     reads_checkpoint: bool = False
     reads_data: bool = False
 
@@ -52,7 +52,13 @@ COMMANDS = {
         "Export a trained network as a Hugging Face Space", "space.export.command.export", reads_checkpoint=True
     ),
     "report": Command(
-        "Write a report on a run, or compare runs", "report.command.report", repeated="compare", reads_checkpoint=True
+        "Write a report on a run, or compare runs",
+        "report.command.report",
+        repeated=(
+            ("compare", "Two or more runs to compare."),
+            ("unknown_class", "Classes to train another network without, to test whether it detects them."),
+        ),
+        reads_checkpoint=True,
     ),
     "audit": Command("Find faulty and duplicate images", "report.audit.command.audit", reads_data=True),
     "schema": Command("Print a JSON Schema of the YAML files"),
@@ -121,7 +127,7 @@ def run_command(args: Sequence[str], plugin_packages: Sequence[str], defaults: P
         print(option_help(name, command.summary))
         return
     if not any(option in ("-h", "--help", "--help_all") or option.endswith(".help") for option in options):
-        reads_checkpoint = command.reads_checkpoint and f"--{command.repeated}" not in options
+        reads_checkpoint = command.reads_checkpoint and "--compare" not in options
         check_files(options, reads_checkpoint, command.positional)
     ignore_third_party_warnings()
     if name != "schema":  # reads no YAML and describes all classes
@@ -162,12 +168,13 @@ def _run_function(name: str, options: Sequence[str], plugin_packages: Sequence[s
             importlib.import_module(plugin)
         from cifar_lit.cli.parser import Parser
     parser = Parser(prog=f"main.py {name}", description=f"{command.summary}.", allow_abbrev=False)
-    separately = {argument for argument in (command.positional, command.repeated) if argument}
+    separately = {name for name, _ in command.repeated}
     if command.positional:
+        separately.add(command.positional)
         parser.add_argument(command.positional, nargs="+", help="Files, or folders that contain them at any depth.")
     parser.add_function_arguments(function, as_group=False, skip=separately)
-    if command.repeated:
-        parser.add_argument(f"--{command.repeated}", nargs="+", default=[], help="Two or more runs to compare.")
+    for argument, text in command.repeated:
+        parser.add_argument(f"--{argument}", nargs="+", default=[], help=text)
     settings = parser.parse_args(with_explicit_true(options, "--dry_run", "--yes"))
     function(**parser.instantiate_classes(settings).as_dict())
 

@@ -26,8 +26,8 @@ def predict(
 ) -> None:
     """Classify image files and write each file's most likely classes and probabilities to a CSV file.
 
-    The last column flags images that may be none of the classes: the network's evidence for them, the energy score, is
-    weaker than in 95% of the validation images. It flags 5% of such images by mistake.
+    The last column flags images that may be none of the classes: the network's evidence for them, by default the energy
+    score, is weaker than in 95% of the validation images. It flags 5% of such images by mistake.
 
     Args:
         images: Image files, or folders that contain them at any depth.

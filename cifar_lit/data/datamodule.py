@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.utilities import rank_zero_warn
 from torch.utils.data import DataLoader
 
 from cifar_lit.data.albumentations import AlbumentationsPipeline
@@ -17,8 +16,8 @@ from cifar_lit.data.batches import Batch, ImageDataset, ImageTensors
 from cifar_lit.data.decisions import apply_decisions
 from cifar_lit.data.loader import LoaderOptions, build_loader
 from cifar_lit.data.mixup import Mixup
-from cifar_lit.data.resume_position import check_unchanged, training_position
-from cifar_lit.data.splits import hold_out, hold_out_fold
+from cifar_lit.data.resume_position import check_unchanged, training_position, warn_of_other_images
+from cifar_lit.data.splits import hold_out, hold_out_fold, without_class
 from cifar_lit.errors import InputError
 from cifar_lit.inference.images import Fit
 from cifar_lit.randomness import SampleRandom, key, run_seed
@@ -52,6 +51,7 @@ class ImageDataModule(LightningDataModule, ABC):
         sampler: ``balanced`` draws as many samples of each class in each epoch, those of rare classes repeatedly;
             ``shuffled`` draws each image once.
         decisions: CSV file with images to relabel or drop, from a review of the training images.
+        omit_class: A class to train without, to test how well its images are detected as unknown.
         mean, std: Mean and standard deviation of each channel in [0, 1], instead of the source's own.
     """
 
@@ -70,6 +70,7 @@ class ImageDataModule(LightningDataModule, ABC):
         num_workers: int = 0,
         sampler: Literal["shuffled", "balanced"] = "shuffled",
         decisions: str | None = None,
+        omit_class: str | None = None,
         mean: list[float] | None = None,
         std: list[float] | None = None,
     ) -> None:
@@ -95,7 +96,7 @@ class ImageDataModule(LightningDataModule, ABC):
         self._albumentations = None if route == "batched" else albumentations
         self._mixup_alphas = (mixup, cutmix)
         self._val_fraction, self._split_seed = val_fraction, split_seed
-        self.folds, self._fold, self._mean, self._std = folds, fold, mean, std
+        self.folds, self._fold, self._mean, self._std, self._omit_class = folds, fold, mean, std, omit_class
         self._balanced, self._decisions = sampler == "balanced", Path(decisions) if decisions else None
         self._resume_state: dict[str, Any] = {}  # of the checkpoint that the run resumes from
         self._sharded = False  # whether each process holds only a shard of the training images, and shuffles that
@@ -193,6 +194,8 @@ class ImageDataModule(LightningDataModule, ABC):
             rows, val_set = rows[kept], ImageDataset(train, rows[held_out])
         if self._decisions is not None:
             train, rows = apply_decisions(self._decisions, train, rows, names)
+        if self._omit_class is not None:
+            rows = without_class(self._omit_class, train.labels, rows, names)
         return ImageDataset(train, rows), val_set
 
     @cached_property
@@ -258,12 +261,7 @@ class ImageDataModule(LightningDataModule, ABC):
             strategy = type(self.trainer.strategy).__name__
             raise InputError(f"{strategy} cannot resume within an epoch; use a checkpoint from the end of an epoch")
         self._resume_state = state_dict
-        now = self.state_dict()
-        if any(state_dict[name] != now[name] for name in ("images", "digest")):
-            rank_zero_warn(
-                f"the training images are not those of the checkpoint ({state_dict['images']} then,"
-                f" {now['images']} now); resuming with the current ones"
-            )
+        warn_of_other_images(state_dict, self.state_dict())
 
     def teardown(self, stage: str) -> None:
         """Discard the checkpoint's state, so that the next run starts from the beginning."""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_warn
 
 from cifar_lit.errors import InputError
 
@@ -27,4 +28,13 @@ def check_unchanged(state: Mapping[str, Any], now: Mapping[str, Any]) -> None:
             f"cannot resume with {' and '.join(f'{name} {now[name]}' for name in changed)}: the checkpoint was made"
             f" with {' and '.join(f'{name} {state[name]}' for name in changed)}; use the same, or run `fit` without"
             " the checkpoint to begin a new run"
+        )
+
+
+def warn_of_other_images(state: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+    """Warn if the training images are not the checkpoint's."""
+    if any(state[name] != now[name] for name in ("images", "digest")):
+        rank_zero_warn(
+            f"the training images are not those of the checkpoint ({state['images']} then, {now['images']} now);"
+            " resuming with the current ones"
         )

@@ -86,3 +86,23 @@ def hold_out(
         f" splits: class {class_names[rarest]!r} has {counts[rarest]} images, and there are {len(class_names)} classes;"
         f" add images or a {split}/ folder, or change data.{split}_fraction (0 for none)"
     )
+
+
+def without_class(name: str, labels: Tensor, rows: Tensor, class_names: list[str]) -> Tensor:
+    """Return the rows without the images of a class.
+
+    Args:
+        name: The class.
+        labels: int64 (N,), of all images.
+        rows: int64 (n,), rows of ``labels``.
+        class_names: Names of the classes.
+
+    Raises:
+        InputError: If there is no such class, or there are no images of others.
+    """
+    if name not in class_names:
+        raise InputError(f"data.omit_class: no class {name!r}; the classes are {', '.join(class_names)}")
+    rows = rows[labels[rows] != class_names.index(name)]
+    if not len(rows):
+        raise InputError(f"data.omit_class: all training images are of class {name!r}")
+    return rows

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cifar_lit import models
 from cifar_lit.errors import InputError
+from cifar_lit.evaluation.ood import OODScore
 from cifar_lit.inference.images import Fit
 from cifar_lit.inference.model import CPU_BATCH, InferenceModel
 from cifar_lit.models import PixelNormalization
@@ -35,7 +36,8 @@ class Recipe:
     mean, std: Mean and standard deviation of each channel, in [0, 1], for normalization.
     flip_tta, translate_tta, adaptive_tta: Test-time augmentation; see ``cifar_lit.inference.model``.
     temperature: Divisor of the logits for calibrated confidences.
-    ood_threshold: Energy score below which an image may be none of the classes; None without validation images.
+    ood_score: Score that is low for images of none of the classes; see ``cifar_lit.evaluation.ood``.
+    ood_threshold: Score below which an image may be none of the classes; None without validation images.
     """
 
     net: dict[str, Any]
@@ -48,6 +50,7 @@ class Recipe:
     translate_tta: int = 0
     adaptive_tta: bool = False
     temperature: float = 1.0
+    ood_score: OODScore = "energy"
     ood_threshold: float | None = None
 
     def build(self) -> InferenceModel:
@@ -165,6 +168,8 @@ def _check_values(recipe: Recipe) -> None:
             raise ValueError(f"its mean {recipe.mean} and standard deviation {recipe.std} are not three numbers each")
     if min(recipe.std) <= 0:
         raise ValueError(f"its standard deviation is {recipe.std}")
+    if recipe.ood_score not in get_args(OODScore):
+        raise ValueError(f"its ood_score is {recipe.ood_score!r}")
     if not 0 < recipe.temperature < math.inf:
         raise ValueError(f"its temperature is {recipe.temperature}")
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 
 from cifar_lit.errors import InputError
-from cifar_lit.evaluation.ood import energy
+from cifar_lit.evaluation.ood import SCORES
 from cifar_lit.inference.bundle import TrainedClassifier
 from cifar_lit.inference.images import read_image
 
@@ -71,7 +71,8 @@ def predict_files(
                 continue
             batch_pixels = torch.stack([pixels for _, pixels in images])
             logits, threshold = classifier.logits(batch_pixels), classifier.recipe.ood_threshold
-            is_ood = [None] * len(logits) if threshold is None else (energy(logits) < threshold).tolist()
+            scores = SCORES[classifier.recipe.ood_score](logits)
+            is_ood = [None] * len(logits) if threshold is None else (scores < threshold).tolist()
             probabilities, labels = (logits / classifier.recipe.temperature).softmax(1).topk(top_k)
             yield [
                 Prediction(path, *columns)

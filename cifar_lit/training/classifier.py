@@ -16,7 +16,7 @@ from cifar_lit.data.batches import Batch
 from cifar_lit.data.datamodule import ImageDataModule
 from cifar_lit.errors import InputError
 from cifar_lit.evaluation.calibration import TemperatureSweep
-from cifar_lit.evaluation.ood import FALSE_ALARM_RATE, energy
+from cifar_lit.evaluation.ood import FALSE_ALARM_RATE, SCORES
 from cifar_lit.inference.images import Fit
 from cifar_lit.inference.model import InferenceModel
 from cifar_lit.models import PixelNormalization
@@ -99,12 +99,12 @@ class Classifier(LightningModule):
         names = (*_TRAINING_METRICS, "evaluated")
         self._metrics = {name: loss_and_accuracy(num_classes, averages=name == "evaluated") for name in names}
         self._calibrations = {"evaluated": TemperatureSweep()}
-        self._energies = {"evaluated": CatMetric(nan_strategy="disable")}
+        self._ood_scores = {"evaluated": CatMetric(nan_strategy="disable")}
         self._loaded_step = self._loaded_epoch = 0
         self._loaded_metrics: list[dict[str, Any]] | None = None  # of each process, of the epoch so far
         # Chosen in validation and stored in the checkpoint; see ``cifar_lit.inference.bundle.Recipe``
         self.temperature = 1.0
-        self.ood_threshold: float | None = None
+        self.ood_thresholds: dict[str, float] = {}  # by score
         self.stops_at_nan = True  # whether a loss that is not finite ends training
         self._nan_step: int | None = None
 
@@ -229,7 +229,7 @@ class Classifier(LightningModule):
         """Reset the metrics; raise if training diverged, before the network is evaluated and saved as the best."""
         self._check_finite()
         self._reset_metrics("evaluated")
-        self._energies["evaluated"].to(self.device).reset()
+        self._ood_scores["evaluated"].to(self.device).reset()
         has_float64 = self.device.type != "mps"
         self.calibration.to(self.device if has_float64 else "cpu").reset()
 
@@ -238,19 +238,20 @@ class Classifier(LightningModule):
         logits = self.evaluate(batch.pixels)
         self._update_metrics("evaluated", F.cross_entropy(logits, batch.labels), logits, batch.labels)
         self.calibration.update(logits.to(self.calibration.device), batch.labels.to(self.calibration.device))
-        self._energies["evaluated"].update(energy(logits))
+        self._ood_scores["evaluated"].update(torch.stack([score(logits) for score in SCORES.values()], 1))
         return {"logits": logits, "labels": batch.labels, "indices": batch.indices}
 
     on_test_epoch_start = on_validation_epoch_start
     test_step = validation_step
 
     def on_validation_epoch_end(self) -> None:
-        """Log the metrics; choose the temperature with the lowest loss, and the threshold."""
+        """Log the metrics; choose the temperature with the lowest loss, and the thresholds."""
         self.on_test_epoch_end()
-        energies = self._energies["evaluated"]
-        if not self.trainer.sanity_checking and self.calibration.update_called and energies.update_called:
+        scores = self._ood_scores["evaluated"]
+        if not self.trainer.sanity_checking and self.calibration.update_called and scores.update_called:
             self.temperature = self.calibration.best_temperature
-            self.ood_threshold = float(torch.as_tensor(energies.compute()).quantile(FALSE_ALARM_RATE))
+            thresholds = torch.as_tensor(scores.compute()).view(-1, len(SCORES)).quantile(FALSE_ALARM_RATE, dim=0)
+            self.ood_thresholds = dict(zip(SCORES, thresholds.tolist(), strict=True))
 
     def on_test_epoch_end(self) -> None:
         """Log the metrics."""
@@ -267,9 +268,9 @@ class Classifier(LightningModule):
     # Checkpoints
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add temperature, threshold and metrics; raise rather than overwrite a good checkpoint with a diverged one."""
+        """Add temperature, thresholds and metrics; raise rather than save a diverged network over a good one."""
         self._check_finite(weights=True)
-        checkpoint["temperature"], checkpoint["ood_threshold"] = self.temperature, self.ood_threshold
+        checkpoint["temperature"], checkpoint["ood_thresholds"] = self.temperature, self.ood_thresholds
         if self.trainer.state.fn == "fit":
             own = {name: self._metrics[name].state_dict() for name in _TRAINING_METRICS}
             checkpoint["metrics"] = gather_objects(own)
@@ -278,7 +279,7 @@ class Classifier(LightningModule):
         """Remember how long the checkpoint was trained, which Lightning restores only in ``fit``."""
         self._loaded_step, self._loaded_epoch = checkpoint["global_step"], checkpoint["epoch"] + 1
         self._loaded_metrics = checkpoint.get("metrics") if self.trainer.state.fn == "fit" else None
-        self.temperature, self.ood_threshold = checkpoint.get("temperature", 1.0), checkpoint.get("ood_threshold")
+        self.temperature, self.ood_thresholds = checkpoint.get("temperature", 1.0), checkpoint.get("ood_thresholds", {})
 
     def _check_finite(self, weights: bool = False) -> None:
         """Raise InputError, in every process, if the loss (or the weights) of any is NaN or infinite."""

@@ -273,11 +273,11 @@ def read_images(paths: Sequence[str], size: tuple[int, int], fit: Fit) -> tuple[
 def flagged(threshold: OODThreshold | None, logits: np.ndarray) -> list[bool] | list[None]:
     """Return whether each image is probably out-of-distribution, for logits (N, C).
 
-    All are None without a threshold, and False if it is not useful.
+    All are None without a threshold, and False if the page flags no images.
     """
     if threshold is None:
         return [None] * len(logits)
-    flags: list[bool] = (threshold.flags(torch.from_numpy(logits)) & threshold.useful).tolist()
+    flags: list[bool] = (threshold.flags(torch.from_numpy(logits)) & threshold.is_active).tolist()
     return flags
 
 

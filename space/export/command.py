@@ -55,6 +55,7 @@ def export(
     neighbors: int = 10_000,
     layer: str | None = None,
     method: Method | None = None,
+    flag_unknown: bool | None = None,
     push: str | None = None,
     dry_run: bool = False,
     yes: bool = False,
@@ -70,6 +71,7 @@ def export(
         neighbors: Number of training images to search for those most similar to the mistakes; 0 to show none.
         layer: Layer that the page's heatmaps show first; by default, the one with the most faithful heatmaps.
         method: Heatmap method selected first: gradcam, gradcam++, hirescam or layercam; by default, the most faithful.
+        flag_unknown: Whether the page flags images that may be none of the classes; by default, if that is reliable.
         push: Upload the folder to this Space, ``user/name``, after listing the files and asking for confirmation.
         dry_run: With ``push``, only list what would be uploaded.
         yes: With ``push``, upload without asking.
@@ -81,7 +83,7 @@ def export(
     folder = Path(output)
     if method is not None and method not in GRADIENT_METHODS:
         raise InputError(f"--method must be one of {', '.join(GRADIENT_METHODS)}, got {method}")
-    files = write_space(ckpt_path, folder, images, title, mistakes, neighbors, layer, method)
+    files = write_space(ckpt_path, folder, images, title, mistakes, neighbors, layer, method, flag_unknown)
     print(f"Open it with {'uv run python' if 'UV' in os.environ else 'python'} {folder / 'app.py'}")
     if push is not None:
         print(push_to_hub(folder, files, push, dry_run, yes))

@@ -85,17 +85,24 @@ def _results(result: EvaluationResult | None, names: Sequence[str]) -> str:
     return "\n\n".join(sections)
 
 
+_SCORES = {
+    "energy": "the energy score (the log-sum-exp of the logits; [Liu et al. 2020](https://arxiv.org/abs/2010.03759))",
+    "max_logit": "the largest logit ([Hendrycks et al. 2022](https://arxiv.org/abs/1911.11132))",
+    "msp": "the probability of the class ([Hendrycks & Gimpel 2017](https://arxiv.org/abs/1610.02136))",
+}
+
+
 def _ood(threshold: OODThreshold | None) -> str:
-    if threshold is None or not threshold.useful:
+    if threshold is None or not threshold.is_active:
         return "The network always predicts one of its classes, even for an image of something else."
     kinds = ", ".join(f"{share:.0%} of {escape(kind)}" for kind, share in threshold.found.items())
+    near = ", ".join(f"{area:.2f} on {escape(kind)}" for kind, area in threshold.near.items())
     return (
-        "The network always predicts one of its classes, even for an image of something else. If the energy score (the"
-        " log-sum-exp of the logits; [Liu et al. 2020](https://arxiv.org/abs/2010.03759)) is below"
-        f" {threshold.threshold:.2f}, the page says that it may be none of them: a hint, not proof. It flags"
-        f" {threshold.false_alarms:.1%} of the {SPLIT_NAMES[threshold.evaluated_on]} images, and {kinds}, 256"
-        " synthetic images each."
-    )
+        "The network always predicts one of its classes, even for an image of something else. If"
+        f" {_SCORES[threshold.score]} is below {threshold.threshold:.4g}, the page says that it may be none of them: a"
+        f" hint, not proof. It flags {threshold.false_alarms:.1%} of the {SPLIT_NAMES[threshold.evaluated_on]} images,"
+        f" and {kinds}, 256 synthetic images each."
+    ) + (f" On images similar to those of the classes, its AUROC is {near}." if near else "")
 
 
 def _heatmaps(layer: str, method: Method) -> str:

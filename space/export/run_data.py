@@ -1,7 +1,7 @@
 """Everything that a Space and a report are made from: checkpoint, run folder, and images to evaluate on."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,18 +12,23 @@ from torch import Tensor
 
 from cifar_lit.data.datamodule import ImageDataModule
 from cifar_lit.errors import InputError
+from cifar_lit.evaluation.neighbors import evenly_spaced, features
 from cifar_lit.evaluation.ood import OODThreshold, fit_ood_threshold
 from cifar_lit.evaluation.result import EvaluationResult
 from cifar_lit.inference.bundle import TrainedClassifier
 from cifar_lit.training.checkpointing.checkpoint_files import (
     find_checkpoint,
+    ood_score_of,
     read_checkpoint,
     read_classifier,
+    read_near_ood,
 )
 from cifar_lit.training.checkpointing.checkpoint_paths import CheckpointRun
 from cifar_lit.training.tensorboard_reader import read_history
 from space.export.evaluate import EvaluationSplit, compute_logits, evaluate_images
 from space.export.run_datasets import RunDatasets, find_run_datasets
+
+MAX_TRAINING_FEATURES, _MAX_EVAL_FEATURES = 10_000, 1000
 
 
 @dataclass(frozen=True)
@@ -104,21 +109,41 @@ class RunData:
         """bool (n,), which images of ``eval_split`` are classified correctly."""
         return self.eval_logits.argmax(1) == self.eval_split.labels.cpu()
 
+    @cached_property
+    def training_features(self) -> tuple[Tensor, Tensor]:
+        """Rows int64 (M,) of up to 10,000 training images, evenly spaced, and their features float32 (M, F).
+
+        Raises InputError if the images are not available, or the network has no penultimate features.
+        """
+        train = self.training_data.train_set
+        rows = evenly_spaced(train.rows.cpu(), MAX_TRAINING_FEATURES)
+        split = EvaluationSplit("train", train.images, rows)
+        return rows, features(self.classifier.network, split.batches(self.classifier.batch_size))
+
+    @cached_property
+    def eval_features(self) -> tuple[Tensor, Tensor]:
+        """Positions int64 (K,) in ``eval_split`` of up to 1,000 images, and their features float32 (K, F).
+
+        Raises InputError if the network has no penultimate features.
+        """
+        positions = evenly_spaced(torch.arange(len(self.eval_split.rows)), _MAX_EVAL_FEATURES)
+        split = replace(self.eval_split, rows=self.eval_split.rows[positions])
+        return positions, features(self.classifier.network, split.batches(self.classifier.batch_size))
+
     def evaluate(self, max_mistakes: int) -> EvaluationResult:
         """Return the evaluation result on ``eval_split``, with at most ``max_mistakes`` mistakes."""
         return evaluate_images(self.eval_split, self.eval_logits, self.classifier.recipe.temperature, max_mistakes)
 
-    def fit_ood_threshold(self, pixels: Mapping[str, Tensor]) -> tuple[OODThreshold, dict[str, Tensor]]:
+    def fit_ood_threshold(self, unknown: Mapping[str, Tensor]) -> OODThreshold:
         """Fit the threshold below which an image is called unknown, unless training did, and measure it.
 
         Args:
-            pixels: Out-of-distribution images uint8 (N, 3, H, W) by kind.
-
-        Returns:
-            The threshold, and logits float32 (N, C) by kind.
+            unknown: Logits float32 (N, C) of synthetic out-of-distribution images by kind.
         """
-        logits = {kind: self.classifier.logits(images).cpu() for kind, images in pixels.items()}
-        return fit_ood_threshold(self.logits, logits, self.classifier.recipe.ood_threshold), logits
+        file = self.checkpoint_run.file
+        score, threshold = ood_score_of(file, self.checkpoint)
+        fitted = fit_ood_threshold(self.logits, unknown, score, threshold)
+        return replace(fitted, near=read_near_ood(file).get(score, {}))
 
     @property
     def title(self) -> str:

@@ -5,6 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -75,6 +76,7 @@ def write_space(
     neighbors: int = 10_000,
     layer: str | None = None,
     method: Method | None = None,
+    flag_unknown: bool | None = None,
 ) -> list[str]:
     """Write a Space; see ``export`` for the arguments.
 
@@ -96,7 +98,8 @@ def write_space(
     result = run.evaluate(mistakes) if run.splits else None
     if result is not None:
         samples = ood_samples(256, classifier.recipe.image_size, classifier.recipe.class_names)
-        unknown, _ = run.fit_ood_threshold(samples)
+        logits = {kind: classifier.logits(pixels).cpu() for kind, pixels in samples.items()}
+        unknown = replace(run.fit_ood_threshold(logits), flag_images=flag_unknown)
         if run.data is not None and neighbors:
             result = with_neighbors(classifier, result, run.data.train_set, neighbors)
     with _replacing(folder) as unfinished:

@@ -404,7 +404,14 @@ def test_temperature_with_the_lowest_loss_is_kept_for_the_test(fit: Fit, program
     checkpoint = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     assert checkpoint["temperature"] == pytest.approx(by_loss)
     assert checkpoint["temperature"] != 1
-    assert checkpoint["ood_threshold"] == pytest.approx(float(logits.logsumexp(1).quantile(0.05)), abs=1e-4)
+    assert checkpoint["ood_thresholds"] == pytest.approx(
+        {
+            "energy": float(logits.logsumexp(1).quantile(0.05)),
+            "max_logit": float(logits.amax(1).quantile(0.05)),
+            "msp": float(logits.softmax(1).amax(1).quantile(0.05)),
+        },
+        abs=1e-4,
+    )
     assert events(run).Scalars("temperature_scaling/temperature/val")[-1].value == pytest.approx(by_loss)
     error = events(run).Scalars("temperature_scaling/ece/val")[-1].value
     reference = MulticlassCalibrationError(10, n_bins=15)(logits, labels)

@@ -5,19 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy.special import logsumexp
 from sklearn.metrics import confusion_matrix, log_loss, precision_recall_fscore_support
 from torchmetrics.classification import MulticlassCalibrationError
 
 from cifar_lit.data.batches import ImageTensors
 from cifar_lit.errors import InputError
 from cifar_lit.evaluation.class_scores import class_scores
-from cifar_lit.evaluation.ood import OODThreshold, energy, fit_ood_threshold
 from cifar_lit.evaluation.result import EvaluationResult, select_images_to_keep
 from cifar_lit.inference.bundle import Recipe, TrainedClassifier
-from space.app.service import flagged
 from space.export.evaluate import EvaluationSplit, compute_logits, evaluate_images
-from space.export.ood_samples import ood_samples
 
 NAMES = ["cat", "dog", "owl"]
 GENERATOR = torch.Generator().manual_seed(0)
@@ -106,38 +102,3 @@ def test_save_and_load_round_trip() -> None:
     Path("evaluation.safetensors").write_bytes(b"other")
     with pytest.raises(InputError, match="is not a valid evaluation result"):
         EvaluationResult.load(Path("evaluation.safetensors"))
-
-
-def test_threshold_flags_a_twentieth_of_the_first_split() -> None:
-    generator = torch.Generator().manual_seed(2)
-    val, test = torch.randn(2000, 10, generator=generator) * 3, torch.randn(1000, 10, generator=generator) * 3
-    flat = torch.zeros(50, 10)
-    unknown = fit_ood_threshold({"val": val, "test": test}, {"flat": flat})
-    values = logsumexp(val.numpy(), axis=1)
-    assert np.allclose(energy(val), values, atol=1e-5)
-    assert unknown.threshold == pytest.approx(np.quantile(values, 0.05), abs=1e-4)
-    assert float(unknown.flags(val).float().mean()) == pytest.approx(0.05, abs=0.001)
-    assert unknown.false_alarms == pytest.approx((logsumexp(test.numpy(), axis=1) < unknown.threshold).mean())
-    assert unknown.found == {"flat": float(np.log(10) < unknown.threshold)}
-    assert (unknown.fitted_on, unknown.evaluated_on) == ("val", "test")
-
-
-def test_a_threshold_is_useful_if_it_flags_unknown_images_more_often() -> None:
-    rates = {"threshold": 1.0, "fitted_on": "val", "evaluated_on": "test", "false_alarms": 0.06}
-    assert OODThreshold(**rates, found={"noise": 0.9, "letters": 0.0}).useful  # type: ignore[arg-type]
-    weak = OODThreshold(**rates, found={"noise": 0.2, "letters": 0.01})  # type: ignore[arg-type]
-    assert not weak.useful
-    assert flagged(weak, np.zeros((2, 3), np.float32)) == [False, False]
-    assert flagged(weak, np.zeros((0, 3), np.float32)) == []
-
-
-def test_ood_samples_are_distinct_and_deterministic() -> None:
-    kinds = ood_samples(20, (16, 24), ["cat", "dog"])
-    assert list(kinds) == ["noise", "textures", "letters", "digits"]
-    assert "digits" not in ood_samples(1, (16, 24), ["zero", "one"])
-    assert "letters" not in ood_samples(1, (16, 24), ["a", "b"])
-    for kind, images in kinds.items():
-        assert images.shape == (20, 3, 16, 24)
-        assert images.dtype == torch.uint8
-        assert len(images.flatten(1).unique(dim=0)) == 20, kind
-        assert torch.equal(images, ood_samples(20, (16, 24), ["cat", "dog"])[kind])

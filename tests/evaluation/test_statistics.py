@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.stats import ttest_rel
-from sklearn.metrics import accuracy_score, roc_auc_score
+from sklearn.metrics import accuracy_score
 from sklearn.model_selection import StratifiedKFold
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 from statsmodels.stats.multitest import multipletests
@@ -18,7 +18,6 @@ from cifar_lit.data.splits import hold_out_fold
 from cifar_lit.evaluation.corruptions import EXTRA, KINDS, corrupt
 from cifar_lit.evaluation.faithfulness import Faithfulness, deletion_insertion
 from cifar_lit.evaluation.neighbors import features, nearest
-from cifar_lit.evaluation.ood import auroc, energy
 from cifar_lit.evaluation.result import EvaluationResult
 from cifar_lit.evaluation.robustness import evaluate_robustness
 from cifar_lit.evaluation.significance import bootstrap_mean, holm, mcnemar, paired_difference, wilson
@@ -77,15 +76,6 @@ def test_the_interval_of_a_difference_matches_bonett_and_price() -> None:
     margin = 1.959964 * ((gained + lost - (gained - lost) ** 2) / 42) ** 0.5
     expected = (gained - lost - margin, gained - lost + margin)
     assert paired_difference(first, second) == pytest.approx(expected, abs=1e-6)
-
-
-def test_auroc_is_the_fraction_of_correctly_ordered_pairs() -> None:
-    generator = torch.Generator().manual_seed(0)
-    known, other = torch.randn(50, 10, generator=generator) * 3, torch.randn(70, 10, generator=generator)
-    pairs = energy(known)[:, None] - energy(other)[None]
-    expected = float(((pairs > 0).float() + 0.5 * (pairs == 0).float()).mean())
-    assert auroc(known, other) == pytest.approx(expected, abs=1e-6)
-    assert roc_auc_score([1] * 50 + [0] * 70, energy(torch.cat([known, other]))) == pytest.approx(expected, abs=1e-6)
 
 
 def test_nearest_are_sorted_by_cosine_similarity() -> None:

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import json
 import re
 import shutil
 import subprocess
@@ -10,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -17,14 +19,20 @@ from filelock import FileLock
 from huggingface_hub import ModelCard, RepoCard
 from PIL import Image
 from playwright.sync_api import sync_playwright
+from scipy.stats import entropy as scipy_entropy
+from sklearn.metrics import roc_auc_score
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
 
+from cifar_lit.data.batches import ImageTensors
 from cifar_lit.data.digits import Digits
+from cifar_lit.errors import InputError
 from cifar_lit.evaluation.label_issues import Reference, find_label_issues
 from cifar_lit.evaluation.result import EvaluationResult
 from cifar_lit.training.checkpointing.checkpoint_files import read_classifier
 from main import main
+from report.votes import read_votes
 from space.app.bundle_metadata import REPORT_MARKER
+from space.export.evaluate import EvaluationSplit
 from space.export.run_metadata import config_to_share
 from tests.support.browser import BROWSER, needs_browser
 from tests.support.images import write_class_folders
@@ -332,8 +340,19 @@ def test_own_images_can_be_given_as_unknown(report: Path, program: Program, monk
     outcome = program("report", "--ckpt_path", "last", "--output", "r", "--unknown", "others", *images, *FEW)
     assert outcome.status == 0, outcome.err
     text = Path("r/report.md").read_text()
-    assert re.search(r"\| your images \| 6 \| [01]\.\d{4} \|", text)
+    assert re.search(r"\| others \| 6 \| [01]\.\d{4} \|", text)
     assert re.search(r"\| test \| 20 \|", text)
+    (file,) = Path.cwd().glob("runs/*/*/near_ood.json")
+    recorded = json.loads(file.read_text())
+    classifier = read_classifier(file.parent / "checkpoints" / "last.ckpt")
+    assert classifier.recipe.ood_score == max(recorded, key=lambda score: recorded[score]["others"])
+    checkpoint = torch.load(file.parent / "checkpoints" / "last.ckpt", weights_only=True)
+    assert classifier.recipe.ood_threshold == checkpoint["ood_thresholds"][classifier.recipe.ood_score]
+    file.write_text("{}")
+    outcome = program("predict", "others", "--ckpt_path", "last")
+    assert outcome.status == 2
+    assert "near_ood.json cannot be read" in outcome.err
+    file.unlink()
     assert program("report", "--ckpt_path", "last", "--output", "r", "--unknown", "none").status == 2
 
 
@@ -375,6 +394,80 @@ def test_runs_evaluated_on_different_images_are_not_compared(fit: Callable[..., 
     outcome = program("report", "--compare", *runs)
     assert outcome.status == 2
     assert "was not evaluated on the same images as" in outcome.err
+
+
+def test_predictions_are_compared_with_votes(report: Path, program: Program, monkeypatch: Any) -> None:
+    monkeypatch.chdir(report.parent)
+    test = Digits().load("test")
+    assert test is not None
+    votes = np.random.default_rng(0).integers(0, 3, (len(test), 10)) + 20 * np.eye(10, dtype=int)[test.labels.numpy()]
+    votes[:40] = np.random.default_rng(1).integers(1, 9, (40, 10))  # people disagree
+    np.save("votes.npy", votes)
+    options = ("report", "--ckpt_path", "last", "--output", "v", *FEW)
+    outcome = program(*options, "--votes", "votes.npy")
+    assert outcome.status == 0, outcome.err
+    text = Path("v/report.md").read_text()
+    (checkpoint,) = Path.cwd().glob("runs/*/*/checkpoints/last.ckpt")
+    classifier = read_classifier(checkpoint)
+    probs = (classifier.logits(test.pixels) / classifier.recipe.temperature).softmax(1).double().numpy()
+    shares = votes / votes.sum(1, keepdims=True)
+    chosen = votes[np.arange(len(test)), probs.argmax(1)] == votes.max(1)
+    disputed = shares.max(1) < 0.75
+    cross_entropy, entropy = -(shares * np.log(probs)).sum(1), scipy_entropy(shares, axis=1)
+    for name, part in {"all": disputed | True, "people agree": ~disputed, "people disagree": disputed}.items():
+        row = re.search(rf"\| {name} \| (\d+) \| .*% \| ([\d.]+)% \(.*% \| .* \| ([\d.]+) \| ([\d.]+) \|", text)
+        assert row is not None
+        expected = part.sum(), 100 * chosen[part].mean(), cross_entropy[part].mean(), entropy[part].mean()
+        assert [float(cell) for cell in row.groups()] == pytest.approx([*map(float, expected)], abs=6e-3)
+    assert f"People agree, and only the network errs ({int((~chosen & ~disputed).sum())} images)" in text
+    assert f"People disagree ({int(disputed.sum())} images)" in text
+    Path("votes.csv").write_text("index,zero,one\n0,3,1\n")
+    outcome = program(*options, "--votes", "votes.csv")
+    assert outcome.status == 2
+    assert "--votes: votes.csv cannot be read (it has no column 'two')" in outcome.err
+    np.save("votes.npy", votes[:7])
+    outcome = program(*options, "--votes", "votes.npy")
+    assert "it has 7 rows; the datasets of the evaluated images have" in outcome.err
+
+
+def test_votes_in_a_table_name_images_by_file_or_index(tmp_path: Path) -> None:
+    images = ImageTensors(torch.zeros(4, 3, 2, 2, dtype=torch.uint8), torch.tensor([0, 1, 0, 1]), ["a", "b", "c", "d"])
+    split, file = EvaluationSplit("test", images, torch.tensor([1, 3])), tmp_path / "votes.csv"
+    file.write_text("file,cat,dog\nd,2,5\n")
+    assert read_votes(file, [split], ["cat", "dog"])[1].tolist() == [[0, 0], [2, 5]]
+    file.write_text("index,dog,cat\n1,4,\n")
+    assert read_votes(file, [split], ["cat", "dog"])[1].tolist() == [[0, 4], [0, 0]]
+    for text, error in {
+        "file,cat,dog\nz,1,1\n": "line 2: there is no test image 'z'",
+        "file,cat,dog\nb,1,-1\n": "it contains negative counts",
+        "file,cat,dog\nb,1,x\n": "could not convert string to float: 'x'",
+    }.items():
+        file.write_text(text)
+        with pytest.raises(InputError, match=re.escape(error)):
+            read_votes(file, [split], ["cat", "dog"])
+
+
+def test_a_class_left_out_of_training_is_detected_as_unknown(fit: Callable[..., Path], program: Program) -> None:
+    run = fit("left_out")
+    options = ("report", "--ckpt_path", run / "checkpoints" / "last.ckpt", *FEW)
+    outcome = program(*options, "--unknown_class", "eleven")
+    assert outcome.status == 2
+    assert "--unknown_class: no class 'eleven'; the classes are zero, one" in outcome.err
+    outcome = program(*options, "--unknown_class", "three")
+    assert outcome.status == 0, outcome.err
+    cells = re.search(r"\| class three \| (\d+) \| ([\d.]+) \| ([\d.]+) \|", (run / "report" / "report.md").read_text())
+    assert cells is not None
+    data, test = Digits(omit_class="three"), Digits().load("test")
+    assert test is not None
+    assert data.train_set.labels.unique().tolist() == [0, 1, 2, 4, 5, 6, 7, 8, 9]
+    trained = read_classifier(run / "unknown" / "class_3" / "run" / "checkpoints" / "last.ckpt")
+    logits = trained.logits(test.pixels)[:, [0, 1, 2, 4, 5, 6, 7, 8, 9]]
+    expected = [roc_auc_score(test.labels != 3, scores) for scores in (logits.logsumexp(1), logits.amax(1))]
+    assert int(cells[1]) == int((test.labels == 3).sum())
+    assert [float(cells[2]), float(cells[3])] == pytest.approx(expected, abs=1e-3)
+    assert json.loads((run / "near_ood.json").read_text())["energy"]["class three"] == pytest.approx(
+        expected[0], abs=1e-3
+    )
 
 
 def test_folds_examine_all_training_images(fit: Callable[..., Path], program: Program) -> None:

@@ -37,6 +37,11 @@ class CheckpointRun:
         """The run's complete configuration."""
         return self.folder / "config.yaml"
 
+    @property
+    def near_ood(self) -> Path:
+        """The AUROC of each score on images similar to those of the classes, if ``report`` measured it."""
+        return self.folder / "near_ood.json"
+
 
 def locate_checkpoint(wanted: str, runs: str) -> Path:
     """Return the file of the checkpoint that the user names.

@@ -120,9 +120,10 @@ def answer_html(image: ImageResult, network: Network, true_label: int | None) ->
     threshold = network.ood_threshold
     if image.is_ood and threshold is not None:
         lines.append(
-            '<p class="ood">This may be none of the classes: the network\'s evidence for them is weaker than in'
-            f" {min(0.99, 1 - threshold.false_alarms):.0%} of the {SPLIT_NAMES[threshold.evaluated_on]} images. The"
-            f" confidence of {confidence} only compares the classes with each other.</p>"
+            '<p class="ood">This may be none of the classes. The note is a hint: of 100'
+            f" {SPLIT_NAMES[threshold.evaluated_on]} images, all of them of these classes,"
+            f" {max(1, round(100 * threshold.false_alarms))} get it by mistake. The confidence of {confidence} only"
+            " compares the classes with each other.</p>"
         )
     return "".join(lines)
 

@@ -1,0 +1,68 @@
+"""Train a run's network again on other images, in the run's folder."""
+
+import json
+import shutil
+import subprocess
+import sys
+from typing import Any
+
+from cifar_lit.data.datamodule import ImageDataModule
+from cifar_lit.errors import InputError
+from cifar_lit.import_allowlist import OPTION, own_modules
+from cifar_lit.inference.bundle import TrainedClassifier
+from cifar_lit.training.checkpointing.checkpoint_files import read_classifier
+from space.export.run_data import RunData
+from space.export.run_datasets import data_of_run
+from space.export.space_folder import ROOT
+
+# Callbacks that only observe training, and the one that would stop it based on the held-out images
+_OMITTED = ("callbacks.", *(f"lightning.pytorch.callbacks.{name}" for name in ("LearningRateMonitor", "EarlyStopping")))
+
+
+def check_retraining(run: RunData, option: str) -> None:
+    """Raise InputError if the run's network cannot be trained again, as an option requires."""
+    if not run.checkpoint_run.in_run_folder:
+        raise InputError(f"{option} needs the run's configuration; use a checkpoint in its run's folder")
+    if run.data is None:
+        raise InputError(f"{option} needs the run's training images: {run.datasets.note}")
+    if not isinstance(run.config["trainer"].get("logger"), dict):
+        raise InputError(f"{option} needs a run whose configuration has a single trainer.logger")
+
+
+def retrain(run: RunData, name: str, settings: dict[str, Any], note: str) -> tuple[ImageDataModule, TrainedClassifier]:
+    """Train a run's network with other settings of the data, unless an earlier report did so on the same images.
+
+    Args:
+        run: The run.
+        name: Folder of the training, relative to the run's.
+        settings: Settings of the data by name, such as ``fold``.
+        note: Printed before the training.
+
+    Returns:
+        The data, and the network after the last epoch, on the run's device.
+
+    Raises:
+        InputError: if the training fails.
+    """
+    data = dict(run.config["data"])
+    data["init_args"] = {**data.get("init_args", {}), **settings}
+    images = data_of_run({"data": data})
+    folder = run.checkpoint_run.folder / name / "run"
+    done, key = folder / "done", f"{images.train_set.digest} {run.checkpoint_run.config.read_text()}"
+    if not done.is_file() or done.read_text() != key:
+        shutil.rmtree(folder, ignore_errors=True)
+        print(note, flush=True)
+        callbacks = run.config["trainer"].get("callbacks") or []
+        kept = [callback for callback in callbacks if not callback["class_path"].startswith(_OMITTED)]
+        options = ["--config", str(run.checkpoint_run.config)]
+        options += [f"--data.{setting}={value}" for setting, value in settings.items()]
+        options += ["--trainer.logger", "lightning.pytorch.loggers.CSVLogger"]  # no additional curves in TensorBoard
+        options += ["--trainer.logger.save_dir", str(folder.parents[1]), "--trainer.logger.name", folder.parent.name]
+        options += ["--trainer.logger.version", folder.name, "--trainer.callbacks", json.dumps(kept)]
+        options += [word for module in own_modules() for word in (OPTION, module)]
+        if subprocess.run([sys.executable, str(ROOT / "main.py"), "fit", *options], check=False).returncode:
+            raise InputError(f"{note[0].lower()}{note[1:]} failed; see the error above")
+        done.write_text(key)
+    classifier = read_classifier(folder / "checkpoints" / "last.ckpt")
+    classifier.network.to(run.classifier.device)
+    return images, classifier
