@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from benchmarks.timing import print_table
 from callbacks.rendering.activations import feature_maps
 from callbacks.rendering.class_activation_maps import Method, heatmaps
-from cifar_lit.evaluation.faithfulness import deletion_insertion
+from cifar_lit.evaluation.faithfulness import InsertionDeletion
 from cifar_lit.inference.images import image_files, read_image
 from cifar_lit.training.checkpointing.checkpoint_files import read_classifier
 
@@ -46,14 +46,14 @@ def faithfulness(ckpt_path: str, images: str, count: int = 200, slow: int = 20, 
     layer = list(feature_maps(net, inputs))[-1]
     print(f"\n{len(chosen)} images of {images}, layer {layer} of {ckpt_path}:")
     torch.manual_seed(0)
-    random_areas = deletion_insertion(net, inputs, classes, torch.rand(len(inputs), *size), steps)
+    random_areas = InsertionDeletion(net, inputs, classes, steps).evaluate(torch.rand(len(inputs), *size))
     rows = [["random order", *random_areas.row(), ""]]
     for method in get_args(Method):
         used = slow if method in ("scorecam", "ablationcam") else len(inputs)
         maps = heatmaps(net, [layer], inputs[:used], classes[:used], method)[0, :, 0]
         correlations = randomization_test(net, layer, inputs[:used], classes[:used], method)
         cell = ", ".join(f"{value:.2f}" for value in correlations)
-        rows.append([method, *deletion_insertion(net, inputs[:used], classes[:used], maps, steps).row(), cell])
+        rows.append([method, *InsertionDeletion(net, inputs[:used], classes[:used], steps).evaluate(maps).row(), cell])
     header = ["method", "insertion (higher is better)", "deletion (lower is better)", "correlation after randomizing"]
     print_table(header, rows)
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from callbacks.rendering.activations import feature_maps, last_of_each_size
 from callbacks.rendering.class_activation_maps import GRADIENT_METHODS, Method, heatmaps
-from cifar_lit.evaluation.faithfulness import insertion
+from cifar_lit.evaluation.faithfulness import InsertionDeletion
 
 
 def select_heatmap(
@@ -34,8 +34,9 @@ def select_heatmap(
         raise ValueError("the network has no feature maps")
     with torch.inference_mode():
         classes = net(inputs).argmax(1, keepdim=True)
+    curves = InsertionDeletion(net, inputs, classes, steps)
     areas = {
-        (layer, method): float(insertion(net, inputs, classes, maps[:, 0], steps).mean())
+        (layer, method): float(curves.insertion(maps[:, 0]).mean())
         for method in methods
         for layer, maps in zip(layers, heatmaps(net, layers, inputs, classes, method), strict=True)
     }

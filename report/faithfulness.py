@@ -6,7 +6,7 @@ from callbacks.rendering.activations import feature_maps, last_of_each_size
 from callbacks.rendering.class_activation_maps import GRADIENT_METHODS, METHOD_NAMES, heatmaps
 from callbacks.rendering.markdown import escape
 from cifar_lit.errors import InputError
-from cifar_lit.evaluation.faithfulness import deletion_insertion
+from cifar_lit.evaluation.faithfulness import InsertionDeletion
 from cifar_lit.evaluation.neighbors import evenly_spaced
 from report.document import Document, section
 from report.results import pixels_of
@@ -26,17 +26,18 @@ def write_faithfulness(document: Document, run: RunData, max_images: int, seed: 
     if not layers:
         raise InputError("the network has no feature maps")
     classes = run.eval_logits[chosen].argmax(1)[:, None].to(inputs.device)
+    curves = InsertionDeletion(network.net, inputs, classes, seed=seed)
     methods = with_progress(GRADIENT_METHODS, "Evaluating heatmaps", len(GRADIENT_METHODS))
     try:
         results = {
-            (METHOD_NAMES[method], layer): deletion_insertion(network.net, inputs, classes, maps[:, 0], seed=seed)
+            (METHOD_NAMES[method], layer): curves.evaluate(maps[:, 0])
             for method in methods
             for layer, maps in zip(layers, heatmaps(network.net, layers, inputs, classes, method), strict=True)
         }
     except ValueError as error:  # a network that disables gradients
         raise InputError(str(error)) from error
     random = torch.rand(len(inputs), *inputs.shape[-2:], generator=torch.Generator().manual_seed(seed))
-    results["random order", ""] = deletion_insertion(network.net, inputs, classes, random.to(inputs.device), seed=seed)
+    results["random order", ""] = curves.evaluate(random.to(inputs.device))
     ranked = sorted(results.items(), key=lambda item: -item[1].insertion.mean())
     document.text(
         f"On {len(chosen)} {run.eval_split.name} images: area under the curve of the predicted class's probability,"

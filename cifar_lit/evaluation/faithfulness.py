@@ -29,46 +29,48 @@ def standard_error(values: np.ndarray) -> float:
     return float(values.std(ddof=min(1, len(values) - 1)) / len(values) ** 0.5)
 
 
-def deletion_insertion(
-    net: nn.Module, inputs: Tensor, classes: Tensor, maps: Tensor, steps: int = 10, seed: int = 0
-) -> Faithfulness:
-    """Return the areas under the deletion and insertion curves of heatmaps.
+class InsertionDeletion:
+    """Insertion and deletion curves of heatmaps of the same images.
 
-    Deletion replaces pixels with the mean color, hottest first; the faster the class's probability drops, the
-    more faithful the map: a low area under the curve. Insertion adds them to the mean color instead: a high area.
+    Insertion adds pixels to the mean color, hottest first; the faster the class's probability rises, the more faithful
+    the map: a high area under the curve. Deletion replaces them with the mean color instead: a low area.
 
     Args:
         net: The network, in evaluation mode.
         inputs: float (N, C, H, W), with 0 as the mean color.
         classes: int64 (N, 1), the classes whose probability is measured.
-        maps: float (N, H, W).
         steps: Number of equal steps that the pixels are divided into.
         seed: Seed of the order of equally hot pixels.
 
     Source: Petsiuk et al. 2018, arXiv:1806.07421, section 4.1.
     """
-    deletion = _area(net, inputs, classes, maps, steps, seed, keep_hottest=False)
-    return Faithfulness(deletion, insertion(net, inputs, classes, maps, steps, seed))
 
+    def __init__(self, net: nn.Module, inputs: Tensor, classes: Tensor, steps: int = 10, seed: int = 0) -> None:
+        self._net, self._inputs, self._classes, self._steps = net, inputs, classes, steps
+        pixels = inputs[0, 0].numel()
+        self._shuffled = torch.randperm(pixels, generator=torch.Generator().manual_seed(seed)).to(inputs.device)
+        with torch.inference_mode():  # the ends of all curves
+            self._empty, self._complete = (self._probabilities(images) for images in (inputs * 0, inputs))
 
-def insertion(
-    net: nn.Module, inputs: Tensor, classes: Tensor, maps: Tensor, steps: int = 10, seed: int = 0
-) -> np.ndarray:
-    """Return the areas under the insertion curves, float (N,); see ``deletion_insertion``."""
-    return _area(net, inputs, classes, maps, steps, seed, keep_hottest=True)
+    def evaluate(self, maps: Tensor) -> Faithfulness:
+        """Return the areas under both curves, for maps float (N, H, W)."""
+        return Faithfulness(self._area(maps, keep_hottest=False), self.insertion(maps))
 
+    def insertion(self, maps: Tensor) -> np.ndarray:
+        """Return the areas under the insertion curves float (N,), for maps float (N, H, W)."""
+        return self._area(maps, keep_hottest=True)
 
-@torch.inference_mode()
-def _area(
-    net: nn.Module, inputs: Tensor, classes: Tensor, maps: Tensor, steps: int, seed: int, keep_hottest: bool
-) -> np.ndarray:
-    shuffled = torch.randperm(maps[0].numel(), generator=torch.Generator().manual_seed(seed)).to(maps.device)
-    order = maps.flatten(1)[:, shuffled].argsort(dim=1, descending=True, stable=True)
-    ranks = shuffled[order].argsort(1).view_as(maps)[:, None]  # 0 is the hottest pixel
-    curve = []
-    for step in range(steps + 1):
-        hottest = ranks < step / steps * ranks[0].numel()
-        kept = hottest if keep_hottest else ~hottest
-        curve.append(net(inputs * kept).softmax(1).gather(1, classes)[:, 0].cpu())
-    areas: np.ndarray = torch.trapezoid(torch.stack(curve, 1).double(), dx=1 / steps, dim=1).numpy()
-    return areas
+    @torch.inference_mode()
+    def _area(self, maps: Tensor, keep_hottest: bool) -> np.ndarray:
+        order = maps.flatten(1)[:, self._shuffled].argsort(dim=1, descending=True, stable=True)
+        ranks = self._shuffled[order].argsort(1).view_as(maps)[:, None]  # 0 is the hottest pixel
+        curve = [self._empty if keep_hottest else self._complete]
+        for step in range(1, self._steps):
+            hottest = ranks < step / self._steps * ranks[0].numel()
+            curve.append(self._probabilities(self._inputs * (hottest if keep_hottest else ~hottest)))
+        curve.append(self._complete if keep_hottest else self._empty)
+        areas: np.ndarray = torch.trapezoid(torch.stack(curve, 1).double(), dx=1 / self._steps, dim=1).numpy()
+        return areas
+
+    def _probabilities(self, images: Tensor) -> Tensor:
+        return self._net(images).softmax(1).gather(1, self._classes)[:, 0].cpu()

@@ -16,7 +16,7 @@ from torch import nn
 from cifar_lit.data.digits import Digits
 from cifar_lit.data.splits import hold_out_fold
 from cifar_lit.evaluation.corruptions import EXTRA, KINDS, corrupt
-from cifar_lit.evaluation.faithfulness import Faithfulness, deletion_insertion
+from cifar_lit.evaluation.faithfulness import Faithfulness, InsertionDeletion
 from cifar_lit.evaluation.neighbors import features, nearest
 from cifar_lit.evaluation.result import EvaluationResult
 from cifar_lit.evaluation.robustness import evaluate_robustness
@@ -115,9 +115,8 @@ def test_areas_match_hand_computed_values() -> None:
             kept = inputs[:, 0].mean((1, 2)).clamp(1e-6, 1 - 1e-6)
             return torch.stack([kept, 1 - kept], 1).log()
 
-    result = deletion_insertion(
-        Kept().eval(), torch.ones(3, 1, 4, 4), torch.zeros(3, 1, dtype=torch.int64), torch.rand(3, 4, 4), 4
-    )
+    classes = torch.zeros(3, 1, dtype=torch.int64)
+    result = InsertionDeletion(Kept().eval(), torch.ones(3, 1, 4, 4), classes, steps=4).evaluate(torch.rand(3, 4, 4))
     assert result.insertion.shape == (3,)
     assert result.insertion == pytest.approx(np.trapezoid([0, 0.25, 0.5, 0.75, 1], dx=0.25), abs=1e-5)
     assert result.deletion == pytest.approx(np.trapezoid([1, 0.75, 0.5, 0.25, 0], dx=0.25), abs=1e-5)
@@ -174,10 +173,8 @@ def test_a_map_of_the_used_pixels_is_more_faithful_than_its_inverse() -> None:
     inputs, maps = torch.ones(5, 3, 8, 8), torch.zeros(5, 8, 8)
     maps[:, :4, :4] = 1
     classes = torch.zeros(5, 1, dtype=torch.int64)
-    faithful, inverse = (
-        deletion_insertion(Corner().eval(), inputs, classes, maps),
-        deletion_insertion(Corner().eval(), inputs, classes, -maps),
-    )
+    curves = InsertionDeletion(Corner().eval(), inputs, classes)
+    faithful, inverse = curves.evaluate(maps), curves.evaluate(-maps)
     assert faithful.insertion.mean() > inverse.insertion.mean()
     assert faithful.deletion.mean() < inverse.deletion.mean()
 
