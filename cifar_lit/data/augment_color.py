@@ -16,15 +16,20 @@ _LEVELS = 31  # of the strength of an operation, in both papers' code
 
 
 class ColorJitter(Augmentation):
-    """Change brightness, contrast and saturation of each image at random, in this order.
+    """Change brightness, contrast, saturation and hue of each image at random, in this order.
 
     Args:
         brightness, contrast, saturation: Largest change, as a fraction; 0 for none. Each factor is uniform over
             [max(0, 1 - value), 1 + value], as in torchvision.
+        hue: Largest change, as a fraction of the color circle, at most 0.5; 0 for none.
     """
 
-    def __init__(self, brightness: float = 0.2, contrast: float = 0.2, saturation: float = 0.2) -> None:
-        self.changes = {"brightness": brightness, "contrast": contrast, "saturation": saturation}
+    def __init__(
+        self, brightness: float = 0.2, contrast: float = 0.2, saturation: float = 0.2, hue: float = 0.0
+    ) -> None:
+        if not 0 <= hue <= 0.5:
+            raise InputError(f"ColorJitter: hue must be between 0 and 0.5, got {hue}")
+        self.hue, self.changes = hue, {"brightness": brightness, "contrast": contrast, "saturation": saturation}
         for name, value in self.changes.items():
             if value < 0:
                 raise InputError(f"ColorJitter: {name} must be at least 0, got {value}")
@@ -34,7 +39,7 @@ class ColorJitter(Augmentation):
         for name, value in self.changes.items():
             low, high = max(0.0, 1 - value), 1 + value
             pixels = _adjust(name, pixels, low + (high - low) * random.uniform())
-        return pixels
+        return _shift_hue(pixels, self.hue * (2 * random.uniform() - 1)) if self.hue else pixels
 
 
 class TrivialAugment(Augmentation):
@@ -125,6 +130,19 @@ def _adjust(name: str, pixels: Tensor, factors: Tensor) -> Tensor:
     extreme = getattr(_functional(), f"adjust_{name}")(pixels, 0.0)
     factors = factors.view(-1, 1, 1, 1)
     return (factors * pixels + (1 - factors) * extreme).clamp(0, 255).to(torch.uint8)
+
+
+def _shift_hue(pixels: Tensor, shifts: Tensor) -> Tensor:
+    """Rotate the HSV hue of each image, uint8 (N, 3, H, W), by fractions (N,) of the color circle."""
+    red, green, blue = colors = pixels.float().unbind(1)
+    value, darkest = pixels.amax(1).float(), pixels.amin(1).float()
+    chroma = value - darkest
+    above_red = torch.where(value == green, 2 + (blue - red) / chroma, 4 + (red - green) / chroma)
+    sixths = torch.where(value == colors[0], (green - blue) / chroma, above_red).nan_to_num()  # gray has no hue
+    sixths = sixths + 6 * shifts.view(-1, 1, 1)
+    steps = ((sixths + offset) % 6 for offset in (5, 3, 1))
+    channels = [value - chroma * torch.minimum(step, 4 - step).clamp(0, 1) for step in steps]
+    return torch.stack(channels, 1).round().to(torch.uint8)
 
 
 def _functional() -> ModuleType:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import shutil
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -174,6 +175,7 @@ class EpochSampler(DistributedSampler[Batch]):
         shuffle: Whether to shuffle in each epoch.
         balanced: Whether to draw as many samples of each class in each epoch, instead of each image once. The images of
             a class are drawn equally often, give or take one.
+        min_batches: Draw each image several times in an epoch, each time in another order, to get this many batches.
         seed: Seed of the shuffling.
         processes: Number of processes that divide the samples among themselves.
         rank: Rank of this process.
@@ -190,6 +192,7 @@ class EpochSampler(DistributedSampler[Batch]):
         shuffle: bool,
         seed: int,
         balanced: bool = False,
+        min_batches: int = 0,
         processes: int = 1,
         rank: int = 0,
         pad: bool = True,
@@ -197,7 +200,11 @@ class EpochSampler(DistributedSampler[Batch]):
         batch_size: int = 0,
     ) -> None:
         super().__init__(dataset, num_replicas=processes, rank=rank, shuffle=shuffle, seed=seed)
-        self._start, self._balanced = start, balanced
+        self._start, self._balanced, self._repeats = start, balanced, 1
+        if min_batches and len(dataset):
+            self._repeats = max(1, math.ceil(min_batches / math.ceil(len(dataset) / (batch_size * processes))))
+        self.num_samples = math.ceil(len(dataset) * self._repeats / processes)
+        self.total_size = self.num_samples * processes
         self.set_epoch(start[0])  # Lightning sets it too, but only after workers have started to read
         if not pad:
             self.total_size = len(dataset)
@@ -210,11 +217,11 @@ class EpochSampler(DistributedSampler[Batch]):
         order = torch.arange(count)
         if self.shuffle:
             generator = torch.Generator().manual_seed(key("order", self.seed, self.epoch))
-            order = torch.randperm(count, generator=generator)
+            order = torch.cat([torch.randperm(count, generator=generator) for _ in range(self._repeats)])
             if self._balanced:
                 order = _balance(order, self.dataset.labels.cpu(), generator)  # type: ignore[attr-defined]
-        if self.total_size > count:
-            order = order.repeat(-(-self.total_size // max(count, 1)))[: self.total_size]
+        if self.total_size > len(order):
+            order = order.repeat(-(-self.total_size // max(len(order), 1)))[: self.total_size]
         start_epoch, skipped = self._start
         own = order[self.rank :: self.num_replicas][: self.num_samples]
         for positions in own[skipped if self.epoch == start_epoch else 0 :].split(_BLOCK):

@@ -50,6 +50,7 @@ class ImageDataModule(LightningDataModule, ABC):
         num_workers: Processes that load batches; 0 is fastest unless ``albumentations`` is used.
         sampler: ``balanced`` draws as many samples of each class in each epoch, those of rare classes repeatedly;
             ``shuffled`` draws each image once.
+        min_steps: Repeat the training images until an epoch has at least this many batches; for few images.
         decisions: CSV file with images to relabel or drop, from a review of the training images.
         omit_class: A class to train without, to test how well its images are detected as unknown.
         mean, std: Mean and standard deviation of each channel in [0, 1], instead of the source's own.
@@ -69,6 +70,7 @@ class ImageDataModule(LightningDataModule, ABC):
         cutmix: float = 0.0,
         num_workers: int = 0,
         sampler: Literal["shuffled", "balanced"] = "shuffled",
+        min_steps: int = 0,
         decisions: str | None = None,
         omit_class: str | None = None,
         mean: list[float] | None = None,
@@ -81,7 +83,8 @@ class ImageDataModule(LightningDataModule, ABC):
             raise InputError(f"data.batch_size must be at least 1, got {batch_size}")
         if not 0 <= val_fraction < 1:
             raise InputError(f"data.val_fraction must be at least 0 and below 1, got {val_fraction}")
-        for name, value in {"num_workers": num_workers, "mixup": mixup, "cutmix": cutmix}.items():
+        at_least_zero = {"num_workers": num_workers, "mixup": mixup, "cutmix": cutmix, "min_steps": min_steps}
+        for name, value in at_least_zero.items():
             if value < 0:
                 raise InputError(f"data.{name} must be at least 0, got {value}")
         if std is not None and min(std) <= 0:
@@ -94,7 +97,7 @@ class ImageDataModule(LightningDataModule, ABC):
         self.batch_size, self.num_workers = batch_size, num_workers
         self.augment = [] if augment is None or route == "per_sample" else augment
         self._albumentations = None if route == "batched" else albumentations
-        self._mixup_alphas = (mixup, cutmix)
+        self._mixup_alphas, self._min_steps = (mixup, cutmix), min_steps
         self._val_fraction, self._split_seed = val_fraction, split_seed
         self.folds, self._fold, self._mean, self._std, self._omit_class = folds, fold, mean, std, omit_class
         self._balanced, self._decisions = sampler == "balanced", Path(decisions) if decisions else None
@@ -156,11 +159,8 @@ class ImageDataModule(LightningDataModule, ABC):
         """
         pipeline = self.train_set.pipeline
         first = pipeline.output_size if isinstance(pipeline, AlbumentationsPipeline) else self.decode_size
-        sizes = output_sizes(self.augment, first)
-        if self.decode_size != self.image_size and self.image_size not in sizes:
-            crop = f"RandomResizedCrop with size: {list(self.image_size)}"
-            raise InputError(f"data.decode_size needs an augmentation that returns data.image_size, such as {crop}")
-        return sorted({self.image_size, *sizes})
+        required = None if self.decode_size == self.image_size else self.image_size
+        return sorted({self.image_size, *output_sizes(self.augment, first, required)})
 
     @property
     def num_classes(self) -> int:
@@ -224,8 +224,9 @@ class ImageDataModule(LightningDataModule, ABC):
         if self.decode_size != self.image_size:
             images = replace(dataset.images, pixels=self.load_larger())
             dataset = ImageDataset(images, dataset.rows, dataset.pipeline, dataset.seed)
+        loaders = 1 if self.val_set is None else 2
         options = LoaderOptions(
-            self.batch_size, self.num_workers, True, self._balanced, loaders=1 if self.val_set is None else 2
+            self.batch_size, self.num_workers, True, self._balanced, self._min_steps, loaders=loaders
         )
         if state:
             check_unchanged(state, self._settings_to_keep())
@@ -243,6 +244,7 @@ class ImageDataModule(LightningDataModule, ABC):
             "processes": self.trainer.world_size if self.trainer else 1,
             "seed_everything": run_seed(),
             "data.sampler": "balanced" if self._balanced else "shuffled",
+            "data.min_steps": self._min_steps,
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -287,7 +289,7 @@ class ImageDataModule(LightningDataModule, ABC):
             return batch  # Lightning also passes the model summary's example, which is not a Batch
         epoch, batch_idx, rank = self.trainer.current_epoch, self.trainer.fit_loop.batch_idx, self.trainer.global_rank
         seed, places = run_seed(), None
-        if self._balanced:
+        if self._balanced or self._min_steps:
             first = (batch_idx * self.trainer.world_size + rank) * self.batch_size
             places = first + torch.arange(len(batch.indices), device=batch.indices.device)
         random = SampleRandom(seed, epoch, batch.indices, places)

@@ -19,6 +19,7 @@ class LoaderOptions(NamedTuple):
     num_workers: Processes that load batches, unless the images are on the device.
     training: Whether to shuffle, and to give all processes the same number of samples.
     balanced: Whether to draw as many samples of each class.
+    min_batches: Least number of batches in an epoch; images are repeated if there are fewer.
     start: Epoch to resume in, and the number of this process's samples to skip in it.
     sharded: Whether each process reads only its own shard; None to decide by the free memory.
     loaders: Number of such loaders at the same time.
@@ -28,6 +29,7 @@ class LoaderOptions(NamedTuple):
     num_workers: int
     training: bool = False
     balanced: bool = False
+    min_batches: int = 0
     start: tuple[int, int] = (0, 0)
     sharded: bool | None = None
     loaders: int = 1
@@ -59,7 +61,13 @@ def build_loader(
             seed, processes, rank = key("share", seed, rank), 1, 0
     order = {"seed": seed, "processes": processes, "rank": rank, "batch_size": options.batch_size * training}
     sampler: Sampler[Any] = EpochSampler(
-        dataset, shuffle=training, balanced=options.balanced, pad=training, start=options.start, **order
+        dataset,
+        shuffle=training,
+        balanced=options.balanced,
+        min_batches=options.min_batches,
+        pad=training,
+        start=options.start,
+        **order,
     )
     if trainer and trainer.overfit_batches:
         sampler = SequentialSampler(dataset)

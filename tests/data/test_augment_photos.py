@@ -124,6 +124,15 @@ def test_color_jitter_is_that_of_torchvision() -> None:
     assert difference(ours, theirs) <= 2  # each step rounds down
 
 
+@pytest.mark.parametrize("draw", [0.0, 0.3, 0.5, 0.8, 1.0])
+def test_hue_is_changed_as_in_torchvision(draw: float) -> None:
+    pixels = photos(4)
+    pixels[0] = pixels[0, :1]  # gray
+    ours = ColorJitter(0, 0, 0, hue=0.4)(pixels, Fixed(4, [0.0, 0.0, 0.0, draw]), MEAN)
+    assert difference(ours, reference.adjust_hue(pixels, 0.4 * (2 * draw - 1))) <= 1
+    assert torch.equal(ours[0], pixels[0])
+
+
 OPERATIONS = ["identity", "shear x", "shear y", "shift x", "shift y", "rotate"]
 OPERATIONS += ["brightness", "color", "contrast", "sharpness", "posterize", "solarize", "autocontrast", "equalize"]
 
@@ -185,6 +194,7 @@ def test_rand_augment_applies_several_operations() -> None:
         lambda: RandomResizedCrop(ratio=(0, 1)),
         lambda: RandomRotation(0),
         lambda: ColorJitter(contrast=-1),
+        lambda: ColorJitter(hue=0.6),
         lambda: RandAugment(0),
         lambda: RandAugment(magnitude=31),
     ],

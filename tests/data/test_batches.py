@@ -58,6 +58,25 @@ def test_a_balanced_epoch_has_as_many_samples_of_each_class() -> None:
     assert sorted(position for half in halves for _, position in half) == sorted(epochs[0].tolist())
 
 
+@pytest.mark.parametrize("balanced", [False, True])
+def test_few_images_are_repeated_until_an_epoch_has_enough_batches(balanced: bool) -> None:
+    def sampler(min_batches: int, **settings: Any) -> EpochSampler:
+        settings = {"shuffle": True, "seed": 0, "balanced": balanced, "batch_size": 4, **settings}
+        return EpochSampler(dataset(30), min_batches=min_batches, **settings)
+
+    drawn = [position for _, position in sampler(20)]  # three times eight batches
+    assert len(sampler(20)) == len(drawn) == 90
+    assert set(torch.bincount(torch.tensor(drawn)).tolist()) == {3}
+    assert drawn[:30] != drawn[30:60] != drawn[60:]
+    if not balanced:
+        assert sorted(drawn[:30]) == sorted(drawn[30:60]) == list(range(30))
+    assert [position for _, position in sampler(20, start=(0, 40))] == drawn[40:]
+    halves = [[position for _, position in sampler(20, processes=2, rank=rank)] for rank in (0, 1)]
+    assert [len(half) for half in halves] == [75, 75]  # five times four batches for each process
+    assert len(sampler(8)) == 30
+    assert list(sampler(8)) == list(sampler(0))
+
+
 def test_order_depends_only_on_seed_and_epoch() -> None:
     data = dataset(100)
     assert sorted(positions(data)[0]) == list(range(100))
