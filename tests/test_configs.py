@@ -60,7 +60,7 @@ def test_config_trains_through_the_real_program(
         torch.save(resnet18().state_dict(), pretrained)
     workers = ["--data.num_workers", 0]  # worker processes are slow to start, and tested elsewhere
     own = ["--data.root", root] if config.stem in ("own_images", "finetune") else []
-    few = ["--data.batch_size", 8, "--data.val_fraction", 0.2]  # 2% of so few images would not include every class
+    few = ["--data.batch_size", 8, "--data.val_fraction", 0.1]  # 2% of so few images would not include every class
     outcome = program("fit", "--config", config, *few, *SHORT, *workers, *own)
     assert outcome.status == 0, outcome.err
     [run] = Path("runs", config.stem).iterdir()

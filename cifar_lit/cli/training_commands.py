@@ -58,10 +58,10 @@ class CommandLine(CompatCLI):
         self._run: CheckpointRun | None = None
         self._resumed_step = 0
         self._lock: FileLock | None = None
-        options: dict[str, Any] = {"allow_abbrev": False}
-        for name in self.subcommands():
-            options[name] = {"default_config_files": [str(defaults)], "allow_abbrev": False}
-        options["fit"]["description"] = _FIT_DESCRIPTION
+        self._command = "fit" if args[0] == "schema" else args[0]
+        own: dict[str, Any] = {"default_config_files": [str(defaults)], "allow_abbrev": False}
+        if self._command == "fit":
+            own["description"] = _FIT_DESCRIPTION
         super().__init__(
             Classifier,
             ImageDataModule,
@@ -72,19 +72,17 @@ class CommandLine(CompatCLI):
             save_config_kwargs={"overwrite": True},
             seed_everything_default=0,
             auto_configure_optimizers=False,
-            parser_kwargs=options,
+            parser_kwargs={"allow_abbrev": False, self._command: own},
             args=list(args),
         )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "CommandLine":
         return self  # copies of the model, as in StochasticWeightAveraging, refer to it
 
-    @staticmethod
-    def subcommands() -> dict[str, set[str]]:
-        """Return the subcommands with the arguments of their methods that are not options."""
+    def subcommands(self) -> dict[str, set[str]]:
+        """Return only the subcommand in use, since each takes time, with its method's arguments that are no options."""
         data = {"datamodule", "dataloaders", "train_dataloaders", "val_dataloaders"}
-        not_options = data | {"model", "weights_only", "verbose"}
-        return dict.fromkeys(("fit", "validate", "test", "lr_find"), not_options)
+        return {self._command: data | {"model", "weights_only", "verbose"}}
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         """Add the settings of both checkpoints; link the model to the properties of the data."""

@@ -140,7 +140,7 @@ def _shift_hue(pixels: Tensor, shifts: Tensor) -> Tensor:
     above_red = torch.where(value == green, 2 + (blue - red) / chroma, 4 + (red - green) / chroma)
     sixths = torch.where(value == colors[0], (green - blue) / chroma, above_red).nan_to_num()  # gray has no hue
     sixths = sixths + 6 * shifts.view(-1, 1, 1)
-    steps = ((sixths + offset) % 6 for offset in (5, 3, 1))
+    steps = ((sixths + start) % 6 for start in (5, 3, 1))
     channels = [value - chroma * torch.minimum(step, 4 - step).clamp(0, 1) for step in steps]
     return torch.stack(channels, 1).round().to(torch.uint8)
 

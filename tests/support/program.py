@@ -8,6 +8,7 @@ ROOT = Path(__file__).parents[2]
 QUIET = ["--trainer.enable_progress_bar", "false", "--trainer.enable_model_summary", "false"]
 TINY = ["--model.net", "TinyNet", "--trainer.max_epochs", "1", "--trainer.accelerator", "cpu", *QUIET]
 
+NO_CALLBACKS = ["--trainer.callbacks", "[]"]  # saves the seconds of the figures
 EXACT = ["--trainer.precision", "32-true"]  # the same numbers on all CPUs that use the same kernels
 
 

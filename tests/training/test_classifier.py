@@ -11,7 +11,7 @@ from cifar_lit.training.classifier import Classifier
 from cifar_lit.training.precision import fastest_precision
 from cifar_lit.training.tensorboard_reader import read_history
 from tests.support.images import write_class_folders
-from tests.support.program import ROOT, TINY, Outcome
+from tests.support.program import NO_CALLBACKS, ROOT, TINY, Outcome
 from tests.support.runs import equal, weights
 
 Fit = Callable[..., Path]
@@ -101,13 +101,13 @@ OPTIONS = {
 @pytest.mark.parametrize("option", OPTIONS)
 def test_each_training_option_changes_the_weights(option: str, fit: Fit) -> None:
     plain, other = ("bf16-mixed", "32-true") if option == "float32" else ("32-true", "32-true")
-    changed = fit("changed", "--trainer.precision", other, *OPTIONS[option])
-    assert not equal(weights(fit("plain", "--trainer.precision", plain)), weights(changed))
+    changed = fit("changed", *NO_CALLBACKS, "--trainer.precision", other, *OPTIONS[option])
+    assert not equal(weights(fit("plain", *NO_CALLBACKS, "--trainer.precision", plain)), weights(changed))
 
 
 def test_flip_tta_does_not_change_training(fit: Fit) -> None:
-    plain = weights(fit("plain"))
-    assert equal(plain, weights(fit("flip", "--model.flip_tta", "true")))
+    plain = weights(fit("plain", *NO_CALLBACKS))
+    assert equal(plain, weights(fit("flip", *NO_CALLBACKS, "--model.flip_tta", "true")))
 
 
 def test_early_stopping_is_reported(program: Callable[..., Outcome]) -> None:

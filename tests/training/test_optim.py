@@ -28,7 +28,7 @@ from cifar_lit.training.optim.muon import ConvMuon, orthogonal
 from cifar_lit.training.optim.param_groups import MultiOptimizer, layer_decay_groups
 from cifar_lit.training.optim.schedules import TriangularLR
 from tests.support import airbench_reference
-from tests.support.program import ROOT, TINY, Outcome
+from tests.support.program import NO_CALLBACKS, ROOT, TINY, Outcome
 from tests.support.runs import equal, weights
 
 Fit = Callable[..., Path]
@@ -158,7 +158,7 @@ def test_muon_keeps_zero_filters_finite() -> None:
 def test_gradients_are_clipped_with_any_optimizer(fit: Fit, recipe: str, precision: str) -> None:
     Path("recipe.yaml").write_text(RECIPE if recipe == "RECIPE" else recipe)
     options = ["--config", "recipe.yaml", "--model.lr_scheduler", "null", "--trainer.precision", precision]
-    options += ["--trainer.limit_train_batches", 3]
+    options += ["--trainer.limit_train_batches", 3, *NO_CALLBACKS]
 
     def head(clip: float, epochs: int) -> torch.Tensor:
         clipped = ["--trainer.gradient_clip_val", clip, "--trainer.max_epochs", epochs]
@@ -191,7 +191,7 @@ LOOKAHEAD = "{class_path: Lookahead, init_args: {every_n_steps: 3}}"
 
 def test_a_run_with_muon_and_lookahead_resumes_exactly(fit: Fit, program: Program) -> None:
     Path("recipe.yaml").write_text(RECIPE)
-    recipe = ["--config", "recipe.yaml", "--trainer.limit_train_batches", 4, "--trainer.max_epochs", 3]
+    recipe = ["--config", "recipe.yaml", "--trainer.limit_train_batches", 4, "--trainer.max_epochs", 3, *NO_CALLBACKS]
     each = "{class_path: ModelCheckpoint, init_args: {filename: 'after-{epoch}', save_top_k: -1, mode: max}}"
     added = ["--trainer.callbacks+", LOOKAHEAD, "--trainer.callbacks+", each]
     run = fit("run", *recipe, *added)
@@ -227,7 +227,7 @@ def test_lookahead_matches_its_recurrence(last: int) -> None:
 WHITENED = ["--model.net", "{class_path: AirbenchNet, init_args: {widths: [8, 8]}}", "--trainer.limit_train_batches", 2]
 
 
-FREEZE = ["--trainer.callbacks+", "{class_path: FreezeWhitening, init_args: {after_epochs: 2}}"]
+FREEZE = [*NO_CALLBACKS, "--trainer.callbacks+", "{class_path: FreezeWhitening, init_args: {after_epochs: 2}}"]
 EACH_EPOCH = [
     "--trainer.callbacks+",
     "{class_path: ModelCheckpoint, init_args: {filename: 'after-{epoch}', save_top_k: -1, mode: max}}",
@@ -248,7 +248,11 @@ def test_whitening_stays_frozen_in_a_resumed_run(fit: Fit, program: Program) -> 
         assert equal(weights(run), found[3])
 
 
-LAYERS = ["--trainer.callbacks+", "{class_path: FreezeLayers, init_args: {names: '^features', until_epoch: 2}}"]
+LAYERS = [
+    *NO_CALLBACKS,
+    "--trainer.callbacks+",
+    "{class_path: FreezeLayers, init_args: {names: '^features', until_epoch: 2}}",
+]
 LAYERS += ["--trainer.limit_train_batches", 2, "--model.layer_decay", 0.5]
 
 

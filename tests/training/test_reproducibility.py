@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.program import NO_CALLBACKS
 from tests.support.runs import equal, weights
 
 BATCHED = ["--data.augment", '["RandomCrop", "HorizontalFlip", "Cutout"]', "--data.mixup", "0.2"]
 PER_SAMPLE = ["--data.albumentations", '[{"RandomBrightnessContrast": {"p": 0.5}}, {"HorizontalFlip": {}}]']
-PLAIN_CALLBACKS = ["--trainer.callbacks", "[]"]
 DROPOUT = ["--model.net.dropout", "0.3", "--trainer.max_epochs", "2"]
 Fit = Callable[..., Path]
 
@@ -15,10 +15,11 @@ Fit = Callable[..., Path]
 @pytest.mark.parametrize("route", [BATCHED, PER_SAMPLE], ids=["batched", "albumentations"])
 def test_the_same_seed_gives_bit_identical_weights(route: list[str], fit: Fit) -> None:
     first = weights(fit("first", *route, *DROPOUT))
-    assert equal(first, weights(fit("two_workers", *route, *DROPOUT, "--data.num_workers", 2)))
-    assert equal(first, weights(fit("four_workers", *route, *DROPOUT, "--data.num_workers", 4)))
-    assert equal(first, weights(fit("no_callbacks", *route, *DROPOUT, *PLAIN_CALLBACKS)))
-    assert not equal(first, weights(fit("other_seed", *route, *DROPOUT, "--seed_everything", 1)))
+    plain = [*route, *DROPOUT, *NO_CALLBACKS]
+    assert equal(first, weights(fit("no_callbacks", *plain)))
+    assert equal(first, weights(fit("two_workers", *plain, "--data.num_workers", 2)))
+    assert equal(first, weights(fit("four_workers", *plain, "--data.num_workers", 4)))
+    assert not equal(first, weights(fit("other_seed", *plain, "--seed_everything", 1)))
 
 
 def test_a_callback_that_draws_random_numbers_changes_nothing(fit: Fit, monkeypatch: pytest.MonkeyPatch) -> None:

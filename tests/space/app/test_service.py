@@ -168,7 +168,7 @@ def test_images_below_the_energy_threshold_are_flagged(network: Network) -> None
     paths = write(3)
     assert [image.is_ood for image in classify(network, paths).images] == [None] * 3
     energies = np.logaddexp.reduce(stacked(classify(network, paths), "logits"), axis=1)
-    threshold = OODThreshold(float(np.median(energies)), "val", "test", 0.05, {"noise": 1.0})
+    threshold = OODThreshold("energy", float(np.median(energies)), "val", "test", 0.05, {"noise": 1.0})
     flagging = Network(TrainedClassifier(network.recipe, network._classifier), threshold)
     flags = [image.is_ood for image in classify(flagging, paths).images]
     assert flags == (energies < np.median(energies)).tolist()
