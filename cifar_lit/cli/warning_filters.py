@@ -19,7 +19,7 @@ _WARNINGS = {
     # every epoch is logged in any case
     r"The number of training batches .* is smaller than the logging interval": UserWarning,
     # a resumed run writes to its original folder
-    r"Checkpoint directory .* exists and is not empty": UserWarning,
+    r"(Checkpoint|Experiment logs) directory .* exists and is not empty": UserWarning,
     # training without a validation split was chosen by the user
     r"You defined a `validation_step` but have no `val_dataloader`": UserWarning,
     r"Total length of `list` across ranks is zero": UserWarning,
