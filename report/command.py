@@ -13,7 +13,7 @@ from report.faithfulness import write_faithfulness
 from report.front_matter import front_matter
 from report.label_issues import write_label_issues
 from report.neighbors import write_neighbors
-from report.ood import write_ood
+from report.ood import check_unknown_classes, write_ood
 from report.projector import write_projector
 from report.results import write_accuracy, write_calibration, write_mistakes, write_summary
 from report.retraining import check_retraining
@@ -55,7 +55,7 @@ def report(
         robustness_images: Number of images to corrupt; 0 to skip.
         faithfulness_images: Number of images whose heatmaps are evaluated; 0 to skip.
         unknown: A folder of images that belong to none of the classes, to test whether the network detects them.
-        unknown_class: Classes to leave out, each in the training of another network, to test whether that detects them.
+        unknown_class: Classes to leave out, one at a time: another network is trained without each.
         votes: People's votes on each image, as counts per class: a NumPy file (CIFAR-10H's counts) or a CSV file.
         seed: Seed of all random choices in the report.
         compare: Two or more checkpoints or run folders to compare instead; can be combined with ``output`` and
@@ -84,15 +84,14 @@ def report(
         print(f"Missing: {run.datasets.note}")
     checkpoint_run = run.checkpoint_run
     default = checkpoint_run.folder / "report" if checkpoint_run.in_run_folder else f"{checkpoint_run.file.stem}_report"
-    others = other_cifar(run.data)
+    similar = {}
     if unknown:
-        others[Path(unknown).resolve().name] = images_below(Path(unknown), run.classifier.recipe)
+        similar[f"folder {Path(unknown).resolve().name}"] = images_below(Path(unknown), run.classifier.recipe)
     if folds:
         check_retraining(run, "--folds")
     if unknown_class:
         check_retraining(run, "--unknown_class")
-    if missing := set(unknown_class) - set(run.class_names):
-        raise InputError(f"--unknown_class: no class {min(missing)!r}; the classes are {', '.join(run.class_names)}")
+        check_unknown_classes(run, unknown_class)
     counts = read_votes(Path(votes), run.splits, run.class_names) if votes else None
     document = Document(Path(output or default), run.title)
     predictions, how = out_of_sample_predictions(run, folds)  # slow: only after all checks
@@ -111,7 +110,7 @@ def report(
     write_neighbors(document, run, count)
     write_projector(document, run)
     write_robustness(document, run, robustness_images, seed)
-    write_ood(document, run, others, unknown_class, seed)
+    write_ood(document, run, other_cifar(run.data), similar, unknown_class, seed)
     write_faithfulness(document, run, faithfulness_images, seed)
     write_settings(document, run)
     document.write(front_matter(run))

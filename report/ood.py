@@ -2,8 +2,10 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from datetime import date
 from typing import NamedTuple
 
+import yaml
 from torch import Tensor
 
 from callbacks.rendering.markdown import escape
@@ -36,7 +38,7 @@ class _Detection(NamedTuple):
 
     images: Their number.
     aurocs: By score.
-    flagged: Share of the images that are flagged, by score, with as many false alarms as the page has.
+    flagged: Share of the images that are flagged, by score.
     """
 
     images: int
@@ -44,34 +46,66 @@ class _Detection(NamedTuple):
     flagged: dict[str, float]
 
 
+def check_unknown_classes(run: RunData, names: Sequence[str]) -> None:
+    """Raise InputError if these classes cannot be left out, one at a time."""
+    if len(run.class_names) < 3:
+        raise InputError("--unknown_class needs at least three classes, to train on two or more of them")
+    if run.config["model"].get("init_from"):
+        raise InputError("--unknown_class: the run started from weights (model.init_from) that may know the class")
+    split = run.eval_split
+    for name in names:
+        if name not in run.class_names:
+            raise InputError(f"--unknown_class: no class {name!r}; the classes are {', '.join(run.class_names)}")
+        if len((split.labels == run.class_names.index(name)).unique()) < 2:
+            raise InputError(f"--unknown_class: the {split.name} images must be of {name} and of other classes")
+        if not _is_plain(name):
+            raise InputError(f"--unknown_class: {name!r} means something else in YAML; rename the class")
+
+
+def _is_plain(name: str) -> bool:
+    """Return whether a setting of this name is read as it is."""
+    try:
+        return isinstance(yaml.safe_load(name), str | int | float | bool | date)
+    except yaml.YAMLError:
+        return False
+
+
 @section("Out-of-distribution images")
 def write_ood(
-    document: Document, run: RunData, others: Mapping[str, Tensor], unknown_classes: Sequence[str], seed: int
+    document: Document,
+    run: RunData,
+    others: Mapping[str, Tensor],
+    similar: Mapping[str, Tensor],
+    unknown_classes: Sequence[str],
+    seed: int,
 ) -> None:
     """Write how well the network detects images that belong to none of its classes.
 
     Args:
         document: The report.
         run: The run.
-        others: Images uint8 (N, 3, H, W) similar to those of the classes, by kind.
+        others: Images uint8 (N, 3, H, W) of another dataset, by kind.
+        similar: The user's images uint8 (N, 3, H, W), by kind; the results are recorded for the run.
         unknown_classes: Classes to leave out, each in the training of another network.
         seed: Seed of the synthetic images.
     """
     recipe, network, size = run.classifier.recipe, run.classifier.network, run.classifier.batch_size
     synthetic = ood_samples(_SYNTHETIC, recipe.image_size, recipe.class_names, seed)
-    logits = {kind: run.classifier.logits(pixels).cpu() for kind, pixels in {**others, **synthetic}.items()}
+    images = {**similar, **others, **synthetic}
+    logits = {kind: run.classifier.logits(pixels).cpu() for kind, pixels in images.items()}
     known = _scores(run.eval_logits)
     scores = {kind: _scores(values) for kind, values in logits.items()}
     try:
         training_features = run.training_features[1]
         known["knn"] = knn(run.eval_features[1], training_features)
-        for kind, pixels in {**others, **synthetic}.items():
+        for kind, pixels in images.items():
             scores[kind]["knn"] = knn(features(network, pixels.split(size)), training_features)
     except InputError:  # no training images, or no penultimate features
         known.pop("knn", None)
-    near = {f"class {name}": _leave_out(run, name) for name in unknown_classes}
-    near |= {kind: _detect(known, scores[kind]) for kind in others}
-    _record(run, near)
+    left_out = {f"class {name}": _leave_out(run, name) for name in unknown_classes}
+    near = {kind: one.aurocs for kind, one in left_out.items()}
+    near |= {kind: _detect(known, scores[kind]).aurocs for kind in similar}
+    _record(document, run, near)
     threshold = run.fit_ood_threshold({kind: logits[kind] for kind in synthetic})
     document.text(
         "A score should be higher for images of the classes than for others: the energy ([Liu et al."
@@ -80,25 +114,28 @@ def write_ood(
         " 2017](https://arxiv.org/abs/1610.02136)), or the similarity to the tenth nearest training image (k-NN;"
         " [Sun et al. 2022](https://arxiv.org/abs/2204.06507)). AUROC: the probability that it is. `predict` and the"
         f" web page use the {SCORE_NAMES[threshold.score]} score: below {threshold.threshold:.4g}, an image is flagged"
-        f" as unknown. This includes {threshold.false_alarms:.1%} of the {threshold.evaluated_on} images by mistake"
-        + (", on which it was fitted." if threshold.fitted_on == threshold.evaluated_on else ".")
+        f" as unknown. This includes {threshold.false_alarms:.1%} of the {threshold.evaluated_on} images, by mistake."
+        + (" The threshold was fitted on these images." * (threshold.fitted_on == threshold.evaluated_on))
     )
-    far = {kind: _detect(known, scores[kind], threshold) for kind in synthetic}
+    detections = left_out | {kind: _detect(known, scores[kind], threshold) for kind in images}
     names = [*SCORES, "knn"] if "knn" in known else list(SCORES)
     rows = [
         [kind, f"{one.images:,}", *(_cell(one.aurocs, name) for name in names), f"{one.flagged[threshold.score]:.1%}"]
-        for kind, one in {**near, **far}.items()
+        for kind, one in detections.items()
     ]
     header = ["kind", "images", *(f"AUROC: {SCORE_NAMES[name]}" for name in names), "flagged as unknown"]
     document.table(header, rows)
-    if near:
-        _write_near(document, run, near, threshold)
-    else:
+    if "knn" in names:
         document.text(
-            "None of these resembles the images of the classes. To test the detection of images that do, add a"
-            " folder (`--unknown DIR`), or train a network without one of the classes (`--unknown_class NAME`)."
+            f"k-NN is measured without test-time augmentation, on at most {len(known['knn']):,} images of the classes."
         )
-    if undetected := [kind for kind, one in {**near, **far}.items() if one.aurocs[threshold.score] <= 0.5]:
+    if left_out:
+        document.text(
+            "To measure the detection of a class, another network was trained without it, with the settings of this"
+            f" run. Its share of flagged images is that with {FALSE_ALARM_RATE:.0%} false alarms."
+        )
+    _write_near(document, run, threshold)
+    if undetected := [kind for kind, one in detections.items() if one.aurocs[threshold.score] <= 0.5]:
         document.text(f"The score does not detect {', '.join(map(escape, undetected))}: an AUROC of 0.5 is chance.")
     if not threshold.useful:
         document.text(
@@ -107,29 +144,26 @@ def write_ood(
         )
 
 
-def _write_near(document: Document, run: RunData, near: Mapping[str, _Detection], threshold: OODThreshold) -> None:
-    if any(kind.startswith("class ") for kind in near):
+def _write_near(document: Document, run: RunData, threshold: OODThreshold) -> None:
+    """Write what was recorded about images that resemble those of the classes, and which score is used."""
+    recorded = read_near_ood(run.checkpoint_run.file)
+    kinds = list(recorded.get("energy", {}))
+    if not kinds:
         document.text(
-            "To measure the detection of a class, another network was trained without it, with the settings of this"
-            f" run; flagged at {FALSE_ALARM_RATE:.0%} false alarms."
+            "To test the detection of images that resemble those of the classes, add a folder (`--unknown DIR`), or"
+            " train a network without one of the classes (`--unknown_class NAME`)."
         )
-    means = {
-        name: sum(one.aurocs[name] for one in near.values()) / len(near)
-        for name in SCORE_NAMES
-        if all(name in one.aurocs for one in near.values())
-    }
-    listed = ", ".join(f"{SCORE_NAMES[name]} {mean:.3f}" for name, mean in means.items())
-    text = f"Mean AUROC on images similar to those of the classes: {listed}."
-    if run.checkpoint_run.in_run_folder:
-        text += (
-            f" The best without training images, {SCORE_NAMES[threshold.score]}, is used by `predict`, `demo` and"
-            f" `export` of this run from now on ({run.checkpoint_run.near_ood.name} in its folder)."
-        )
-    document.text(text)
-    share = sum(one.flagged[threshold.score] for one in near.values()) / len(near)
+        return
+    means = {score: sum(areas.values()) / len(areas) for score, areas in recorded.items()}
+    listed = ", ".join(f"{SCORE_NAMES[score]} {mean:.3f}" for score, mean in means.items())
+    document.text(
+        f"Recorded for this run in {run.checkpoint_run.near_ood.name}: the AUROC on images that resemble those of the"
+        f" classes ({', '.join(map(escape, kinds))}), on average {listed}. `predict`, `demo` and `export` use the"
+        f" {SCORE_NAMES[threshold.score]} score."
+    )
     document.finding(
-        f"Of unknown images similar to the classes, **{share:.0%}** are flagged as unknown, as are"
-        f" {threshold.false_alarms:.1%} of the {threshold.evaluated_on} images, by mistake."
+        "Unknown images that resemble those of the classes are separated from them with a mean AUROC of"
+        f" **{means[threshold.score]:.2f}** ({SCORE_NAMES[threshold.score]} score)."
     )
     if means[threshold.score] < MIN_NEAR_AUROC:
         document.text(f"An AUROC below {MIN_NEAR_AUROC} is too low to rely on.")
@@ -185,14 +219,19 @@ def _detect(
     )
 
 
-def _record(run: RunData, near: Mapping[str, _Detection]) -> None:
-    """Add the AUROCs to those in the run's folder, from which ``predict`` and ``export`` choose the score."""
-    if near and run.checkpoint_run.in_run_folder:
-        recorded = read_near_ood(run.checkpoint_run.file)
-        merged = {
-            score: recorded.get(score, {}) | {kind: one.aurocs[score] for kind, one in near.items()} for score in SCORES
-        }
-        write_atomically(run.checkpoint_run.near_ood, json.dumps(merged, indent=1, ensure_ascii=False).encode())
+def _record(document: Document, run: RunData, near: Mapping[str, Mapping[str, float]]) -> None:
+    """Add AUROCs to those in the run's folder, from which ``predict`` and ``export`` choose the score.
+
+    Not if the images of the classes are not the run's own.
+    """
+    if not near or run.has_other_images or not run.checkpoint_run.in_run_folder:
+        return
+    file, recorded = run.checkpoint_run.near_ood, read_near_ood(run.checkpoint_run.file)
+    merged = {score: recorded.get(score, {}) | {kind: areas[score] for kind, areas in near.items()} for score in SCORES}
+    try:
+        write_atomically(file, json.dumps(merged, indent=1, ensure_ascii=False).encode())
+    except OSError as error:
+        document.text(f"{file.name} cannot be written ({error.strerror}), so no command uses these results.")
 
 
 def _cell(aurocs: Mapping[str, float], name: str) -> str:

@@ -61,7 +61,7 @@ def retrain(run: RunData, name: str, settings: dict[str, Any], note: str) -> tup
         options += ["--trainer.logger.version", folder.name, "--trainer.callbacks", json.dumps(kept)]
         options += [word for module in own_modules() for word in (OPTION, module)]
         if subprocess.run([sys.executable, str(ROOT / "main.py"), "fit", *options], check=False).returncode:
-            raise InputError(f"{note[0].lower()}{note[1:]} failed; see the error above")
+            raise InputError(f"{note!r} failed; see the error above")
         done.write_text(key)
     classifier = read_classifier(folder / "checkpoints" / "last.ckpt")
     classifier.network.to(run.classifier.device)

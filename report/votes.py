@@ -38,17 +38,20 @@ def read_votes(path: Path, splits: Sequence[EvaluationSplit], class_names: Seque
     Raises:
         InputError: if the file cannot be read or does not fit the images.
     """
+    if not splits:
+        raise InputError("--votes: there are no images to evaluate on; add some with --images DIR")
     try:
         if path.suffix == ".npy":
             return _read_array(path, splits, len(class_names))
         return splits[-1].name, _read_table(path, splits[-1], class_names)
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError, TypeError, EOFError, csv.Error) as error:
         raise InputError(f"--votes: {path} cannot be read ({error})") from error
 
 
 def _read_array(path: Path, splits: Sequence[EvaluationSplit], classes: int) -> tuple[str, Tensor]:
     counts = torch.from_numpy(np.load(path, allow_pickle=False)).float()
-    if counts.ndim != 2 or counts.shape[1] != classes or not bool((counts >= 0).all()):
+    _check_counts(counts)
+    if counts.ndim != 2 or counts.shape[1] != classes:
         raise ValueError(f"it must contain counts for {classes} classes, not an array of shape {tuple(counts.shape)}")
     for split in reversed(splits):
         if len(split.images) == len(counts):
@@ -69,10 +72,14 @@ def _read_table(path: Path, split: EvaluationSplit, class_names: Sequence[str]) 
         image = cells.get("file") or cells.get("index") or ""
         if image not in positions:
             raise ValueError(f"line {line}: there is no {split.name} image {image!r}")
-        counts[positions[image]] = torch.tensor([float(cells[name] or 0) for name in class_names])
-    if not bool((counts >= 0).all()):  # also NaN
-        raise ValueError("it contains negative counts")
+        counts[positions[image]] += torch.tensor([float(cells[name] or 0) for name in class_names])
+    _check_counts(counts)
     return counts
+
+
+def _check_counts(counts: Tensor) -> None:
+    if not bool(((counts >= 0) & counts.isfinite()).all()):
+        raise ValueError("it contains counts that are negative or not finite")
 
 
 @section("Votes of people")
@@ -106,16 +113,16 @@ def write_votes(document: Document, run: RunData, split_name: str, votes: Tensor
         f" {int(errs.sum()):,}."
     )
     pictures = {
-        "network_errs": ("People agree, and only the network errs", errs, logits.softmax(1).amax(1)),
-        "people_disagree": ("People disagree", comparison.is_disputed, comparison.entropy),
+        "network_errs": ("People agree, and only the network errs", errs, logits.softmax(1).amax(1), WRONG_INK),
+        "people_disagree": ("People disagree", comparison.is_disputed, comparison.entropy, FAINT_INK),
     }
-    for name, (text, shown, rank) in pictures.items():
+    for name, (text, shown, rank, color) in pictures.items():
         order = rank.masked_fill(~shown, -1).argsort(descending=True)[: min(_MAX_SHOWN, int(shown.sum()))]
         if len(order):
             document.text(f"{text} ({int(shown.sum()):,} images): most votes, and the predicted class.")
             pixels = split.images.pixels[split.rows[voted[order]]].permute(0, 2, 3, 1)
             captions = [_caption(run.class_names, counts[row], int(predicted[row])) for row in order.tolist()]
-            grid = image_grid(pixels.cpu().numpy(), captions, 5, TILE, line_colors=(CORRECT_INK, FAINT_INK, WRONG_INK))
+            grid = image_grid(pixels.cpu().numpy(), captions, 5, TILE, line_colors=(CORRECT_INK, FAINT_INK, color))
             document.picture(name, grid, text)
 
 

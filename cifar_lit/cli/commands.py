@@ -56,7 +56,10 @@ COMMANDS = {
         "report.command.report",
         repeated=(
             ("compare", "Two or more runs to compare."),
-            ("unknown_class", "Classes to train another network without, to test whether it detects them."),
+            (
+                "unknown_class",
+                "Classes to leave out, one at a time, to test whether a network trained without it detects it.",
+            ),
         ),
         reads_checkpoint=True,
     ),

@@ -80,7 +80,7 @@ class CommandLine(CompatCLI):
         return self  # copies of the model, as in StochasticWeightAveraging, refer to it
 
     def subcommands(self) -> dict[str, set[str]]:
-        """Return only the subcommand in use, since each takes time, with its method's arguments that are no options."""
+        """Return the subcommand in use, and which arguments of its method are not options; others would take time."""
         data = {"datamodule", "dataloaders", "train_dataloaders", "val_dataloaders"}
         return {self._command: data | {"model", "weights_only", "verbose"}}
 

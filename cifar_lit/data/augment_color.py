@@ -134,11 +134,11 @@ def _adjust(name: str, pixels: Tensor, factors: Tensor) -> Tensor:
 
 def _shift_hue(pixels: Tensor, shifts: Tensor) -> Tensor:
     """Rotate the HSV hue of each image, uint8 (N, 3, H, W), by fractions (N,) of the color circle."""
-    red, green, blue = colors = pixels.float().unbind(1)
+    red, green, blue = pixels.float().unbind(1)
     value, darkest = pixels.amax(1).float(), pixels.amin(1).float()
     chroma = value - darkest
     above_red = torch.where(value == green, 2 + (blue - red) / chroma, 4 + (red - green) / chroma)
-    sixths = torch.where(value == colors[0], (green - blue) / chroma, above_red).nan_to_num()  # gray has no hue
+    sixths = torch.where(value == red, (green - blue) / chroma, above_red).nan_to_num()  # gray has no hue
     sixths = sixths + 6 * shifts.view(-1, 1, 1)
     steps = ((sixths + start) % 6 for start in (5, 3, 1))
     channels = [value - chroma * torch.minimum(step, 4 - step).clamp(0, 1) for step in steps]

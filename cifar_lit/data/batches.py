@@ -202,7 +202,8 @@ class EpochSampler(DistributedSampler[Batch]):
         super().__init__(dataset, num_replicas=processes, rank=rank, shuffle=shuffle, seed=seed)
         self._start, self._balanced, self._repeats = start, balanced, 1
         if min_batches and len(dataset):
-            self._repeats = max(1, math.ceil(min_batches / math.ceil(len(dataset) / (batch_size * processes))))
+            needed = (min_batches - 1) * batch_size + 2  # two, since a single last one is left out
+            self._repeats = max(1, math.ceil(needed * processes / len(dataset)))
         self.num_samples = math.ceil(len(dataset) * self._repeats / processes)
         self.total_size = self.num_samples * processes
         self.set_epoch(start[0])  # Lightning sets it too, but only after workers have started to read

@@ -50,9 +50,9 @@ class ImageDataModule(LightningDataModule, ABC):
         num_workers: Processes that load batches; 0 is fastest unless ``albumentations`` is used.
         sampler: ``balanced`` draws as many samples of each class in each epoch, those of rare classes repeatedly;
             ``shuffled`` draws each image once.
-        min_steps: Repeat the training images until an epoch has at least this many batches; for few images.
+        min_batches: Repeat the training images until an epoch has at least this many batches, if there are few.
         decisions: CSV file with images to relabel or drop, from a review of the training images.
-        omit_class: A class to train without, to test how well its images are detected as unknown.
+        omit_class: A class to leave out, to test how well its images are detected as unknown.
         mean, std: Mean and standard deviation of each channel in [0, 1], instead of the source's own.
     """
 
@@ -70,7 +70,7 @@ class ImageDataModule(LightningDataModule, ABC):
         cutmix: float = 0.0,
         num_workers: int = 0,
         sampler: Literal["shuffled", "balanced"] = "shuffled",
-        min_steps: int = 0,
+        min_batches: int = 0,
         decisions: str | None = None,
         omit_class: str | None = None,
         mean: list[float] | None = None,
@@ -83,9 +83,8 @@ class ImageDataModule(LightningDataModule, ABC):
             raise InputError(f"data.batch_size must be at least 1, got {batch_size}")
         if not 0 <= val_fraction < 1:
             raise InputError(f"data.val_fraction must be at least 0 and below 1, got {val_fraction}")
-        at_least_zero = {"num_workers": num_workers, "mixup": mixup, "cutmix": cutmix, "min_steps": min_steps}
-        for name, value in at_least_zero.items():
-            if value < 0:
+        for name in ("num_workers", "mixup", "cutmix", "min_batches"):
+            if (value := self.hparams[name]) < 0:
                 raise InputError(f"data.{name} must be at least 0, got {value}")
         if std is not None and min(std) <= 0:
             raise InputError(f"data.std must be greater than 0, got {std}")
@@ -97,7 +96,7 @@ class ImageDataModule(LightningDataModule, ABC):
         self.batch_size, self.num_workers = batch_size, num_workers
         self.augment = [] if augment is None or route == "per_sample" else augment
         self._albumentations = None if route == "batched" else albumentations
-        self._mixup_alphas, self._min_steps = (mixup, cutmix), min_steps
+        self._mixup_alphas, self._min_batches = (mixup, cutmix), min_batches
         self._val_fraction, self._split_seed = val_fraction, split_seed
         self.folds, self._fold, self._mean, self._std, self._omit_class = folds, fold, mean, std, omit_class
         self._balanced, self._decisions = sampler == "balanced", Path(decisions) if decisions else None
@@ -194,9 +193,11 @@ class ImageDataModule(LightningDataModule, ABC):
             rows, val_set = rows[kept], ImageDataset(train, rows[held_out])
         if self._decisions is not None:
             train, rows = apply_decisions(self._decisions, train, rows, names)
+        train_set = ImageDataset(train, rows)
         if self._omit_class is not None:
-            rows = without_class(self._omit_class, train.labels, rows, names)
-        return ImageDataset(train, rows), val_set
+            train_set = without_class(self._omit_class, train_set, names)
+            val_set = val_set and without_class(self._omit_class, val_set, names)
+        return train_set, val_set
 
     @cached_property
     def _mixup(self) -> Mixup | None:
@@ -226,7 +227,7 @@ class ImageDataModule(LightningDataModule, ABC):
             dataset = ImageDataset(images, dataset.rows, dataset.pipeline, dataset.seed)
         loaders = 1 if self.val_set is None else 2
         options = LoaderOptions(
-            self.batch_size, self.num_workers, True, self._balanced, self._min_steps, loaders=loaders
+            self.batch_size, self.num_workers, True, self._balanced, self._min_batches, loaders=loaders
         )
         if state:
             check_unchanged(state, self._settings_to_keep())
@@ -244,7 +245,7 @@ class ImageDataModule(LightningDataModule, ABC):
             "processes": self.trainer.world_size if self.trainer else 1,
             "seed_everything": run_seed(),
             "data.sampler": "balanced" if self._balanced else "shuffled",
-            "data.min_steps": self._min_steps,
+            "data.min_batches": self._min_batches,
         }
 
     def state_dict(self) -> dict[str, Any]:
@@ -289,7 +290,7 @@ class ImageDataModule(LightningDataModule, ABC):
             return batch  # Lightning also passes the model summary's example, which is not a Batch
         epoch, batch_idx, rank = self.trainer.current_epoch, self.trainer.fit_loop.batch_idx, self.trainer.global_rank
         seed, places = run_seed(), None
-        if self._balanced or self._min_steps:
+        if self._balanced or self._min_batches:
             first = (batch_idx * self.trainer.world_size + rank) * self.batch_size
             places = first + torch.arange(len(batch.indices), device=batch.indices.device)
         random = SampleRandom(seed, epoch, batch.indices, places)

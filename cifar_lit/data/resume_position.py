@@ -23,7 +23,8 @@ def training_position(trainer: Trainer) -> tuple[int, int]:
 
 def check_unchanged(state: Mapping[str, Any], now: Mapping[str, Any]) -> None:
     """Raise InputError if a setting differs from the checkpoint's."""
-    if changed := [name for name in now if state.get(name, now[name]) != now[name]]:  # older ones have fewer
+    state = {"data.min_batches": 0, **state}  # missing in older checkpoints, as may be others
+    if changed := [name for name in now if state.get(name, now[name]) != now[name]]:
         raise InputError(
             f"cannot resume with {' and '.join(f'{name} {now[name]}' for name in changed)}: the checkpoint was made"
             f" with {' and '.join(f'{name} {state[name]}' for name in changed)}; use the same, or run `fit` without"

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from cifar_lit.data.batches import ImageDataset
 from cifar_lit.errors import InputError
 
 
@@ -88,21 +89,11 @@ def hold_out(
     )
 
 
-def without_class(name: str, labels: Tensor, rows: Tensor, class_names: list[str]) -> Tensor:
-    """Return the rows without the images of a class.
-
-    Args:
-        name: The class.
-        labels: int64 (N,), of all images.
-        rows: int64 (n,), rows of ``labels``.
-        class_names: Names of the classes.
-
-    Raises:
-        InputError: If there is no such class, or there are no images of others.
-    """
+def without_class(name: str, dataset: ImageDataset, class_names: list[str]) -> ImageDataset:
+    """Return a dataset without the images of a class; raise InputError if there is no such class, or no other image."""
     if name not in class_names:
         raise InputError(f"data.omit_class: no class {name!r}; the classes are {', '.join(class_names)}")
-    rows = rows[labels[rows] != class_names.index(name)]
-    if not len(rows):
-        raise InputError(f"data.omit_class: all training images are of class {name!r}")
-    return rows
+    kept = dataset.images.labels[dataset.rows] != class_names.index(name)
+    if not bool(kept.any()):
+        raise InputError(f"data.omit_class: all images of a split are of class {name!r}")
+    return ImageDataset(dataset.images, dataset.rows[kept])

@@ -11,6 +11,7 @@ from cifar_lit.evaluation.neighbors import nearest
 
 OODScore = Literal["energy", "max_logit", "msp"]
 FALSE_ALARM_RATE = 0.05  # share of the validation images that a threshold flags
+_MARGIN = 0.01  # of the mean AUROC, below which another score is not preferred to the energy
 MIN_NEAR_AUROC = 0.8  # on images similar to those of the classes, below which the page flags no image by default
 
 
@@ -65,7 +66,7 @@ class OODThreshold:
     """A threshold on a score, below which an image is flagged as out-of-distribution, and its error rates.
 
     score: The score.
-    threshold: In its units.
+    threshold: The score below which an image is flagged.
     fitted_on, evaluated_on: The splits on which the threshold was fitted and its false alarms were measured.
     false_alarms: Share of in-distribution images that are flagged.
     found: Share of synthetic out-of-distribution images that are flagged, by kind of image.
@@ -128,12 +129,19 @@ def fit_ood_threshold(
 
 
 def best_score(near: Mapping[OODScore, Mapping[str, float]]) -> OODScore:
-    """Return the score with the highest mean AUROC, of the AUROC by score and kind; ``energy`` without any.
+    """Return the score with the highest mean AUROC, or ``energy`` if none is better by 0.01.
+
+    Args:
+        near: The AUROC by score and kind; may be empty.
 
     >>> best_score({"energy": {"cat": 0.7, "dog": 0.8}, "msp": {"cat": 0.9, "dog": 0.7}})
     'msp'
     """
-    return max(near, key=lambda score: sum(near[score].values()), default="energy")
+    means = {score: sum(areas.values()) / len(areas) for score, areas in near.items() if areas}
+    if not means:
+        return "energy"
+    means["energy"] += _MARGIN
+    return max(means, key=lambda score: means[score])
 
 
 def auroc(known: Tensor, unknown: Tensor) -> float:

@@ -11,7 +11,7 @@ from cifar_lit.errors import InputError
 from cifar_lit.models.normalization import PixelNormalization
 
 CPU_BATCH = 96  # images at once on a CPU: 1.1 (ResNet-9) to 1.4 times (airbench94) as many a second as with 256
-_MIN_CONFIDENCE = 0.7  # with adaptive_tta: the classes of 15,000 CIFAR-10 images were those of six views each
+_MIN_CONFIDENCE = 0.7  # of adaptive_tta; predicted the same classes as all views (benchmarks/RESULTS.md)
 
 
 class InferenceModel(nn.Module):

@@ -41,6 +41,7 @@ class RunData:
     classifier: The trained classifier.
     datasets: The run's data and the images to evaluate on.
     evaluated_on: Name of the dataset of the last evaluated split.
+    has_other_images: Whether that is not the run's own.
     """
 
     checkpoint_run: CheckpointRun
@@ -49,6 +50,7 @@ class RunData:
     classifier: TrainedClassifier
     datasets: RunDatasets
     evaluated_on: str
+    has_other_images: bool
 
     @classmethod
     def load(cls, ckpt_path: str, images: str | None) -> "RunData":
@@ -68,7 +70,7 @@ class RunData:
         checkpoint = read_checkpoint(checkpoint_run.file)
         datasets = find_run_datasets(config, checkpoint, classifier.recipe, images)
         evaluated_on = Path(images).resolve().name if images else _data_name(config)
-        return cls(checkpoint_run, checkpoint, config, classifier, datasets, evaluated_on)
+        return cls(checkpoint_run, checkpoint, config, classifier, datasets, evaluated_on, bool(images))
 
     @property
     def data(self) -> ImageDataModule | None:

@@ -28,6 +28,7 @@ from cifar_lit.data.digits import Digits
 from cifar_lit.errors import InputError
 from cifar_lit.evaluation.label_issues import Reference, find_label_issues
 from cifar_lit.evaluation.result import EvaluationResult
+from cifar_lit.inference.images import read_image
 from cifar_lit.training.checkpointing.checkpoint_files import read_classifier
 from main import main
 from report.votes import read_votes
@@ -340,18 +341,14 @@ def test_own_images_can_be_given_as_unknown(report: Path, program: Program, monk
     outcome = program("report", "--ckpt_path", "last", "--output", "r", "--unknown", "others", *images, *FEW)
     assert outcome.status == 0, outcome.err
     text = Path("r/report.md").read_text()
-    assert re.search(r"\| others \| 6 \| [01]\.\d{4} \|", text)
+    assert re.search(r"\| folder others \| 6 \| [01]\.\d{4} \|", text)
     assert re.search(r"\| test \| 20 \|", text)
+    assert not list(Path.cwd().glob("runs/*/*/near_ood.json"))  # the images of the classes are not the run's
+    outcome = program("report", "--ckpt_path", "last", "--output", "r", "--unknown", "others", *FEW)
+    assert outcome.status == 0, outcome.err
     (file,) = Path.cwd().glob("runs/*/*/near_ood.json")
     recorded = json.loads(file.read_text())
-    classifier = read_classifier(file.parent / "checkpoints" / "last.ckpt")
-    assert classifier.recipe.ood_score == max(recorded, key=lambda score: recorded[score]["others"])
-    checkpoint = torch.load(file.parent / "checkpoints" / "last.ckpt", weights_only=True)
-    assert classifier.recipe.ood_threshold == checkpoint["ood_thresholds"][classifier.recipe.ood_score]
-    file.write_text("{}")
-    outcome = program("predict", "others", "--ckpt_path", "last")
-    assert outcome.status == 2
-    assert "near_ood.json cannot be read" in outcome.err
+    assert f"energy {recorded['energy']['folder others']:.3f}, max-logit" in Path("r/report.md").read_text()
     file.unlink()
     assert program("report", "--ckpt_path", "last", "--output", "r", "--unknown", "none").status == 2
 
@@ -396,6 +393,36 @@ def test_runs_evaluated_on_different_images_are_not_compared(fit: Callable[..., 
     assert "was not evaluated on the same images as" in outcome.err
 
 
+def test_commands_use_the_score_that_detects_unknown_images_best(
+    report: Path, program: Program, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(report.parent)
+    (checkpoint,) = Path.cwd().glob("runs/*/*/checkpoints/last.ckpt")
+    file = checkpoint.parents[1] / "near_ood.json"
+    file.write_text(json.dumps({"energy": {"x": 0.7}, "max_logit": {"x": 0.705}, "msp": {"x": 0.75}}))
+    threshold = torch.load(checkpoint, weights_only=True)["ood_thresholds"]["msp"]
+    folder = write_digits(Path("digits_to_predict"))
+    assert program("predict", folder, "--ckpt_path", "last").status == 0
+    with Path("predictions.csv").open() as table:
+        flags = {row["file"]: row["possibly_none_of_the_classes"] for row in csv.DictReader(table)}
+    classifier = read_classifier(checkpoint)
+    for path, flag in flags.items():
+        pixels = torch.from_numpy(read_image(Path(path), (32, 32)).copy()).permute(2, 0, 1)
+        assert flag == str(float(classifier.logits(pixels[None]).softmax(1).max()) < threshold)
+    for wanted in (None, True):
+        options = [] if wanted is None else ["--flag_unknown", "true"]
+        assert program("export", "--ckpt_path", "last", "--output", "flagging", *options).status == 0
+        recipe = json.loads(Path("flagging/bundle/recipe.json").read_text())
+        assert (recipe["ood_score"], recipe["ood_threshold"]) == ("msp", threshold)
+        unknown = json.loads(Path("flagging/bundle/metadata.json").read_text())["unknown"]
+        assert (unknown["score"], unknown["near"], unknown["flag_images"]) == ("msp", {"x": 0.75}, wanted)
+    file.write_text("{}")
+    outcome = program("predict", folder, "--ckpt_path", "last")
+    assert outcome.status == 2
+    assert "near_ood.json cannot be read" in outcome.err
+    file.unlink()
+
+
 def test_predictions_are_compared_with_votes(report: Path, program: Program, monkeypatch: Any) -> None:
     monkeypatch.chdir(report.parent)
     test = Digits().load("test")
@@ -435,11 +462,12 @@ def test_votes_in_a_table_name_images_by_file_or_index(tmp_path: Path) -> None:
     split, file = EvaluationSplit("test", images, torch.tensor([1, 3])), tmp_path / "votes.csv"
     file.write_text("file,cat,dog\nd,2,5\n")
     assert read_votes(file, [split], ["cat", "dog"])[1].tolist() == [[0, 0], [2, 5]]
-    file.write_text("index,dog,cat\n1,4,\n")
-    assert read_votes(file, [split], ["cat", "dog"])[1].tolist() == [[0, 4], [0, 0]]
+    file.write_text("index,dog,cat\n1,4,\n1,1,2\n")  # the votes of two people
+    assert read_votes(file, [split], ["cat", "dog"])[1].tolist() == [[2, 5], [0, 0]]
     for text, error in {
         "file,cat,dog\nz,1,1\n": "line 2: there is no test image 'z'",
-        "file,cat,dog\nb,1,-1\n": "it contains negative counts",
+        "file,cat,dog\nb,1,inf\n": "it contains counts that are negative or not finite",
+        "file,cat,dog\nb,1,-1\n": "it contains counts that are negative or not finite",
         "file,cat,dog\nb,1,x\n": "could not convert string to float: 'x'",
     }.items():
         file.write_text(text)

@@ -169,8 +169,9 @@ def read_near_ood(file: Path) -> dict[OODScore, dict[str, float]]:
     if not run.in_run_folder or not run.near_ood.is_file():
         return {}
     try:
-        return {score: dict(json.loads(run.near_ood.read_text(encoding="utf-8"))[score]) for score in SCORES}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        found = json.loads(run.near_ood.read_text(encoding="utf-8"))
+        return {score: {kind: float(area) for kind, area in found[score].items()} for score in SCORES}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{run.near_ood} cannot be read ({error}); delete it") from error
 
 
