@@ -51,15 +51,16 @@ def evaluate_robustness(
         progress: Wraps the list of steps to show progress.
     """
 
-    def correct(images: np.ndarray, labels: Tensor) -> int:
-        logits = logits_of(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous())
-        return int((logits.argmax(1).cpu() == labels).sum())
+    def predict(images: np.ndarray) -> Tensor:
+        return logits_of(torch.from_numpy(images).permute(0, 3, 1, 2).contiguous()).argmax(1).cpu()
 
     chunks = zip(pixels.split(_BATCH), labels.split(_BATCH), strict=True)
     batches = [(chunk.permute(0, 2, 3, 1).numpy(), chunk_labels) for chunk, chunk_labels in chunks]
-    clean = sum(correct(*batch) for batch in batches)
+    clean = sum(int((predict(images) == batch_labels).sum()) for images, batch_labels in batches)
     counts = np.zeros((len(KINDS), SEVERITIES), np.int64)
-    for number, kind, severity in progress(list(np.ndindex(len(batches), *counts.shape))):
+    for number, kind in progress(list(np.ndindex(len(batches), len(KINDS)))):
         images, batch_labels = batches[number]
-        counts[kind, severity] += correct(corrupt(images, KINDS[kind], severity + 1, seed + number), batch_labels)
+        corrupted = [corrupt(images, KINDS[kind], severity, seed + number) for severity in range(1, SEVERITIES + 1)]
+        predictions = predict(np.concatenate(corrupted)).view(SEVERITIES, -1)
+        counts[kind] += (predictions == batch_labels).sum(1).numpy()
     return Robustness(len(pixels), clean / len(pixels), counts / len(pixels))
