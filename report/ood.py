@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import date
 from typing import NamedTuple
 
@@ -52,12 +53,12 @@ def check_unknown_classes(run: RunData, names: Sequence[str]) -> None:
         raise InputError("--unknown_class needs at least three classes, to train on two or more of them")
     if run.config["model"].get("init_from"):
         raise InputError("--unknown_class: the run started from weights (model.init_from) that may know the class")
-    split = run.eval_split
     for name in names:
         if name not in run.class_names:
             raise InputError(f"--unknown_class: no class {name!r}; the classes are {', '.join(run.class_names)}")
-        if len((split.labels == run.class_names.index(name)).unique()) < 2:
-            raise InputError(f"--unknown_class: the {split.name} images must be of {name} and of other classes")
+        for split in run.splits:
+            if len((split.labels == run.class_names.index(name)).unique()) < 2:
+                raise InputError(f"--unknown_class: the {split.name} images must be of {name} and of other classes")
         if not _is_plain(name):
             raise InputError(f"--unknown_class: {name!r} means something else in YAML; rename the class")
 
@@ -103,8 +104,9 @@ def write_ood(
     except InputError:  # no training images, or no penultimate features
         known.pop("knn", None)
     left_out = {f"class {name}": _leave_out(run, name) for name in unknown_classes}
-    near = {kind: one.aurocs for kind, one in left_out.items()}
-    near |= {kind: _detect(known, scores[kind]).aurocs for kind in similar}
+    chosen_on = _scores(run.logits[run.splits[0].name])
+    near = {kind: by_split[0].aurocs for kind, by_split in left_out.items()}
+    near |= {kind: _detect(chosen_on, scores[kind]).aurocs for kind in similar}
     _record(document, run, near)
     threshold = run.fit_ood_threshold({kind: logits[kind] for kind in synthetic})
     document.text(
@@ -117,7 +119,8 @@ def write_ood(
         f" as unknown. This includes {threshold.false_alarms:.1%} of the {threshold.evaluated_on} images, by mistake."
         + (" The threshold was fitted on these images." * (threshold.fitted_on == threshold.evaluated_on))
     )
-    detections = left_out | {kind: _detect(known, scores[kind], threshold) for kind in images}
+    detections = {kind: by_split[-1] for kind, by_split in left_out.items()}
+    detections |= {kind: _detect(known, scores[kind], threshold) for kind in images}
     names = [*SCORES, "knn"] if "knn" in known else list(SCORES)
     rows = [
         [kind, f"{one.images:,}", *(_cell(one.aurocs, name) for name in names), f"{one.flagged[threshold.score]:.1%}"]
@@ -158,38 +161,40 @@ def _write_near(document: Document, run: RunData, threshold: OODThreshold) -> No
     listed = ", ".join(f"{SCORE_NAMES[score]} {mean:.3f}" for score, mean in means.items())
     document.text(
         f"Recorded for this run in {run.checkpoint_run.near_ood.name}: the AUROC on images that resemble those of the"
-        f" classes ({', '.join(map(escape, kinds))}), on average {listed}. `predict`, `demo` and `export` use the"
-        f" {SCORE_NAMES[threshold.score]} score."
+        f" classes ({', '.join(map(escape, kinds))}), measured with the {run.splits[0].name} images, on average"
+        f" {listed}. Therefore, `predict`, `demo` and `export` use the {SCORE_NAMES[threshold.score]} score."
     )
     document.finding(
         "Unknown images that resemble those of the classes are separated from them with a mean AUROC of"
-        f" **{means[threshold.score]:.2f}** ({SCORE_NAMES[threshold.score]} score)."
+        f" **{means[threshold.score]:.2f}** ({SCORE_NAMES[threshold.score]} score, {run.splits[0].name} images)."
     )
     if means[threshold.score] < MIN_NEAR_AUROC:
         document.text(f"An AUROC below {MIN_NEAR_AUROC} is too low to rely on.")
 
 
-def _leave_out(run: RunData, name: str) -> _Detection:
-    """Train a network without a class, and return how well it detects the images of that class."""
+def _leave_out(run: RunData, name: str) -> list[_Detection]:
+    """Train a network without a class, and return how well it detects the images of that class in each split."""
     data, classifier = retrain(
         run, f"unknown/class_{run.class_names.index(name)}", {"omit_class": name}, f"Training a network without {name}"
     )
-    label, split = run.class_names.index(name), run.eval_split
-    is_unknown = split.labels.cpu() == label
-    rows = {"known": evenly_spaced(split.rows[~is_unknown], _MAX_KNOWN), "unknown": split.rows[is_unknown]}
-    if not len(rows["unknown"]):
-        raise InputError(f"--unknown_class {name}: there are no {split.name} images of this class")
-    parts = {part: EvaluationSplit(split.name, split.images, chosen) for part, chosen in rows.items()}
+    label = run.class_names.index(name)
     columns = [column for column in range(len(run.class_names)) if column != label]
-    known, unknown = (_scores(compute_logits(classifier, part)[:, columns]) for part in parts.values())
+    training_rows = evenly_spaced(data.train_set.rows.cpu(), MAX_TRAINING_FEATURES)
     try:
-        training_rows = evenly_spaced(data.train_set.rows.cpu(), MAX_TRAINING_FEATURES)
         training_features = _features(classifier, EvaluationSplit("train", data.train_set.images, training_rows))
-        for scores, part in zip((known, unknown), parts.values(), strict=True):
-            scores["knn"] = knn(_features(classifier, part), training_features)
     except InputError:  # no penultimate features
-        known.pop("knn", None)
-    return _detect(known, unknown)
+        training_features = None
+    detections = []
+    for split in run.splits:
+        is_unknown = split.labels.cpu() == label
+        rows = evenly_spaced(split.rows[~is_unknown], _MAX_KNOWN), split.rows[is_unknown]
+        parts = [replace(split, rows=chosen) for chosen in rows]
+        known, unknown = (_scores(compute_logits(classifier, part)[:, columns]) for part in parts)
+        if training_features is not None:
+            for scores, part in zip((known, unknown), parts, strict=True):
+                scores["knn"] = knn(_features(classifier, part), training_features)
+        detections.append(_detect(known, unknown))
+    return detections
 
 
 def _features(classifier: TrainedClassifier, split: EvaluationSplit) -> Tensor:
