@@ -39,7 +39,8 @@ def faithfulness(ckpt_path: str, images: str, count: int = 200, slow: int = 20, 
     net = classifier.net
     files = sorted(image_files(Path(images)))
     chosen = files[:: max(1, len(files) // count)][:count]
-    pixels = torch.stack([torch.from_numpy(read_image(file, size).copy()).permute(2, 0, 1) for file in chosen])
+    read = [torch.from_numpy(read_image(file, trained.recipe.resizing).copy()) for file in chosen]
+    pixels = torch.stack(read).permute(0, 3, 1, 2).contiguous()
     inputs = classifier.normalize(pixels)  # 0 is the mean color
     with torch.inference_mode():
         classes = net(inputs).argmax(1)[:, None]

@@ -84,7 +84,7 @@ def _measure_answers(folder: Path, rounds: int) -> None:
         "one forward and one backward pass": one_pass,
         "this project, classify and explain": lambda: network.run(inputs, len(inputs), None, layer, "gradcam"),
         "grad-cam library, one by one": library,
-        "read 10 small files": lambda: read_images(files, network.recipe.image_size, "crop"),
+        "read 10 small files": lambda: read_images(files, network.recipe.resizing),
         "recompose 10 overlays at another opacity": recompose,
     }
     times = side_by_side(calls, rounds)

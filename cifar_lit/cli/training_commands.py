@@ -88,7 +88,7 @@ class CommandLine(CompatCLI):
         """Add the settings of both checkpoints; link the model to the properties of the data."""
         parser.add_lightning_class_args(BestCheckpoint, "best_checkpoint")
         parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
-        for name in ("num_classes", "class_names", "image_size", "fit", "mean", "std"):
+        for name in ("num_classes", "class_names", "image_size", "fit", "interpolation", "mean", "std"):
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
         parser.link_arguments("data.num_classes", "model.net.init_args.num_classes", apply_on="instantiate")
 

@@ -19,7 +19,7 @@ from cifar_lit.data.mixup import Mixup
 from cifar_lit.data.resume_position import check_unchanged, training_position, warn_of_other_images
 from cifar_lit.data.splits import hold_out, hold_out_fold, without_class
 from cifar_lit.errors import InputError
-from cifar_lit.inference.images import Fit
+from cifar_lit.inference.images import Fit, Interpolation
 from cifar_lit.randomness import SampleRandom, key, run_seed
 
 Split = Literal["train", "val", "test"]
@@ -56,6 +56,10 @@ class ImageDataModule(LightningDataModule, ABC):
         mean, std: Mean and standard deviation of each channel in [0, 1], instead of the source's own.
     """
 
+    # How images of other sizes are resized; see ``cifar_lit.inference.images.Resizing``
+    fit: Fit = "crop"
+    interpolation: Interpolation = "bilinear"
+
     def __init__(
         self,
         batch_size: int = 512,
@@ -78,7 +82,7 @@ class ImageDataModule(LightningDataModule, ABC):
     ) -> None:
         super().__init__()
         # Including those of subclasses; the ignored ones are saved by the classifier
-        self.save_hyperparameters(ignore=["mean", "std", "image_size"])
+        self.save_hyperparameters(ignore=["mean", "std", "image_size", "interpolation"])
         if batch_size < 1:
             raise InputError(f"data.batch_size must be at least 1, got {batch_size}")
         if not 0 <= val_fraction < 1:
@@ -112,11 +116,6 @@ class ImageDataModule(LightningDataModule, ABC):
     @abstractmethod
     def image_size(self) -> tuple[int, int]:
         """Height and width of all images."""
-
-    @property
-    def fit(self) -> Fit:
-        """How images of another aspect ratio are made to fit; see ``cifar_lit.inference.images.resize_to_fit``."""
-        return "crop"
 
     @property
     @abstractmethod

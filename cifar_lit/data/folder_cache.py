@@ -22,7 +22,15 @@ from rich.progress import track
 from cifar_lit.data.batches import ImageTensors
 from cifar_lit.data.statistics import mean_and_std
 from cifar_lit.errors import InputError
-from cifar_lit.inference.images import Fit, describe_left_out, image_files, is_system_folder, read_image
+from cifar_lit.inference.images import (
+    Fit,
+    Interpolation,
+    Resizing,
+    describe_left_out,
+    image_files,
+    is_system_folder,
+    read_image,
+)
 from cifar_lit.safe_files import reserve
 
 _FORMAT = 3  # increment when the content of an entry changes
@@ -61,6 +69,7 @@ def decode_folder(
     *,
     size: tuple[int, int] | None = None,
     fit: Fit = "crop",
+    interpolation: Interpolation = "bilinear",
     skip_unreadable: bool = False,
     listed: Sequence[tuple[str, str]] | None = None,
     cache_key: str = "",
@@ -73,7 +82,7 @@ def decode_folder(
         cache_dir: Where decoded images are cached, one entry per folder.
         size: Height and width to resize to; None keeps images that all have one size of up to 128 pixels, and resizes
             others to 64.
-        fit: How to fit images of another aspect ratio; see ``resize_to_fit``.
+        fit, interpolation: How to resize; see ``Resizing``.
         skip_unreadable: Whether to skip files that cannot be read.
         listed: Files, relative to ``folder``, with their classes, in place of those in the folders of the classes.
         cache_key: Distinguishes several lists of files in one folder.
@@ -82,9 +91,11 @@ def decode_folder(
         InputError: If there are no images, one cannot be read, or the cache cannot be written.
     """
     files = list_files(folder, class_names, listed)
-    request = [_FORMAT, list(class_names), size, fit, skip_unreadable, files]
+    request = [_FORMAT, list(class_names), size, fit, interpolation, skip_unreadable, files]
     fingerprint = hashlib.blake2b(json.dumps(request).encode()).hexdigest()
-    identity = [str(folder.resolve()), size, *[fit] * (fit != "crop"), *[cache_key] * bool(cache_key)]
+    # Defaults are left out, so that entries of early releases are replaced
+    options = [*[fit] * (fit != "crop"), *[interpolation] * (interpolation != "bilinear")]
+    identity = [str(folder.resolve()), size, *options, *[cache_key] * bool(cache_key)]
     name = hashlib.blake2b(json.dumps(identity).encode(), digest_size=8).hexdigest()
     entry = cache_dir / name
     try:
@@ -93,7 +104,10 @@ def decode_folder(
             found = _read(entry, fingerprint)
             if found is None:
                 with _new_entry(entry) as unfinished:
-                    _write(unfinished, fingerprint, folder, files, size, fit, skip_unreadable)
+                    if skip_unreadable:
+                        files = _readable(folder, files)
+                    resizing = Resizing(size or _common_size(folder, files), fit, interpolation)
+                    _write(unfinished, fingerprint, folder, files, resizing)
                 found = _read(entry, fingerprint)
     except OSError as error:
         raise InputError(
@@ -182,28 +196,17 @@ def _new_entry(entry: Path) -> Iterator[Path]:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _write(
-    unfinished: Path,
-    fingerprint: str,
-    folder: Path,
-    files: list[ImageFile],
-    size: tuple[int, int] | None,
-    fit: Fit,
-    skip_unreadable: bool,
-) -> None:
+def _write(unfinished: Path, fingerprint: str, folder: Path, files: list[ImageFile], resizing: Resizing) -> None:
     """Decode the files into a new entry."""
-    if skip_unreadable:
-        files = _readable(folder, files)
-    height, width = size or _common_size(folder, files)
     pixels = np.lib.format.open_memmap(
-        unfinished / "pixels.npy", mode="w+", dtype=np.uint8, shape=(len(files), 3, height, width)
+        unfinished / "pixels.npy", mode="w+", dtype=np.uint8, shape=(len(files), 3, *resizing.size)
     )
     reserve(unfinished / "pixels.npy")
 
     def decode(row: int) -> InputError | None:
         """Return the error, if any, instead of raising it, so that all unreadable files are reported at once."""
         try:
-            pixels[row] = read_image(folder / files[row].path, (height, width), fit).transpose(2, 0, 1)
+            pixels[row] = read_image(folder / files[row].path, resizing).transpose(2, 0, 1)
         except InputError as error:
             return error
         return None

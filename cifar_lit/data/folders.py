@@ -16,7 +16,7 @@ from cifar_lit.data.datamodule import ImageDataModule, Split
 from cifar_lit.data.folder_cache import FolderImages, ImageFile, decode_folder, list_files
 from cifar_lit.data.splits import hold_out
 from cifar_lit.errors import InputError
-from cifar_lit.inference.images import Fit, is_system_folder
+from cifar_lit.inference.images import Fit, Interpolation, is_system_folder
 
 SPLIT_NAMES: dict[Split, tuple[str, ...]] = {
     "train": ("train", "training"),
@@ -44,6 +44,8 @@ class ClassFolders(ImageDataModule):
             cropped to ``image_size`` by an augmentation such as RandomResizedCrop; by default ``image_size``.
         fit: How to fit images of another aspect ratio: ``crop`` the center, ``pad`` with gray, or ``stretch``. Part of
             the trained model: ``predict``, report and Space do the same.
+        interpolation: How to resize, ``bilinear`` or ``bicubic``, both with antialiasing; part of the trained model.
+            By default as in the training of a pretrained network, otherwise ``bilinear``.
         skip_unreadable: Skip and list files that cannot be read as images, instead of stopping.
         cache_dir: Where decoded images are cached; by default ``cifar_lit`` in the user's cache folder.
         **kwargs: See ImageDataModule.
@@ -57,6 +59,7 @@ class ClassFolders(ImageDataModule):
         image_size: int | tuple[int, int] | None = None,
         decode_size: int | tuple[int, int] | None = None,
         fit: Fit = "crop",
+        interpolation: Interpolation | None = None,
         skip_unreadable: bool = False,
         cache_dir: str | None = None,
         **kwargs: Any,
@@ -70,8 +73,8 @@ class ClassFolders(ImageDataModule):
             raise InputError(f"data.group_pattern is not a regular expression: {error}") from error
         self._test_fraction = test_fraction
         self.root = Path(root).expanduser()
-        self._size, self._fit = _to_size("image_size", image_size), fit
-        self._decode_size = _to_size("decode_size", decode_size)
+        self.fit, self.interpolation = fit, interpolation or "bilinear"
+        self._size, self._decode_size = _to_size("image_size", image_size), _to_size("decode_size", decode_size)
         self._skip_unreadable = skip_unreadable
         self._cache_dir = Path(cache_dir).expanduser() if cache_dir else user_cache_dir()
         self._undecoded: Mapping[Split, ImageTensors] = {}
@@ -161,11 +164,6 @@ class ClassFolders(ImageDataModule):
         return self._decode("train", self.decode_size).images.pixels
 
     @property
-    def fit(self) -> Fit:
-        """How images of another aspect ratio are made to fit."""
-        return self._fit
-
-    @property
     def own_statistics(self) -> tuple[list[float], list[float]]:
         """Computed from all images in ``train`` when they are decoded."""
         return self._train.mean, self._train.std
@@ -236,8 +234,9 @@ class ClassFolders(ImageDataModule):
         if split in self._undecoded:
             return FolderImages(self._undecoded[split], (0, 0), [], [])
         names = self.class_names  # raises if there is no folder
-        options: dict[str, Any] = {"size": size, "fit": self._fit, "skip_unreadable": self._skip_unreadable}
-        return decode_folder(self.folder(split), names, self._cache_dir, **options, **self._listing(split))
+        options: dict[str, Any] = {"size": size, "fit": self.fit, "interpolation": self.interpolation}
+        options |= {"skip_unreadable": self._skip_unreadable, **self._listing(split)}
+        return decode_folder(self.folder(split), names, self._cache_dir, **options)
 
 
 def _to_size(option: str, size: int | tuple[int, int] | None) -> tuple[int, int] | None:

@@ -15,7 +15,7 @@ from torch import Tensor
 from cifar_lit import models
 from cifar_lit.errors import InputError
 from cifar_lit.evaluation.ood import OODScore
-from cifar_lit.inference.images import Fit
+from cifar_lit.inference.images import Fit, Interpolation, Resizing
 from cifar_lit.inference.model import CPU_BATCH, InferenceModel
 from cifar_lit.models import PixelNormalization
 from cifar_lit.models.factory import build_network
@@ -32,7 +32,7 @@ class Recipe:
     net: The network's ``class_path``, ``init_args`` and ``dict_kwargs``.
     class_names: The classes; a label is an index into this list.
     image_size: Height and width of the network's images.
-    fit: How images of another aspect ratio are made to fit; see ``cifar_lit.inference.images.resize_to_fit``.
+    fit, interpolation: How other images are resized; see ``cifar_lit.inference.images.Resizing``.
     mean, std: Mean and standard deviation of each channel, in [0, 1], for normalization.
     flip_tta, translate_tta, adaptive_tta: Test-time augmentation; see ``cifar_lit.inference.model``.
     temperature: Divisor of the logits for calibrated confidences.
@@ -46,12 +46,18 @@ class Recipe:
     mean: list[float]
     std: list[float]
     fit: Fit = "crop"
+    interpolation: Interpolation = "bilinear"
     flip_tta: bool = False
     translate_tta: int = 0
     adaptive_tta: bool = False
     temperature: float = 1.0
     ood_score: OODScore = "energy"
     ood_threshold: float | None = None
+
+    @property
+    def resizing(self) -> Resizing:
+        """How images are resized."""
+        return Resizing(self.image_size, self.fit, self.interpolation)
 
     def build(self) -> InferenceModel:
         """Return the classifier with fresh weights; raises what ``build_network`` raises."""
@@ -163,6 +169,8 @@ def _check_values(recipe: Recipe) -> None:
         raise ValueError(f"its images of {height}x{width} pixels are too large")
     if recipe.fit not in get_args(Fit):
         raise ValueError(f"its fit is {recipe.fit!r}")
+    if recipe.interpolation not in get_args(Interpolation):
+        raise ValueError(f"its interpolation is {recipe.interpolation!r}")
     for numbers in (recipe.mean, recipe.std):
         if len(numbers) != 3 or not all(math.isfinite(number) for number in numbers):
             raise ValueError(f"its mean {recipe.mean} and standard deviation {recipe.std} are not three numbers each")

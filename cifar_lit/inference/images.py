@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageOps
@@ -14,12 +14,38 @@ from PIL import Image, ImageOps
 from cifar_lit.errors import InputError
 
 Fit = Literal["crop", "pad", "stretch"]
+Interpolation = Literal["bilinear", "bicubic"]
 # By PIL's names. HEIF, the format of iPhones, needs the package pillow-heif
 FORMATS = ("AVIF", "BMP", "DIB", "GIF", "HEIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TGA", "TIFF", "WEBP")
 _SYSTEM_FOLDERS = {"__macosx", "#recycle", "lost+found", "$recycle.bin", "system volume information"}
 # Largest values of integer images with more than 8 bits: 8 and 12 bits are often stored in 16 or 32
 _INTEGER_RANGES = (2**8 - 1, 2**12 - 1, 2**16 - 1)
 _FLOAT_RANGES = (1, *_INTEGER_RANGES)
+
+
+class Resizing(NamedTuple):
+    """How images are resized, with antialiasing.
+
+    size: Height and width.
+    fit: How to fit other aspect ratios: ``crop``: scale to cover ``size`` and crop the center; ``pad``: scale to fit
+        inside and add gray bars; ``stretch``: change the aspect ratio.
+    interpolation: The filter.
+    """
+
+    size: tuple[int, int]
+    fit: Fit = "crop"
+    interpolation: Interpolation = "bilinear"
+
+    def apply(self, image: Image.Image) -> Image.Image:
+        """Return the image, resized."""
+        target, resample = (self.size[1], self.size[0]), Image.Resampling[self.interpolation.upper()]
+        if image.size == target:
+            return image
+        if self.fit == "crop":
+            return ImageOps.fit(image, target, resample)
+        if self.fit == "pad":
+            return ImageOps.pad(image, target, resample, color="#808080")
+        return image.resize(target, resample)
 
 
 class ImageTooLargeError(InputError):
@@ -114,8 +140,8 @@ def _counts(numbers: dict[str, int]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in numbers.items())
 
 
-def read_image(path: Path, size: tuple[int, int] | None = None, fit: Fit = "crop") -> np.ndarray:
-    """Return the pixels of an image file, uint8 (H, W, 3), RGB, resized to a height and width; see ``resize_to_fit``.
+def read_image(path: Path, resizing: Resizing | None = None) -> np.ndarray:
+    """Return the pixels of an image file, uint8 (H, W, 3), RGB, by default in its own size.
 
     The EXIF orientation is applied, 16-bit values are scaled to 8 bits, transparency is composited on white, and
     only the first frame of an animation is read.
@@ -123,8 +149,9 @@ def read_image(path: Path, size: tuple[int, int] | None = None, fit: Fit = "crop
     Raises:
         InputError: if the file is not an image, is truncated, or is too large.
     """
-    image = decode_image(path, size)
-    return np.asarray(image if size is None else resize_to_fit(image, size, fit))
+    if resizing is None:
+        return np.asarray(decode_image(path))
+    return np.asarray(resizing.apply(decode_image(path, resizing.size)))
 
 
 def decode_image(
@@ -158,25 +185,6 @@ def decode_image(
     except Exception as error:  # PIL's decoders raise exceptions of any type
         reason = str(error).replace(f" {str(path)!r}", "").replace(f" '{path}'", "")
         raise InputError(f"{path} cannot be read as an image ({reason})") from error
-
-
-def resize_to_fit(image: Image.Image, size: tuple[int, int], fit: Fit) -> Image.Image:
-    """Return the image resized to a height and width, with antialiasing.
-
-    Args:
-        image: The image.
-        size: Height and width.
-        fit: How to fit other aspect ratios: ``crop``: scale to cover ``size`` and crop the center; ``pad``: scale to
-            fit inside and add gray bars; ``stretch``: change the aspect ratio.
-    """
-    target = (size[1], size[0])
-    if image.size == target:
-        return image
-    if fit == "crop":
-        return ImageOps.fit(image, target, Image.Resampling.BILINEAR)
-    if fit == "pad":
-        return ImageOps.pad(image, target, Image.Resampling.BILINEAR, color="#808080")
-    return image.resize(target, Image.Resampling.BILINEAR)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

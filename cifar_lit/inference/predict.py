@@ -51,11 +51,11 @@ def predict_files(
     Yields:
         The predictions of each batch, in the order of the files.
     """
-    size, fit = classifier.recipe.image_size, classifier.recipe.fit
+    resizing = classifier.recipe.resizing
 
     def read(path: Path) -> torch.Tensor | None:
         try:
-            return torch.from_numpy(read_image(path, size, fit).copy()).permute(2, 0, 1)  # (3, H, W)
+            return torch.from_numpy(read_image(path, resizing).copy()).permute(2, 0, 1)  # (3, H, W)
         except InputError as error:
             on_unreadable(error)
             return None

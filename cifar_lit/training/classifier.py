@@ -17,7 +17,7 @@ from cifar_lit.data.datamodule import ImageDataModule
 from cifar_lit.errors import InputError
 from cifar_lit.evaluation.calibration import TemperatureSweep
 from cifar_lit.evaluation.ood import FALSE_ALARM_RATE, SCORES
-from cifar_lit.inference.images import Fit
+from cifar_lit.inference.images import Fit, Interpolation
 from cifar_lit.inference.model import InferenceModel
 from cifar_lit.models import PixelNormalization
 from cifar_lit.models.trial import try_network
@@ -56,7 +56,7 @@ class Classifier(LightningModule):
         adaptive_tta: Average the views only of images whose most probable class has a probability below 0.7.
         channels_last: Keep images and weights in channels-last order, which is faster on CPUs and GPUs.
         compile: Compile the network with torch.compile (pays off on GPUs).
-        num_classes, class_names, image_size, fit, mean, std: Set from the data's properties of the same names.
+        num_classes, class_names, image_size, fit, interpolation, mean, std: Set from the data module's properties.
     """
 
     def __init__(
@@ -79,6 +79,7 @@ class Classifier(LightningModule):
         class_names: Sequence[str] = (),
         image_size: Sequence[int] = (32, 32),
         fit: Fit = "crop",
+        interpolation: Interpolation = "bilinear",
         mean: Sequence[float] = (0.5, 0.5, 0.5),
         std: Sequence[float] = (0.25, 0.25, 0.25),
     ) -> None:
@@ -230,8 +231,7 @@ class Classifier(LightningModule):
         self._check_finite()
         self._reset_metrics("evaluated")
         self._ood_scores["evaluated"].to(self.device).reset()
-        has_float64 = self.device.type != "mps"
-        self.calibration.to(self.device if has_float64 else "cpu").reset()
+        self.calibration.to("cpu" if self.device.type == "mps" else self.device).reset()  # MPS has no float64
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """Return logits, labels and dataset indices of a batch, for the callbacks."""

@@ -142,4 +142,5 @@ def readable_hyperparameters(flat: Mapping[str, Any]) -> dict[str, Any]:
     return readable
 
 
-_NOT_CHOSEN = ("_instantiator", "class_names", "fit", "image_size", "mean", "num_classes", "std")  # set from the data
+# Set from the data
+_NOT_CHOSEN = ("_instantiator", "class_names", "fit", "image_size", "interpolation", "mean", "num_classes", "std")

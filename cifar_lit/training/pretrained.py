@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 from torch import nn
 
 from cifar_lit.errors import InputError
+from cifar_lit.inference.images import Interpolation
 from cifar_lit.models.factory import NUM_CLASSES, Factory, accepted_arguments
 
 _PRETRAINED = {"weights", "weights_backbone", "pretrained", "pretrained_backbone", "checkpoint_path"}
@@ -129,11 +130,13 @@ class Preprocessing(NamedTuple):
 
     mean, std: Mean and standard deviation of each channel, in [0, 1].
     image_size: Height and width.
+    interpolation: Filter for resizing, ``bilinear`` or ``bicubic``.
     """
 
     mean: list[float]
     std: list[float]
     image_size: tuple[int, int]
+    interpolation: str
 
 
 def pretrained_preprocessing(recipe: Mapping[str, Any]) -> Preprocessing | None:
@@ -149,14 +152,16 @@ def pretrained_preprocessing(recipe: Mapping[str, Any]) -> Preprocessing | None:
             from torchvision.models import get_model_weights
 
             transforms = get_model_weights(name)[str(arguments["weights"]).rpartition(".")[2]].transforms()
-            side = transforms.crop_size[0]
-            return Preprocessing(list(transforms.mean), list(transforms.std), (side, side))
+            side, interpolation = transforms.crop_size[0], transforms.interpolation.value
+            return Preprocessing(list(transforms.mean), list(transforms.std), (side, side), interpolation)
         if package.startswith("timm") and (arguments.get("pretrained") or arguments.get("checkpoint_path")):
             import timm
 
             config = timm.get_pretrained_cfg(arguments.get("model_name", name), allow_unregistered=False)
             assert config is not None
-            return Preprocessing(list(config.mean), list(config.std), config.input_size[1:])
+            # A few were trained with "random" interpolation
+            interpolation = config.interpolation if config.interpolation in get_args(Interpolation) else "bilinear"
+            return Preprocessing(list(config.mean), list(config.std), config.input_size[1:], interpolation)
     except (LookupError, ValueError, AttributeError, RuntimeError):  # reported when it is built
         pass
     return None
@@ -165,7 +170,7 @@ def pretrained_preprocessing(recipe: Mapping[str, Any]) -> Preprocessing | None:
 def use_preprocessing(
     data: MutableMapping[str, Any], recipe: Mapping[str, Any], stored: Mapping[str, Any] | None = None
 ) -> str:
-    """Set the data's mean, standard deviation and image size to a pretrained network's, unless they are given.
+    """Set the data's mean, standard deviation, image size and interpolation to a pretrained network's, if not given.
 
     Args:
         data: The arguments of the data module; modified.
@@ -179,10 +184,10 @@ def use_preprocessing(
     if found is None:
         return ""
     if stored is not None:
-        mean, std, size = (stored.get(name) for name in found._fields)
+        mean, std, size = (stored.get(name) for name in ("mean", "std", "image_size"))
         if not mean or not std or not size:
             return ""
-        found = Preprocessing(list(mean), list(std), (size[0], size[1]))
+        found = Preprocessing(list(mean), list(std), (size[0], size[1]), stored.get("interpolation", "bilinear"))
     own = {name: value for name, value in found._asdict().items() if name in data and data[name] is None}
     for name, value in own.items():
         data[name] = value

@@ -15,7 +15,7 @@ from cifar_lit.evaluation.image_quality import QualityThresholds
 from cifar_lit.evaluation.neighbors import features
 from cifar_lit.training.checkpointing.checkpoint_files import find_checkpoint, read_classifier
 from report.audit.duplicates import find_pairs
-from report.audit.images import audit_data, pixels_in
+from report.audit.images import audit_data, resized_batches
 from report.audit.page import Issue, issues_of, write_page
 from report.document import Document
 
@@ -54,7 +54,7 @@ def audit(
     if images:
         found = None
         if classifier is not None:
-            found = features(classifier.network, pixels_in(images, classifier.recipe.image_size, classifier.recipe.fit))
+            found = features(classifier.network, resized_batches(images, classifier.recipe.resizing))
         pairs = find_pairs(images, fingerprints([one.measured.small for one in images], found), duplicates)
     issues = issues_of(audited, pairs)
     write_page(document, audited, issues, pairs, names)

@@ -21,7 +21,7 @@ from cifar_lit.data.folders import ClassFolders
 from cifar_lit.errors import InputError
 from cifar_lit.evaluation.duplicates import small_images
 from cifar_lit.evaluation.image_quality import QUALITY_SIDE, QualityThresholds, find_faults, image_quality
-from cifar_lit.inference.images import Fit, decode_image, readable_formats, resize_to_fit
+from cifar_lit.inference.images import Resizing, decode_image, readable_formats
 from space.export.progress import with_progress
 
 _SAME_FORMAT = {"MPO": "JPEG", "DIB": "BMP"}  # phones write MPO, a JPEG with several pictures, as .jpg
@@ -83,10 +83,10 @@ def audit_data(data: ImageDataModule, limits: QualityThresholds) -> AuditedData:
     return audited
 
 
-def pixels_in(images: Sequence[AuditedImage], size: _Size, fit: Fit) -> Iterator[Tensor]:
-    """Yield the images in batches, uint8 (n, 3, H, W), resized to a height and width; see ``resize_to_fit``."""
+def resized_batches(images: Sequence[AuditedImage], resizing: Resizing) -> Iterator[Tensor]:
+    """Yield the images in batches, uint8 (n, 3, H, W), resized."""
     for start in range(0, len(images), _BATCH):
-        crops = [np.asarray(resize_to_fit(one.read(size), size, fit)) for one in images[start : start + _BATCH]]
+        crops = [np.asarray(resizing.apply(one.read(resizing.size))) for one in images[start : start + _BATCH]]
         yield torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
 
 

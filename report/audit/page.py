@@ -11,7 +11,7 @@ from PIL import Image
 from callbacks.rendering.grid import image_grid
 from callbacks.rendering.text import FAINT_INK, INK
 from cifar_lit.csv_text import csv_text
-from cifar_lit.inference.images import resize_to_fit
+from cifar_lit.inference.images import Resizing
 from report.audit.duplicates import DuplicatePair
 from report.audit.images import AuditedData, AuditedImage
 from report.document import Document
@@ -122,7 +122,7 @@ def _grid(images: Sequence[AuditedImage], columns: int) -> np.ndarray:
         read = image.read((_TILE, _TILE))
         scale = max(1, _TILE // max(read.size))  # small images are enlarged by whole pixels
         enlarged = read.resize((read.width * scale, read.height * scale), Image.Resampling.NEAREST)
-        pixels.append(np.asarray(resize_to_fit(enlarged, (_TILE, _TILE), "pad")))
+        pixels.append(np.asarray(Resizing((_TILE, _TILE), "pad").apply(enlarged)))
     return image_grid(np.stack(pixels), captions, columns, _TILE, line_colors=(INK, FAINT_INK))
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from cifar_lit.errors import InputError
-from cifar_lit.inference.images import Fit, ImageTooLargeError, decode_image, readable_formats, resize_to_fit
+from cifar_lit.inference.images import ImageTooLargeError, Resizing, decode_image, readable_formats
 
 MAX_PIXELS = 16_000_000  # to decode; a JPEG file may have more, since it is decoded at a reduced size
 _UNREADABLE = "cannot be read: expected an intact image, such as a JPEG, PNG, WebP, AVIF or TIFF file"
@@ -56,13 +56,12 @@ class Decoder:
         with self._lock:
             self._running()
 
-    def read(self, path: str, size: tuple[int, int], fit: Fit) -> DecodedImage:
+    def read(self, path: str, resizing: Resizing) -> DecodedImage:
         """Return the image in a file.
 
         Args:
             path: The file.
-            size: Height and width of the network's input.
-            fit: How to fit an image of a different aspect ratio.
+            resizing: How to resize it for the network.
 
         Raises:
             InputError: if it is of another format, is damaged, or exceeds the limits; the message follows the
@@ -70,7 +69,7 @@ class Decoder:
         """
         with self._lock:
             try:
-                return self._request({"path": os.path.abspath(path), "size": size, "fit": fit})
+                return self._request({"path": os.path.abspath(path), "resizing": resizing})
             except (OSError, ValueError, EOFError) as error:
                 self.stop()
                 raise InputError(_UNREADABLE) from error
@@ -132,7 +131,7 @@ def _serve() -> None:
         path, images = Path(request["path"]), []
         _limit_cpu(_MAX_CPU_SECONDS)
         try:
-            images = _decode(path, tuple(request["size"]), request["fit"])
+            images = _decode(path, Resizing(*request["resizing"]))
             reply: dict[str, Any] = {"shapes": [image.shape[:2] for image in images]}
         except ImageTooLargeError as error:
             reply = {"error": f"is too large: it {str(error).removeprefix(f'{path} ')}, except for JPEG files"}
@@ -145,13 +144,13 @@ def _serve() -> None:
         replies.flush()
 
 
-def _decode(path: Path, size: tuple[int, int], fit: Fit) -> list[np.ndarray]:
+def _decode(path: Path, resizing: Resizing) -> list[np.ndarray]:
     """Return the network's input and the image to display."""
     content = path.read_bytes()
     if content.startswith(b"\xff\xd8") and content.count(b"\xff\xda") > _MAX_SCANS:  # JPEG, start of scan
         raise InputError(f"{path} has more than {_MAX_SCANS} scans")
-    image = decode_image(path, size, readable_formats(), MAX_PIXELS)
-    pixels = np.asarray(resize_to_fit(image, size, fit))
+    image = decode_image(path, resizing.size, readable_formats(), MAX_PIXELS)
+    pixels = np.asarray(resizing.apply(image))
     if min(image.size) < TILE:  # possibly a JPEG decoded at a reduced size, too small to display
         image = decode_image(path, (TILE, TILE), readable_formats(), MAX_PIXELS)
     image.thumbnail((TILE, TILE), Image.Resampling.BILINEAR)

@@ -22,7 +22,7 @@ from callbacks.rendering.overlay import overlay
 from cifar_lit.errors import InputError
 from cifar_lit.evaluation.ood import OODThreshold
 from cifar_lit.inference.bundle import TrainedClassifier
-from cifar_lit.inference.images import Fit
+from cifar_lit.inference.images import Resizing
 from space.app.decoder import DECODER, TILE, DecodedImage
 from space.app.validation import MAX_FILE_SIZE, MAX_IMAGES
 
@@ -217,7 +217,7 @@ def classify(network: Network, paths: Sequence[str], options: ExplainOptions | N
         options: Which images to explain, for their predicted classes; None for none.
     """
     options = options or ExplainOptions()
-    decoded, errors = read_images(paths, network.recipe.image_size, network.recipe.fit)
+    decoded, errors = read_images(paths, network.recipe.resizing)
     if not decoded:
         return UploadResult(list(paths), [], errors)
     pixels = np.stack([image.pixels for image in decoded.values()])
@@ -248,13 +248,12 @@ def explain(network: Network, result: UploadResult, options: ExplainOptions) -> 
     return replace(result, images=images)
 
 
-def read_images(paths: Sequence[str], size: tuple[int, int], fit: Fit) -> tuple[dict[int, DecodedImage], list[str]]:
+def read_images(paths: Sequence[str], resizing: Resizing) -> tuple[dict[int, DecodedImage], list[str]]:
     """Decode the first ``MAX_IMAGES`` files.
 
     Args:
         paths: The files.
-        size: Height and width of the network's input.
-        fit: How to fit an image of a different aspect ratio.
+        resizing: How to resize them for the network.
 
     Returns:
         The images by their number, from 1, and an error message for each rejected file.
@@ -262,7 +261,7 @@ def read_images(paths: Sequence[str], size: tuple[int, int], fit: Fit) -> tuple[
     images, errors = {}, []
     for number, path in enumerate(paths[:MAX_IMAGES], start=1):
         try:
-            images[number] = DECODER.read(path, size, fit)
+            images[number] = DECODER.read(path, resizing)
         except InputError as error:
             errors.append(f"Image {number} {error}.")
     if len(paths) > MAX_IMAGES:

@@ -14,7 +14,7 @@ from cifar_lit.data.folder_cache import decode_folder
 from cifar_lit.data.folders import user_cache_dir
 from cifar_lit.errors import InputError
 from cifar_lit.inference.bundle import Recipe
-from cifar_lit.inference.images import image_files, read_image
+from cifar_lit.inference.images import Resizing, image_files, read_image
 from space.export.evaluate import EvaluationSplit
 
 _MAX_OOD_IMAGES = 2000  # evenly spaced
@@ -50,8 +50,9 @@ def find_run_datasets(
     data, splits, note = None, [], ""
     try:
         found = data_of_run(config)
-        if (found.class_names, found.image_size, found.fit) != (recipe.class_names, recipe.image_size, recipe.fit):
-            raise InputError("the classes, the image size or the fit of the run's data have changed")
+        resizing = Resizing(found.image_size, found.fit, found.interpolation)
+        if (found.class_names, resizing) != (recipe.class_names, recipe.resizing):
+            raise InputError("the classes, the image size, the fit or the interpolation of the run's data have changed")
         if checkpoint.get(type(found).__qualname__, {}).get("digest") in (None, found.train_set.digest):
             data = found
             if data.val_set is not None:
@@ -83,7 +84,7 @@ def own_images(folder: Path, recipe: Recipe) -> ImageTensors:
     if not folder.is_dir():
         raise InputError(f"--images: no such folder: {folder}")
     folder = folder / "test" if (folder / "test").is_dir() else folder
-    return decode_folder(folder, recipe.class_names, user_cache_dir(), size=recipe.image_size, fit=recipe.fit).images
+    return decode_folder(folder, recipe.class_names, user_cache_dir(), **recipe.resizing._asdict()).images
 
 
 def other_cifar(data: ImageDataModule | None) -> dict[str, Tensor]:
@@ -111,5 +112,5 @@ def images_below(folder: Path, recipe: Recipe) -> Tensor:
     if not files:
         raise InputError(f"there are no images below {folder}")
     files = files[:: -(-len(files) // _MAX_OOD_IMAGES)]
-    pixels = [torch.from_numpy(read_image(file, recipe.image_size, recipe.fit).copy()) for file in files]
+    pixels = [torch.from_numpy(read_image(file, recipe.resizing).copy()) for file in files]
     return torch.stack(pixels).permute(0, 3, 1, 2).contiguous()

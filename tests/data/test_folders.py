@@ -15,7 +15,7 @@ from cifar_lit.data.augment import HorizontalFlip
 from cifar_lit.data.augment_geometry import RandomResizedCrop
 from cifar_lit.data.folders import ClassFolders
 from cifar_lit.errors import InputError
-from cifar_lit.inference.images import Fit
+from cifar_lit.inference.images import Fit, Interpolation
 from tests.support.images import write_class_folders
 
 
@@ -189,6 +189,16 @@ def test_images_are_cropped_padded_or_stretched(fit: Fit, left: list[int], top: 
     assert image[0, 12].tolist() == [top] * 3
     rows = (image[:, 0, 1] < 128).sum()  # of red in the first column
     assert rows == {"crop": 16, "pad": 8, "stretch": 16}[fit]
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_images_are_resized_by_the_chosen_interpolation(interpolation: Interpolation) -> None:
+    data = ClassFolders(str(wide_folders()), image_size=(24, 24), fit="stretch", interpolation=interpolation)
+    train = data.load("train")
+    assert train is not None
+    with Image.open("wide/a/0.png") as image:
+        expected = image.resize((24, 24), Image.Resampling[interpolation.upper()])
+    assert np.array_equal(train.pixels[0].permute(1, 2, 0), expected)
 
 
 def test_images_can_be_higher_than_wide() -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cifar_lit.errors import InputError
 from cifar_lit.inference.bundle import Recipe, TrainedClassifier, read_bundle, write_bundle
+from cifar_lit.inference.images import Resizing
 
 NAMES = ["cat", "dog", "owl"]
 PIXELS = torch.randint(0, 256, (5, 3, 12, 12), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
@@ -109,6 +110,17 @@ def test_only_trusted_networks_are_built(net: dict[str, object]) -> None:
     assert not Path("ran").exists()
 
 
+def test_bundles_of_early_releases_are_read() -> None:
+    first = trained(recipe())
+    write_bundle(Path("bundle"), first.recipe, first.network.state_dict())
+    file = Path("bundle/recipe.json")
+    newer = {"fit", "interpolation", "adaptive_tta", "ood_score"}
+    file.write_text(
+        json.dumps({name: value for name, value in json.loads(file.read_text()).items() if name not in newer})
+    )
+    assert read_bundle(Path("bundle")).recipe.resizing == Resizing((12, 12), "crop", "bilinear")
+
+
 def test_a_network_that_does_not_match_its_weights_is_refused_before_it_fills_the_memory() -> None:
     first = trained(recipe())
     write_bundle(Path("bundle"), first.recipe, first.network.state_dict())
@@ -130,6 +142,9 @@ def test_a_damaged_bundle_is_refused_in_one_line() -> None:
         "an enormous size": lambda: change(image_size=[10**6, 10**6]),
         "a size of 0": lambda: change(image_size=[0, 8]),
         "a size that is a text": lambda: change(image_size=["8", "8"]),
+        "an unknown fit": lambda: change(fit="tile"),
+        "an unknown interpolation": lambda: change(interpolation="nearest"),
+        "an unknown score": lambda: change(ood_score="knn"),
         "four means": lambda: change(mean=[0.5] * 4),
         "a mean that is a text": lambda: change(mean=["a", "b", "c"]),
         "a temperature of 0": lambda: change(temperature=0),

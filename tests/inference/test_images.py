@@ -11,14 +11,14 @@ import pytest
 from PIL import Image
 
 from cifar_lit.errors import InputError
-from cifar_lit.inference.images import describe_left_out, image_files, read_image
+from cifar_lit.inference.images import Resizing, describe_left_out, image_files, read_image
 
 
 def test_pixels_of_a_png_are_read_unchanged() -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
     Image.fromarray(pixels).save("image.png")
     assert np.array_equal(read_image(Path("image.png")), pixels)
-    assert np.array_equal(read_image(Path("image.png"), (5, 7)), pixels)
+    assert np.array_equal(read_image(Path("image.png"), Resizing((5, 7))), pixels)
 
 
 def test_exif_orientation_is_applied() -> None:
@@ -103,8 +103,8 @@ def test_other_sizes_are_scaled_and_center_cropped() -> None:
     pixels = np.zeros((8, 16, 3), dtype=np.uint8)
     pixels[:, 4:12] = 255  # the central square
     Image.fromarray(pixels).save("wide.png")
-    assert (read_image(Path("wide.png"), (8, 8)) == 255).all()
-    assert read_image(Path("wide.png"), (4, 4)).shape == (4, 4, 3)
+    assert (read_image(Path("wide.png"), Resizing((8, 8))) == 255).all()
+    assert read_image(Path("wide.png"), Resizing((4, 4))).shape == (4, 4, 3)
 
 
 @pytest.mark.parametrize("content", [b"", b"no image", b"\x89PNG\r\n\x1a\n truncated"])

@@ -87,7 +87,8 @@ def test_the_image_size_of_torchvisions_weights_is_kept() -> None:
 RESNET = {"class_path": "torchvision.models.resnet18", "init_args": {"weights": "DEFAULT"}}
 VIT = {"class_path": "timm.create_model", "init_args": {"model_name": "vit_tiny_patch16_384", "pretrained": True}}
 IMAGENET = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "image_size": (224, 224)}
-UNSET = {"mean": None, "std": None, "image_size": None}
+IMAGENET |= {"interpolation": "bilinear"}
+UNSET = {"mean": None, "std": None, "image_size": None, "interpolation": None}
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,7 @@ UNSET = {"mean": None, "std": None, "image_size": None}
         (RESNET, UNSET, IMAGENET),
         (RESNET, {**UNSET, "mean": [0.4] * 3, "image_size": 96}, {**IMAGENET, "mean": [0.4] * 3, "image_size": 96}),
         (RESNET, {"mean": None, "std": None}, {"mean": IMAGENET["mean"], "std": IMAGENET["std"]}),
-        (VIT, UNSET, {"mean": [0.5] * 3, "std": [0.5] * 3, "image_size": (384, 384)}),
+        (VIT, UNSET, {"mean": [0.5] * 3, "std": [0.5] * 3, "image_size": (384, 384), "interpolation": "bicubic"}),
         ({"class_path": "torchvision.models.resnet18", "init_args": {}}, UNSET, UNSET),
         ({"class_path": "cifar_lit.models.TinyNet"}, UNSET, UNSET),
     ],
@@ -112,9 +113,13 @@ def test_images_are_prepared_as_for_pretraining(
 
 def test_a_resumed_run_prepares_images_as_before() -> None:
     data = dict(UNSET)
-    stored = {"mean": [0.1] * 3, "std": [0.2] * 3, "image_size": [64, 64]}
+    stored = {"mean": [0.1] * 3, "std": [0.2] * 3, "image_size": [64, 64], "interpolation": "bicubic"}
     use_preprocessing(data, RESNET, stored)
-    assert data == {"mean": [0.1] * 3, "std": [0.2] * 3, "image_size": (64, 64)}
+    assert data == stored | {"image_size": (64, 64)}
+    data = dict(UNSET)
+    del stored["interpolation"]  # a checkpoint from before it could be chosen
+    use_preprocessing(data, RESNET, stored)
+    assert data["interpolation"] == "bilinear"
     data = dict(UNSET)
     use_preprocessing(data, RESNET, {})  # a checkpoint of an early release
     assert data == UNSET

@@ -22,7 +22,7 @@ from cifar_lit.training.pretrained import without_pretrained
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
 # Settings that come from the data
-_LINKED = {"num_classes", "class_names", "image_size", "fit", "mean", "std"}
+_LINKED = {"num_classes", "class_names", "image_size", "fit", "interpolation", "mean", "std"}
 
 
 def find_checkpoint(wanted: str, runs: str) -> CheckpointRun:
@@ -127,7 +127,7 @@ def read_classifier(file: Path) -> TrainedClassifier:
     if missing := [name for name in needed if name not in settings]:
         raise InputError(f"{file} is not a checkpoint of this program: its settings have no {', '.join(missing)}")
     found = {name: plain(settings[name]) for name in needed}
-    newer = ("fit", "translate_tta", "adaptive_tta")  # missing in checkpoints of early releases
+    newer = ("fit", "interpolation", "translate_tta", "adaptive_tta")  # missing in checkpoints of early releases
     found |= {name: settings[name] for name in newer if name in settings}
     found |= {"net": without_pretrained(found["net"]), "image_size": tuple(found["image_size"])}
     try:

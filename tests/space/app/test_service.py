@@ -18,7 +18,7 @@ from callbacks.rendering.markdown import escape
 from callbacks.rendering.overlay import overlay
 from cifar_lit.evaluation.ood import OODThreshold
 from cifar_lit.inference.bundle import Recipe, TrainedClassifier
-from cifar_lit.inference.images import Fit, read_image
+from cifar_lit.inference.images import Fit, Resizing, read_image
 from space.app.service import (
     ExplainOptions,
     ImageResult,
@@ -70,9 +70,9 @@ def test_only_ten_images_are_classified_and_unreadable_ones_are_listed(network: 
 def test_a_photo_of_24_megapixels_is_read_like_predict_reads_it() -> None:
     gradient = np.linspace(0, 255, 6000, dtype=np.uint8)
     Image.fromarray(np.broadcast_to(gradient, (4000, 6000)).copy()).convert("RGB").save("photo.jpg")
-    images, errors = read_images(["photo.jpg"], SIZE, "crop")
+    images, errors = read_images(["photo.jpg"], Resizing(SIZE))
     assert errors == []
-    assert np.array_equal(images[1].pixels, read_image(Path("photo.jpg"), SIZE))
+    assert np.array_equal(images[1].pixels, read_image(Path("photo.jpg"), Resizing(SIZE)))
 
 
 def test_too_large_and_damaged_images_have_different_messages(network: Network) -> None:
@@ -98,7 +98,7 @@ def test_other_formats_are_rejected(network: Network, name: str) -> None:
 @pytest.mark.parametrize("suffix", ["avif", "tif", "jp2", "webp", "ppm", "tga"])
 def test_the_formats_of_predict_are_read(suffix: str) -> None:
     Image.new("RGB", (300, 200), "white").save(f"image.{suffix}")
-    images, errors = read_images([f"image.{suffix}"], SIZE, "crop")
+    images, errors = read_images([f"image.{suffix}"], Resizing(SIZE))
     assert errors == []
     assert images[1].pixels.min() > 250
 
@@ -118,8 +118,7 @@ def test_unusual_files_are_decoded_as_displayed() -> None:
     Image.new("L", (16, 16), 90).save("gray.png")
     images, _ = read_images(
         ["rotated.png", "transparent.png", "palette.png", "cmyk.jpg", "animated.gif", "deep.png", "gray.png"],
-        SIZE,
-        "crop",
+        Resizing(SIZE),
     )
     rotated, transparent, palette, cmyk, animated, deep, gray = (image.pixels for image in images.values())
     assert rotated[0, 0].tolist() == [255, 0, 0]
@@ -136,9 +135,9 @@ def test_a_wide_image_is_cropped_padded_or_stretched() -> None:
     wide = Image.new("RGB", (32, 16), "red")
     wide.paste(Image.new("RGB", (16, 16), "blue"), (8, 0))
     wide.save("wide.png")
-    cropped = read_images(["wide.png"], SIZE, "crop")[0][1]
-    padded = read_images(["wide.png"], SIZE, "pad")[0][1]
-    stretched = read_images(["wide.png"], SIZE, "stretch")[0][1]
+    cropped = read_images(["wide.png"], Resizing(SIZE))[0][1]
+    padded = read_images(["wide.png"], Resizing(SIZE, "pad"))[0][1]
+    stretched = read_images(["wide.png"], Resizing(SIZE, "stretch"))[0][1]
     assert (cropped.pixels == [0, 0, 255]).all()
     assert (padded.pixels[:3] == 128).all()
     assert padded.pixels[8, 0, 0] > 200
@@ -151,7 +150,7 @@ def test_the_page_fits_an_image_as_the_bundle_says(network: Network, fit: Fit, m
     Image.linear_gradient("L").resize((40, 20)).save("wide.png")
     monkeypatch.setattr(network, "recipe", replace(network.recipe, fit=fit))
     [image] = classify(network, ["wide.png"]).images
-    assert np.array_equal(image.pixels, read_image(Path("wide.png"), SIZE, fit))
+    assert np.array_equal(image.pixels, read_image(Path("wide.png"), Resizing(SIZE, fit)))
 
 
 def test_probabilities_are_calibrated_and_independent_of_the_other_images(network: Network) -> None:
@@ -199,7 +198,7 @@ def test_predictions_include_test_time_augmentation() -> None:
     recipe = Recipe(net, ["a", "b", "c", "d"], SIZE, [0.5] * 3, [0.01] * 3, flip_tta=True)
     torch.manual_seed(0)
     trained = TrainedClassifier.from_weights(recipe, recipe.build().state_dict())
-    decoded, _ = read_images(write(10), SIZE, "crop")
+    decoded, _ = read_images(write(10), Resizing(SIZE))
     pixels = torch.from_numpy(np.stack([image.pixels for image in decoded.values()])).permute(0, 3, 1, 2)
     trained.network.net.head[2].bias.sub_(trained.logits(pixels).mean(0))  # makes the predictions differ
     result = classify(Network(trained), write(10), ExplainOptions(10, "features", "gradcam"))
