@@ -26,6 +26,7 @@ from cifar_lit.randomness import SampleRandom, reseed
 from cifar_lit.training.checkpointing.checkpoint_files import read_classifier
 from cifar_lit.training.optim.muon import ConvMuon
 from cifar_lit.training.optim.schedules import TriangularLR
+from cifar_lit.training.precision import multiplies_bfloat16
 
 Noise = Literal["aggre", "random1", "random2", "random3", "worse", "planted", "clean"]
 
@@ -178,13 +179,15 @@ def train_fold(pixels: Tensor, labels: Tensor, folds: int, fold: int, seed: int)
     steps = _EPOCHS * -(-len(kept) // _BATCH)
     schedules = [TriangularLR(optimizer, steps, start=1, peak=0, end=0) for optimizer in optimizers]
     mean, _ = CIFAR10().own_statistics
+    autocast = torch.autocast("cpu", torch.bfloat16, enabled=multiplies_bfloat16(torch.device("cpu")))
     for epoch in range(_EPOCHS):
         net.train()
         for batch in kept[torch.randperm(len(kept))].split(_BATCH):
             random = SampleRandom(seed, epoch, batch)
             images = normalize(apply_augmentations(_AUGMENTATIONS, pixels[batch], random, mean))
-            logits = net(images.contiguous(memory_format=torch.channels_last))
-            F.cross_entropy(logits, labels[batch], label_smoothing=0.2).backward()
+            with autocast:
+                logits = net(images.contiguous(memory_format=torch.channels_last))
+            F.cross_entropy(logits.float(), labels[batch], label_smoothing=0.2).backward()
             for optimizer, schedule in zip(optimizers, schedules, strict=True):
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)

@@ -97,7 +97,8 @@ def test_ctrl_c_while_modules_are_imported_is_silent(seconds: float) -> None:
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert (out, err) == ("", "") or err.endswith("Stopped\n")
+    stopped = ("Stopped\n", "attempting graceful shutdown ...\n")  # on a fast machine, training has begun
+    assert (out, err) == ("", "") or err.endswith(stopped)
 
 
 def test_an_unknown_command_lists_all_commands(program: Program) -> None:
