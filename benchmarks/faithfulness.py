@@ -2,7 +2,6 @@
 
 import copy
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import torch
@@ -11,7 +10,7 @@ from torch import Tensor, nn
 
 from benchmarks.timing import print_table
 from callbacks.rendering.activations import feature_maps
-from callbacks.rendering.class_activation_maps import Method, heatmaps
+from callbacks.rendering.class_activation_maps import Method, fast_methods, heatmaps
 from cifar_lit.evaluation.faithfulness import InsertionDeletion
 from cifar_lit.inference.images import image_files, read_image
 from cifar_lit.training.checkpointing.checkpoint_files import read_classifier
@@ -49,7 +48,8 @@ def faithfulness(ckpt_path: str, images: str, count: int = 200, slow: int = 20, 
     torch.manual_seed(0)
     random_areas = InsertionDeletion(net, inputs, classes, steps).evaluate(torch.rand(len(inputs), *size))
     rows = [["random order", *random_areas.row(), ""]]
-    for method in get_args(Method):
+    methods: list[Method] = [*fast_methods(net, inputs), "eigencam", "scorecam", "ablationcam"]
+    for method in methods:
         used = slow if method in ("scorecam", "ablationcam") else len(inputs)
         maps = heatmaps(net, [layer], inputs[:used], classes[:used], method)[0, :, 0]
         correlations = randomization_test(net, layer, inputs[:used], classes[:used], method)

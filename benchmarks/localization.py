@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from benchmarks.results import Result, result
 from callbacks.heatmap_selection import select_heatmap
-from callbacks.rendering.class_activation_maps import GRADIENT_METHODS, heatmaps
+from callbacks.rendering.class_activation_maps import heatmaps
 
 _SIDE, _OBJECT, _PATCH = 32, 8, 4
 _COLORS = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]])  # of the classes
@@ -21,7 +21,7 @@ def localization(quick: bool) -> list[Result]:
     for seed in range(1 if quick else 3):
         net = _train(seed, 60 if quick else 200)
         inputs, labels, corners = _images(400, seed + 100)
-        layer, method = select_heatmap(net, _images(64, seed + 200)[0], None, list(GRADIENT_METHODS))
+        layer, method = select_heatmap(net, _images(64, seed + 200)[0])
         ours = heatmaps(net, [layer], inputs, labels[:, None], method)[0, :, 0]
         explain = pytorch_grad_cam.GradCAM(net, [net.blocks[-1].norm1], reshape_transform=_arrange)
         theirs = torch.from_numpy(explain(inputs.clone(), [ClassifierOutputTarget(label) for label in labels.tolist()]))

@@ -13,6 +13,7 @@ from torch import Tensor
 from callbacks.evaluation_callback import EvaluatedModule, EvaluationCallback, EvaluationWriter, evaluation_dataset
 from callbacks.heatmap_selection import candidate_layers, select_heatmap
 from callbacks.rendering.activations import feature_maps
+from callbacks.rendering.attention import has_attention
 from callbacks.rendering.class_activation_maps import GRADIENT_METHODS, METHOD_NAMES, Method, heatmaps
 from callbacks.rendering.explanation_grid import explanation_grid
 from callbacks.rendering.overlay import ColorMap
@@ -34,8 +35,9 @@ class GradCAMImages(EvaluationCallback):
     Args:
         layers: Layers whose feature maps are shown, as in ``net.named_modules()``; by default the one with the most
             faithful heatmaps. An unknown name raises an error that lists the valid ones.
-        method: How to compute the heatmaps; by default the most faithful of the first four, which take milliseconds.
-            ScoreCAM and AblationCAM take seconds.
+        method: How to compute the heatmaps; by default the most faithful of the first five, which take milliseconds.
+            ``attention_rollout`` needs a vision transformer, and is the same for all layers. ScoreCAM and AblationCAM
+            take seconds.
         count: Number of mistakes to show, and of fixed images if ``images`` is not set; 0 shows none.
         images: Indices of the fixed images in the dataset; by default the first of each class in turn.
         target: Class to explain: ``predicted``, ``true`` or ``both``.
@@ -103,8 +105,16 @@ class GradCAMImages(EvaluationCallback):
         with trainer.precision_plugin.forward_context():
             example = pl_module.example_input_array.to(pl_module.device)
             found = feature_maps(pl_module.net, pl_module.preprocess(example))
+            lacks_attention = self.method == "attention_rollout" and not has_attention(
+                pl_module.net, pl_module.preprocess(example)
+            )
         if not found:
             return self._show_nothing("the network has no feature maps")
+        if lacks_attention:
+            raise MisconfigurationException(
+                "GradCAMImages: attention_rollout needs a vision transformer with global self-attention, and"
+                f" {type(pl_module.net).__name__} has none; choose another method"
+            )
         # in the model summary, names start with the classifier's attribute
         layers = [
             name if name in found else name.removeprefix("model.").removeprefix("net.")
@@ -132,9 +142,10 @@ class GradCAMImages(EvaluationCallback):
             else:
                 with torch.inference_mode(False), trainer.precision_plugin.forward_context():
                     inputs = pl_module.preprocess(images.pixels.to(pl_module.device, copy=True))
-                    methods = GRADIENT_METHODS if self.method is None else [self.method]
+                    methods = None if self.method is None else [self.method]
                     layer, method = select_heatmap(pl_module.net, inputs, self._layers, methods, _SELECTION_STEPS)
-            self._selected, self._selection_epoch = (self._layers if self.layers else [layer], method), epoch
+            several = self.layers and method != "attention_rollout"  # which is the same for all layers
+            self._selected, self._selection_epoch = (self._layers if several else [layer], method), epoch
 
     def _show_nothing(self, reason: str) -> list[str]:
         rank_zero_info(f"GradCAMImages shows nothing: {reason}.")
@@ -209,6 +220,7 @@ class GradCAMImages(EvaluationCallback):
                     classes.tolist(), logits.softmax(1), maps.amax((-2, -1)).tolist(), strict=True
                 )
             ]
+        where = "all layers" if method == "attention_rollout" else ", ".join(layers)
         picture = explanation_grid(
             images.pixels.cpu().permute(0, 2, 3, 1).numpy(),
             maps.numpy(),
@@ -216,7 +228,7 @@ class GradCAMImages(EvaluationCallback):
             map_captions,
             self.opacity,
             self.colormap,
-            title=f"{METHOD_NAMES[method]}: {heading}\n{', '.join(layers)} · {writer.subtitle}\n{count}",
+            title=f"{METHOD_NAMES[method]}: {heading}\n{where} · {writer.subtitle}\n{count}",
         )
         chosen = " ".join([*([self.method] if self.method else []), *(self.layers or [])])
         writer.add_image(MISTAKES, f"heatmaps {chosen}/{tag}" if chosen else f"heatmaps/{tag}", picture)

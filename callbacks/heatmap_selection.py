@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from callbacks.rendering.activations import feature_maps, last_of_each_size
-from callbacks.rendering.class_activation_maps import GRADIENT_METHODS, Method, heatmaps
+from callbacks.rendering.class_activation_maps import Method, fast_methods, heatmaps
 from cifar_lit.evaluation.faithfulness import InsertionDeletion
 
 
@@ -14,7 +14,7 @@ def select_heatmap(
     net: nn.Module,
     inputs: Tensor,
     layers: Sequence[str] | None = None,
-    methods: Iterable[Method] = tuple(GRADIENT_METHODS),
+    methods: Iterable[Method] | None = None,
     steps: int = 10,
 ) -> tuple[str, Method]:
     """Return the layer and the method with the highest area under the insertion curve of the predicted classes.
@@ -23,7 +23,7 @@ def select_heatmap(
         net: The network, in evaluation mode.
         inputs: float (N, C, H, W), with 0 as the mean color.
         layers: Layers to choose from; by default see ``candidate_layers``.
-        methods: Methods to choose from.
+        methods: Methods to choose from; by default ``fast_methods``.
         steps: Number of steps of the curve.
 
     Raises:
@@ -37,7 +37,7 @@ def select_heatmap(
     curves = InsertionDeletion(net, inputs, classes, steps)
     areas = {
         (layer, method): float(curves.insertion(maps[:, 0]).mean())
-        for method in methods
+        for method in methods or fast_methods(net, inputs)
         for layer, maps in zip(layers, heatmaps(net, layers, inputs, classes, method), strict=True)
     }
     return max(areas, key=lambda choice: areas[choice])

@@ -3,7 +3,7 @@
 import torch
 
 from callbacks.rendering.activations import feature_maps, last_of_each_size
-from callbacks.rendering.class_activation_maps import GRADIENT_METHODS, METHOD_NAMES, heatmaps
+from callbacks.rendering.class_activation_maps import METHOD_NAMES, fast_methods, heatmaps
 from callbacks.rendering.markdown import escape
 from cifar_lit.errors import InputError
 from cifar_lit.evaluation.faithfulness import InsertionDeletion
@@ -27,12 +27,13 @@ def write_faithfulness(document: Document, run: RunData, max_images: int, seed: 
         raise InputError("the network has no feature maps")
     classes = run.eval_logits[chosen].argmax(1)[:, None].to(inputs.device)
     curves = InsertionDeletion(network.net, inputs, classes, seed=seed)
-    methods = with_progress(GRADIENT_METHODS, "Evaluating heatmaps", len(GRADIENT_METHODS))
+    methods = fast_methods(network.net, inputs)
     try:
         results = {
             (METHOD_NAMES[method], layer): curves.evaluate(maps[:, 0])
-            for method in methods
+            for method in with_progress(methods, "Evaluating heatmaps", len(methods))
             for layer, maps in zip(layers, heatmaps(network.net, layers, inputs, classes, method), strict=True)
+            if method != "attention_rollout" or layer == layers[0]  # the same for all layers
         }
     except ValueError as error:  # a network that disables gradients
         raise InputError(str(error)) from error

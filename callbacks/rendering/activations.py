@@ -148,7 +148,7 @@ def capture_activations(net: nn.Module, layers: Sequence[str]) -> Iterator[tuple
         )
     kept: dict[str, Tensor] = {}
     paths = _paths(net, layers)
-    view = net
+    view = copy.copy(net)  # drops the compiled version, which would skip the captures
     for path in sorted(paths, key=lambda path: -path.count(".")):  # submodules before their parents
         view = _with_capture(view, path.split("."), paths[path], kept)
     with torch.inference_mode(False), torch.no_grad():  # restores the mode that the captures change
@@ -166,7 +166,7 @@ def _paths(net: nn.Module, layers: Sequence[str]) -> dict[str, str]:
 
 def _with_capture(module: nn.Module, path: Sequence[str], name: str, kept: dict[str, Tensor]) -> nn.Module:
     """Return a shallow copy of the module in which the layer at the path captures its output."""
-    twin = copy.copy(module)  # drops the compiled version, which would skip the capture
+    twin = copy.copy(module)
     if path:
         children = twin._modules = dict(twin._modules)
         child = children[path[0]]
@@ -185,6 +185,19 @@ def _with_capture(module: nn.Module, path: Sequence[str], name: str, kept: dict[
 
     twin.forward = capturing_forward
     return twin
+
+
+def target_classes(logits: Tensor, classes: Tensor | None) -> Tensor:
+    """Return the classes to explain, int64 (N, K): by default the predicted one of each image.
+
+    Raises:
+        ValueError: If a class is out of range.
+    """
+    if classes is None:
+        return logits.argmax(1, keepdim=True)
+    if not 0 <= int(classes.min()) <= int(classes.max()) < logits.shape[1]:
+        raise ValueError(f"classes must be from 0 to {logits.shape[1] - 1}, got {classes.unique().tolist()}")
+    return classes.clone()  # inference tensors cannot be used in autograd
 
 
 def uncompiled(net: nn.Module) -> nn.Module:

@@ -11,14 +11,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from callbacks.rendering.activations import capture_activations, to_map, uncompiled
+from callbacks.rendering.activations import capture_activations, target_classes, to_map, uncompiled
+from callbacks.rendering.attention import attention_rollout, has_attention
 
-Method = Literal["gradcam", "gradcam++", "hirescam", "layercam", "eigencam", "scorecam", "ablationcam"]
+Method = Literal[
+    "gradcam", "gradcam++", "hirescam", "layercam", "attention_rollout", "eigencam", "scorecam", "ablationcam"
+]
 METHOD_NAMES: dict[Method, str] = {
     "gradcam": "Grad-CAM",
     "gradcam++": "Grad-CAM++",
     "hirescam": "HiResCAM",
     "layercam": "LayerCAM",
+    "attention_rollout": "Gradient attention rollout",
     "eigencam": "EigenCAM",
     "scorecam": "ScoreCAM",
     "ablationcam": "AblationCAM",
@@ -30,9 +34,9 @@ def heatmaps(
 ) -> Tensor:
     """Return class-activation heatmaps for each layer, image and class.
 
-    The gradient methods run one forward pass, and one backward pass per column of ``classes``, on all images at once.
-    The other three are those of the grad-cam library, on a float32 copy of the network, and take seconds: ScoreCAM and
-    AblationCAM run the network once per channel.
+    EigenCAM, ScoreCAM and AblationCAM are those of the grad-cam library, on a float32 copy of the network, and take
+    seconds: the last two run the network once per channel. All others run one forward pass, and one backward pass per
+    column of ``classes``. Attention rollout returns the same maps for all layers.
 
     Args:
         net: Any network in evaluation mode; it is not modified.
@@ -50,8 +54,9 @@ def heatmaps(
 
     Source: Grad-CAM, Selvaraju et al. 2017, arXiv:1610.02391, eq. 1-2; Grad-CAM++, Chattopadhay et al. 2018,
         arXiv:1710.11063, eq. 10 and 19; HiResCAM, Draelos & Carin 2020, arXiv:2011.08891, eq. 6; LayerCAM, Jiang et al.
-        2021, doi:10.1109/TIP.2021.3089943, eq. 5-6; EigenCAM, Muhammad & Yeasin 2020, arXiv:2008.00299; ScoreCAM, Wang
-        et al. 2020, arXiv:1910.01279; AblationCAM, Desai & Ramaswamy 2020, doi:10.1109/WACV45572.2020.9093360.
+        2021, doi:10.1109/TIP.2021.3089943, eq. 5-6; attention rollout, see ``callbacks.rendering.attention``; EigenCAM,
+        Muhammad & Yeasin 2020, arXiv:2008.00299; ScoreCAM, Wang et al. 2020, arXiv:1910.01279; AblationCAM, Desai &
+        Ramaswamy 2020, doi:10.1109/WACV45572.2020.9093360.
     """
     if method not in METHOD_NAMES:
         raise ValueError(f"method must be one of {', '.join(METHOD_NAMES)}, got {method!r}")
@@ -63,7 +68,7 @@ def heatmaps(
     size = inputs.shape[-2:]
     if 0 in classes.shape or not layers:
         return inputs.new_zeros(len(layers), *classes.shape, *size, dtype=torch.float32)
-    if method in GRADIENT_METHODS:
+    if method in GRADIENT_METHODS or method == "attention_rollout":
         return logits_and_heatmaps(net, layers, inputs, classes, method)[1]
     return torch.stack([_by_library(net, layer, inputs, classes, method) for layer in layers])
 
@@ -71,20 +76,35 @@ def heatmaps(
 def logits_and_heatmaps(
     net: nn.Module, layers: Sequence[str], inputs: Tensor, classes: Tensor | None = None, method: Method = "gradcam"
 ) -> tuple[Tensor, Tensor]:
-    """Return the logits float32 (N, classes) and ``heatmaps`` of a gradient method, from one forward pass.
+    """Return the logits float32 (N, classes) and ``heatmaps`` of a fast method, from one forward pass.
 
     Args:
         net: See ``heatmaps``.
         layers: See ``heatmaps``.
         inputs: See ``heatmaps``; at least one.
         classes: See ``heatmaps``; by default the predicted class of each image.
-        method: One of the gradient methods.
+        method: One of ``fast_methods``.
     """
     size = inputs.shape[-2:]
-    logits, maps = _by_gradient(net, layers, inputs, classes, GRADIENT_METHODS[method])
+    if method == "attention_rollout":
+        logits, relevance = attention_rollout(net, inputs, classes)
+        maps = [relevance] * len(layers)
+    else:
+        logits, maps = _by_gradient(net, layers, inputs, classes, GRADIENT_METHODS[method])
     return logits, torch.stack(
         [rescale(F.interpolate(rescale(layer_maps), size, mode="bilinear")) for layer_maps in maps]
     )
+
+
+def fast_methods(net: nn.Module, inputs: Tensor) -> list[Method]:
+    """Return the methods that take milliseconds; attention rollout only if it works for the network.
+
+    Args:
+        net: See ``heatmaps``.
+        inputs: See ``heatmaps``; one image is enough.
+    """
+    rollout: list[Method] = ["attention_rollout"] * has_attention(net, inputs)
+    return [*GRADIENT_METHODS, *rollout]
 
 
 def rescale(maps: Tensor) -> Tensor:
@@ -102,17 +122,15 @@ def _by_gradient(
 ) -> tuple[Tensor, list[Tensor]]:
     """Return the logits and, for each layer, the unscaled maps float32 (N, K, h, w), at least 0."""
     with capture_activations(net, layers) as (view, kept):
-        logits = view(inputs.clone()).float()
-        classes = logits.argmax(1, keepdim=True) if classes is None else classes
-        if not 0 <= int(classes.min()) <= int(classes.max()) < logits.shape[1]:
-            raise ValueError(f"classes must be from 0 to {logits.shape[1] - 1}, got {classes.unique().tolist()}")
+        logits = view(inputs.clone()).float()  # inference tensors cannot be used in autograd
+        classes = target_classes(logits, classes)
         if missing := set(layers) - kept.keys():
             raise ValueError(f"these layers are not used in the forward pass: {', '.join(sorted(missing))}")
         if not logits.requires_grad:
             raise ValueError("the forward pass disables gradients; freeze weights with requires_grad_(False) instead")
         activations = [kept[layer] for layer in layers]
         maps: list[list[Tensor]] = [[] for _ in layers]
-        for column in classes.clone().T:  # inference tensors, also the inputs, cannot be used in autograd
+        for column in classes.T:
             score = logits.gather(1, column[:, None]).sum()  # an image affects its own logit only
             gradients = torch.autograd.grad(score, activations, retain_graph=True, allow_unused=True)
             for layer, layer_maps, activation, gradient in zip(layers, maps, activations, gradients, strict=True):

@@ -7,7 +7,7 @@ import gradio as gr
 from space.app.bundle_metadata import NO_EVALUATION
 from space.app.image_cache import cached_image
 from space.app.loaded_bundle import LoadedBundle
-from space.app.service import METHODS, ExplainOptions, UploadResult, classify, explain
+from space.app.service import ExplainOptions, UploadResult, classify, explain
 from space.app.tabs.evaluated_images import ANY
 from space.app.tabs.misclassified import mistakes
 from space.app.validation import MAX_CLASSES, MAX_IMAGES, check_choice, check_int, check_number
@@ -77,7 +77,7 @@ class Api:
             images: The files; those that cannot be read are skipped.
             class_name: The class; empty for the predicted class of each image.
             layer: The feature map, by name; by default that with the most faithful heatmaps.
-            method: gradcam, gradcam++, hirescam or layercam.
+            method: gradcam, gradcam++, hirescam, layercam, or for a vision transformer attention_rollout.
             opacity: Opacity of the heatmap: 0 shows the image, 1 the heatmap.
 
         Returns:
@@ -85,7 +85,8 @@ class Api:
         """
         names = self._network.class_names
         layer = check_choice("layer", layer, self._network.layers)
-        options = ExplainOptions(MAX_IMAGES, layer, check_choice("method", method, list(METHODS.values())))
+        method = check_choice("method", method, list(self._network.methods.values()))
+        options = ExplainOptions(MAX_IMAGES, layer, method)
         opacity = check_number("opacity", opacity, 0, 1)
         if class_name == "":
             result = self._classify(images, options)

@@ -11,9 +11,9 @@ import torch
 
 from callbacks.rendering.activations import feature_maps, last_of_each_size
 from callbacks.rendering.class_activation_maps import (
-    GRADIENT_METHODS,
     METHOD_NAMES,
     Method,
+    fast_methods,
     heatmaps,
     logits_and_heatmaps,
 )
@@ -28,8 +28,6 @@ from space.app.validation import MAX_FILE_SIZE, MAX_IMAGES
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-# The other methods take seconds, too long for a public page
-METHODS: dict[str, Method] = {METHOD_NAMES[method]: method for method in GRADIENT_METHODS}
 LIMITS = f"JPEG, PNG, WebP, AVIF, TIFF, GIF or BMP file of at most {MAX_FILE_SIZE.removesuffix('mb')} MB"
 
 
@@ -117,13 +115,14 @@ class Network:
     """A trained classifier on the available device; safe to call from several threads.
 
     layers: (channels, height, width) of each feature map by name.
+    methods: The heatmap methods that take milliseconds, by title; others would take too long for a public page.
     layer, method: The default layer and method of heatmaps.
 
     Args:
         trained: The classifier.
         ood_threshold: Threshold for out-of-distribution images.
         layer: The default layer of heatmaps; the network's last feature map if it has no such layer.
-        method: The default method of heatmaps.
+        method: The default method of heatmaps; Grad-CAM if it does not work for the network.
     """
 
     def __init__(
@@ -136,9 +135,12 @@ class Network:
         self.recipe, self.ood_threshold = trained.recipe, ood_threshold
         self._classifier = trained.network
         example = torch.zeros(1, 3, *self.recipe.image_size, dtype=torch.uint8)
-        self.layers = feature_maps(self._classifier.net, self._classifier.preprocess(example))
+        inputs = self._classifier.preprocess(example)
+        self.layers = feature_maps(self._classifier.net, inputs)
+        methods = fast_methods(self._classifier.net, inputs)
+        self.methods: dict[str, Method] = {METHOD_NAMES[method]: method for method in methods}
         self.layer = layer if layer in self.layers else next(reversed(self.layers), "")
-        self.method = method
+        self.method = method if method in methods else methods[0]
         # After the example: with ZeroGPU, nothing may run on the GPU here
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._classifier.to(self._device)

@@ -6,7 +6,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from callbacks.rendering.class_activation_maps import GRADIENT_METHODS, Method
+from callbacks.rendering.class_activation_maps import Method
 from cifar_lit.errors import InputError
 from cifar_lit.training.checkpointing.checkpoint_files import find_checkpoint
 from space.export.hub import check_push
@@ -70,7 +70,8 @@ def export(
         mistakes: Maximum number of misclassified images to include, the most confident first.
         neighbors: Number of training images to search for those most similar to the mistakes; 0 to show none.
         layer: Layer that the page's heatmaps show first; by default, the one with the most faithful heatmaps.
-        method: Heatmap method selected first: gradcam, gradcam++, hirescam or layercam; by default, the most faithful.
+        method: Heatmap method selected first: gradcam, gradcam++, hirescam, layercam, or for a vision transformer
+            attention_rollout; by default, the most faithful.
         flag_unknown: Whether the page flags images that may be none of the classes; by default, if that is reliable.
         push: Upload the folder to this Space, ``user/name``, after listing the files and asking for confirmation.
         dry_run: With ``push``, only list what would be uploaded.
@@ -81,8 +82,6 @@ def export(
     if push is not None:
         check_push(push, dry_run)
     folder = Path(output)
-    if method is not None and method not in GRADIENT_METHODS:
-        raise InputError(f"--method must be one of {', '.join(GRADIENT_METHODS)}, got {method}")
     files = write_space(ckpt_path, folder, images, title, mistakes, neighbors, layer, method, flag_unknown)
     print(f"Open it with {'uv run python' if 'UV' in os.environ else 'python'} {folder / 'app.py'}")
     if push is not None:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from callbacks.heatmap_selection import select_heatmap
 from callbacks.rendering.activations import feature_maps
-from callbacks.rendering.class_activation_maps import GRADIENT_METHODS, Method
+from callbacks.rendering.class_activation_maps import Method, fast_methods
 from cifar_lit.data.batches import ImageDataset, ImageTensors
 from cifar_lit.errors import InputError
 from cifar_lit.evaluation.calibration import TemperatureSweep
@@ -136,7 +136,7 @@ def default_heatmap(
         method: The method, if it is already chosen.
 
     Raises:
-        InputError: If the network has no such layer.
+        InputError: If the network has no such layer, or the method does not work for it.
     """
     network = classifier.network
     pixels = torch.zeros(1, 3, *classifier.recipe.image_size, dtype=torch.uint8)
@@ -147,10 +147,12 @@ def default_heatmap(
     found = list(feature_maps(network.net, inputs))
     if layer is not None and layer not in found:
         raise InputError(f"--layer {layer}: the network's feature maps are {', '.join(found) or 'none'}")
-    default = layer or (found[-1] if found else "")
+    default, methods = layer or (found[-1] if found else ""), fast_methods(network.net, inputs)
+    if method is not None and method not in methods:
+        raise InputError(f"--method {method}: the methods for this network are {', '.join(methods)}")
     if found and split is not None and not (layer and method):
         try:
-            methods = GRADIENT_METHODS if method is None else [method]
+            methods = methods if method is None else [method]
             measured = with_progress(methods, "Selecting the heatmaps", len(methods))
             return select_heatmap(network.net, inputs, None if layer is None else [layer], measured)
         except ValueError:  # the network disables gradients

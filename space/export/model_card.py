@@ -112,5 +112,5 @@ def _heatmaps(layer: str, method: Method) -> str:
         "A heatmap shows where the chosen layer contains evidence for a class, not how the network would react to a"
         " changed image. It is scaled to the full range of colors, so weak evidence looks as bright as strong evidence."
         " Deep layers are small, so their heatmaps are coarse. By default, the page uses"
-        f" {METHOD_NAMES[method]} at the layer `{layer}`."
+        f" {METHOD_NAMES[method]}" + (f" at the layer `{layer}`." if method != "attention_rollout" else ".")
     )

@@ -15,7 +15,7 @@ from PIL import Image
 
 from callbacks.grad_cam import first_of_each_class
 from callbacks.rendering.activations import feature_maps, last_of_each_size
-from callbacks.rendering.class_activation_maps import GRADIENT_METHODS, Method
+from callbacks.rendering.class_activation_maps import Method, fast_methods
 from cifar_lit.errors import InputError
 from cifar_lit.inference.bundle import TrainedClassifier, write_bundle
 from cifar_lit.training.checkpointing.checkpoint_paths import CheckpointRun
@@ -205,8 +205,9 @@ def _write_examples(
     """
     folder.mkdir()
     pixels = torch.zeros(1, 3, *classifier.recipe.image_size, dtype=torch.uint8)
-    stages = last_of_each_size(feature_maps(classifier.network.net, classifier.network.preprocess(pixels)))
-    layers, methods = list(dict.fromkeys([layer, *stages])), list(dict.fromkeys([method, *GRADIENT_METHODS]))
+    net, inputs = classifier.network.net, classifier.network.preprocess(pixels)
+    layers = list(dict.fromkeys([layer, *last_of_each_size(feature_maps(net, inputs))]))
+    methods = list(dict.fromkeys([method, *fast_methods(net, inputs)]))
     max_classes = min(10, len(classifier.recipe.class_names))
     examples = []
     for number, index in enumerate(first_of_each_class(split.labels, 10).tolist()):

@@ -379,6 +379,19 @@ def test_heatmaps_are_drawn_in_every_precision(precision: str, fit: Fit) -> None
     assert len(pictures(run, "2_mistakes/val/heatmaps/mistakes")) == 1
 
 
+def test_attention_rollout_needs_a_vision_transformer(fit: Fit, program: Program) -> None:
+    rollout = [*options("GradCAMImages", method="attention_rollout"), "--trainer.precision", "bf16-mixed"]
+    net = {"class_path": "timm.create_model", "init_args": {"model_name": "test_vit"}, "dict_kwargs": {"img_size": 32}}
+    run = fit("vit", "--model.net", str(net), *rollout, "--model.compile", "true")
+    [picture] = pictures(run, "2_mistakes/val/heatmaps attention_rollout/mistakes").values()
+    assert picture.std() > 10
+    outcome = program("fit", "--config", ROOT / "configs" / "quickstart.yaml", *TINY, *rollout)
+    assert outcome.status == 2
+    assert (
+        "attention_rollout needs a vision transformer with global self-attention, and TinyNet has none" in outcome.err
+    )
+
+
 # Calibration
 
 

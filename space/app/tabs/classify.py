@@ -13,7 +13,7 @@ from space.app.bundle_metadata import EXAMPLES
 from space.app.image_cache import cached_image
 from space.app.loaded_bundle import LoadedBundle
 from space.app.middleware import Selected
-from space.app.service import LIMITS, METHODS, ExplainOptions, Network, UploadResult, classify, explain
+from space.app.service import LIMITS, ExplainOptions, Network, UploadResult, classify, explain
 from space.app.tabs.results import ResultsView
 from space.app.validation import MAX_CLASSES, MAX_IMAGES, check_choice, check_int, check_number
 
@@ -57,7 +57,7 @@ def heatmap_controls(network: Network) -> tuple[gr.Dropdown, gr.Radio, gr.Slider
     label = "Layer (name · height x width, channels)"
     return (
         gr.Dropdown(network.layer_choices(), value=network.layer or None, label=label),
-        gr.Radio(list(METHODS), value=METHOD_NAMES[network.method], label="Method"),
+        gr.Radio(list(network.methods), value=METHOD_NAMES[network.method], label="Method"),
         gr.Slider(0, 1, 0.5, step=0.05, label="Opacity of the heatmap"),
     )
 
@@ -252,6 +252,6 @@ class ClassifyTab:
         if not self._network.layers:
             return ExplainOptions()
         layer = check_choice("The layer", settings.layer, self._network.layers)
-        method = METHODS[check_choice("The method", settings.method, METHODS)]
+        method = self._network.methods[check_choice("The method", settings.method, self._network.methods)]
         count = check_int("The number of images", settings.count, 0, MAX_IMAGES) if settings.explain is True else 0
         return ExplainOptions(count, layer, method)

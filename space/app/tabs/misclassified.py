@@ -8,7 +8,7 @@ import torch
 from cifar_lit.evaluation.result import EvaluationResult
 from space.app.bundle_metadata import NO_EVALUATION, SPLIT_NAMES
 from space.app.loaded_bundle import LoadedBundle
-from space.app.service import METHODS, ExplainOptions
+from space.app.service import ExplainOptions
 from space.app.tabs.classify import COMPUTING, ClassifyTab, heatmap_controls
 from space.app.tabs.evaluated_images import ANY, CLICK_HINT, open_in_classify, select_rows, tile_gallery, tiles
 from space.app.validation import check_choice, check_int, check_number
@@ -138,7 +138,7 @@ def mistakes(
     if heatmaps is None:
         return rows, status, tiles(loaded, rows, neighbors=neighbors)
     layer = check_choice("The layer", heatmaps[0], network.layers)
-    method = METHODS[check_choice("The method", heatmaps[1], METHODS)]
+    method = network.methods[check_choice("The method", heatmaps[1], network.methods)]
     opacity = check_number("The opacity", heatmaps[2], 0, 1)
     return rows, status, tiles(loaded, rows, ExplainOptions(0, layer, method), opacity, neighbors)
 

@@ -173,6 +173,20 @@ def test_images_below_the_energy_threshold_are_flagged(network: Network) -> None
     assert flags == (energies < np.median(energies)).tolist()
 
 
+def test_attention_rollout_is_offered_for_a_vision_transformer(network: Network) -> None:
+    assert "attention_rollout" not in network.methods.values()
+    settings = {"model_name": "test_vit", "img_size": 32, "num_classes": 2}
+    recipe = Recipe(
+        {"class_path": "timm.create_model", "init_args": settings}, ["a", "b"], (32, 32), [0.5] * 3, [0.5] * 3
+    )
+    vit = Network(TrainedClassifier.from_weights(recipe, recipe.build().state_dict()), method="attention_rollout")
+    assert vit.methods["Gradient attention rollout"] == vit.method == "attention_rollout"
+    [image, _] = classify(vit, write(2), ExplainOptions(1, vit.layer, vit.method)).images
+    assert image.heatmaps[image.predicted].max() == pytest.approx(1, abs=1e-3)
+    refused = Network(TrainedClassifier(network.recipe, network._classifier), method="attention_rollout")
+    assert refused.method == "gradcam"
+
+
 def test_heatmaps_follow_the_layer_class_and_method(network: Network) -> None:
     paths = write(4)
     plain = classify(network, paths)

@@ -25,7 +25,7 @@ from cifar_lit.data.digits import Digits
 from cifar_lit.errors import InputError
 from cifar_lit.evaluation.result import PER_IMAGE, EvaluationResult
 from cifar_lit.inference.bundle import read_bundle
-from cifar_lit.inference.images import read_image
+from cifar_lit.inference.images import Resizing, read_image
 from cifar_lit.training.checkpointing.checkpoint_files import read_classifier
 from space.export.external_code import ExternalCode, find_external_code
 from space.export.space_folder import SHIPPED
@@ -132,6 +132,13 @@ def test_a_space_needs_no_file_of_weights(
     code = "from cifar_lit.inference.bundle import read_bundle; from pathlib import Path; "
     code += "print(len(read_bundle(Path('bundle'), ['timm.create_model']).recipe.class_names))"
     assert run_python(code, Path(moved)) == "2\n"
+
+
+def test_a_heatmap_method_must_work_for_the_network(space: Path, program: Callable[..., Outcome]) -> None:
+    checkpoint = next(space.parent.glob("runs/*/*/checkpoints/last.ckpt"))
+    outcome = program("export", "--ckpt_path", checkpoint, "--output", "out", "--method", "attention_rollout")
+    assert outcome.status == 2
+    assert "--method attention_rollout: the methods for this network are gradcam, gradcam++, hirescam" in outcome.err
 
 
 def test_the_front_matter_is_valid_for_hugging_face(space: Path) -> None:
@@ -259,13 +266,14 @@ def test_a_space_can_be_exported_without_the_data(program: Program) -> None:
 def test_how_images_are_prepared_is_part_of_the_model(program: Program) -> None:
     augment = [{"class_path": "RandomResizedCrop", "init_args": {"size": [24, 32]}}, "TrivialAugment", "ColorJitter"]
     sizes = ["--data.image_size", "[24, 32]", "--data.decode_size", "40", "--data.fit", "pad"]
+    sizes += ["--data.interpolation", "bicubic"]
     run = train_on_folders(program, *sizes, "--data.augment", json.dumps(augment))
     Image.linear_gradient("L").resize((90, 30)).save("wide.png")
     assert program("predict", "wide.png", "--ckpt_path", "best").status == 0
     export(program, "--ckpt_path", "best")
     bundle = read_bundle(Path("out/bundle"))
-    assert (bundle.recipe.image_size, bundle.recipe.fit) == ((24, 32), "pad")
-    pixels = torch.from_numpy(read_image(Path("wide.png"), (24, 32), "pad").copy()).permute(2, 0, 1)[None]
+    assert bundle.recipe.resizing == Resizing((24, 32), "pad", "bicubic")
+    pixels = torch.from_numpy(read_image(Path("wide.png"), bundle.recipe.resizing).copy()).permute(2, 0, 1)[None]
     assert (pixels[0, :, :3] == 128).all()
     logits = read_classifier(run / "checkpoints" / "best.ckpt").logits(pixels)
     expected = (logits / bundle.recipe.temperature).softmax(1)
