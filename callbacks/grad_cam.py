@@ -14,7 +14,7 @@ from callbacks.evaluation_callback import EvaluatedModule, EvaluationCallback, E
 from callbacks.heatmap_selection import candidate_layers, select_heatmap
 from callbacks.rendering.activations import feature_maps
 from callbacks.rendering.attention import has_attention
-from callbacks.rendering.class_activation_maps import GRADIENT_METHODS, METHOD_NAMES, Method, heatmaps
+from callbacks.rendering.class_activation_maps import GRADIENT_METHODS, METHOD_NAMES, Method, heatmaps, name_layers
 from callbacks.rendering.explanation_grid import explanation_grid
 from callbacks.rendering.overlay import ColorMap
 from cifar_lit.evaluation.top_mistakes import Mistakes, TopKMistakes
@@ -104,10 +104,9 @@ class GradCAMImages(EvaluationCallback):
             return self._show_nothing("layers is empty" if self.layers == [] else "count is 0")
         with trainer.precision_plugin.forward_context():
             example = pl_module.example_input_array.to(pl_module.device)
-            found = feature_maps(pl_module.net, pl_module.preprocess(example))
-            lacks_attention = self.method == "attention_rollout" and not has_attention(
-                pl_module.net, pl_module.preprocess(example)
-            )
+            inputs = pl_module.preprocess(example)
+            found = feature_maps(pl_module.net, inputs)
+            lacks_attention = self.method == "attention_rollout" and not has_attention(pl_module.net, inputs)
         if not found:
             return self._show_nothing("the network has no feature maps")
         if lacks_attention:
@@ -220,7 +219,6 @@ class GradCAMImages(EvaluationCallback):
                     classes.tolist(), logits.softmax(1), maps.amax((-2, -1)).tolist(), strict=True
                 )
             ]
-        where = "all layers" if method == "attention_rollout" else ", ".join(layers)
         picture = explanation_grid(
             images.pixels.cpu().permute(0, 2, 3, 1).numpy(),
             maps.numpy(),
@@ -228,7 +226,7 @@ class GradCAMImages(EvaluationCallback):
             map_captions,
             self.opacity,
             self.colormap,
-            title=f"{METHOD_NAMES[method]}: {heading}\n{where} · {writer.subtitle}\n{count}",
+            title=f"{METHOD_NAMES[method]}: {heading}\n{name_layers(method, layers)} · {writer.subtitle}\n{count}",
         )
         chosen = " ".join([*([self.method] if self.method else []), *(self.layers or [])])
         writer.add_image(MISTAKES, f"heatmaps {chosen}/{tag}" if chosen else f"heatmaps/{tag}", picture)

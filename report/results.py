@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from callbacks.rendering.charts import reliability_diagram
-from callbacks.rendering.class_activation_maps import METHOD_NAMES, heatmaps
+from callbacks.rendering.class_activation_maps import METHOD_NAMES, heatmaps, name_layers
 from callbacks.rendering.confusion import confusion_picture
 from callbacks.rendering.explanation_grid import explanation_grid
 from callbacks.rendering.grid import image_grid
@@ -156,7 +156,8 @@ def _write_heatmaps(document: Document, run: RunData, pixels: Tensor, classes: T
     texts = [[run.class_names[label] for label in pair] for pair in classes.tolist()]
     grid = explanation_grid(pixels.permute(0, 2, 3, 1).numpy(), maps, [""] * len(texts), texts)
     document.text(
-        f"The evidence for the predicted and for the {role} class of each ({METHOD_NAMES[method]} at {escape(layer)},"
+        f"The evidence for the predicted and for the {role} class of each ({METHOD_NAMES[method]} at"
+        f" {name_layers(method, [escape(layer)])},"
         " selected for the largest area under the insertion curve; bright: strong evidence, dark: little):"
     )
     document.picture("heatmaps", grid, f"Heatmaps of predicted and {role} class")

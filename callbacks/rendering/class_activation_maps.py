@@ -107,6 +107,15 @@ def fast_methods(net: nn.Module, inputs: Tensor) -> list[Method]:
     return [*GRADIENT_METHODS, *rollout]
 
 
+def name_layers(method: Method, layers: Sequence[str]) -> str:
+    """Return the layers that heatmaps of this method show, as text.
+
+    >>> name_layers("gradcam", ["layer2", "layer3"]), name_layers("attention_rollout", ["layer2"])
+    ('layer2, layer3', 'all layers')
+    """
+    return "all layers" if method == "attention_rollout" else ", ".join(layers)
+
+
 def rescale(maps: Tensor) -> Tensor:
     """Return maps (..., h, w), each shifted and scaled to [0, 1]; a constant map becomes 0."""
     maps = maps - maps.amin((-2, -1), keepdim=True)

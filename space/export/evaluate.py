@@ -152,8 +152,8 @@ def default_heatmap(
         raise InputError(f"--method {method}: the methods for this network are {', '.join(methods)}")
     if found and split is not None and not (layer and method):
         try:
-            methods = methods if method is None else [method]
-            measured = with_progress(methods, "Selecting the heatmaps", len(methods))
+            candidates = methods if method is None else [method]
+            measured = with_progress(candidates, "Selecting the heatmaps", len(candidates))
             return select_heatmap(network.net, inputs, None if layer is None else [layer], measured)
         except ValueError:  # the network disables gradients
             pass

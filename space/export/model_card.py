@@ -8,7 +8,7 @@ from string import Template
 import yaml
 from huggingface_hub import SpaceCardData
 
-from callbacks.rendering.class_activation_maps import METHOD_NAMES, Method
+from callbacks.rendering.class_activation_maps import METHOD_NAMES, Method, name_layers
 from callbacks.rendering.markdown import class_scores_table, confused_pairs_table, escape, table
 from cifar_lit.evaluation.class_scores import class_scores, most_confused_pairs
 from cifar_lit.evaluation.ood import OODThreshold
@@ -112,5 +112,5 @@ def _heatmaps(layer: str, method: Method) -> str:
         "A heatmap shows where the chosen layer contains evidence for a class, not how the network would react to a"
         " changed image. It is scaled to the full range of colors, so weak evidence looks as bright as strong evidence."
         " Deep layers are small, so their heatmaps are coarse. By default, the page uses"
-        f" {METHOD_NAMES[method]}" + (f" at the layer `{layer}`." if method != "attention_rollout" else ".")
+        f" {METHOD_NAMES[method]} at {name_layers(method, [f'`{layer}`'])}."
     )
