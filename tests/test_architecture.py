@@ -4,6 +4,7 @@ import importlib.metadata
 import re
 import subprocess
 import sys
+import sysconfig
 import time
 import tomllib
 
@@ -135,7 +136,8 @@ def test_requirements_contain_hashes_for_exactly_the_pinned_versions() -> None:
 def test_licenses_of_all_dependencies_are_compatible_with_mit() -> None:
     """Allow permissive licenses, the MPL (copyleft per file), and NVIDIA's for the libraries torch depends on."""
     allowed = r"MIT|BSD|Apache|PSF|Python Software|ISC|MPL|Mozilla|Zlib|NVIDIA|Unlicense|CC0|HPND|CNRI"
-    for package in importlib.metadata.distributions():
+    installed = [sysconfig.get_path("purelib")]  # setuptools adds copies of others to the path
+    for package in importlib.metadata.distributions(path=installed):
         metadata = package.metadata
         licenses = [metadata.get("License-Expression") or "", (metadata.get("License") or "")[:200]]
         licenses += [line for line in metadata.get_all("Classifier") or [] if line.startswith("License")]
