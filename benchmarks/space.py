@@ -29,7 +29,7 @@ from space.app.loaded_bundle import LoadedBundle
 loaded = LoadedBundle.load(Path("bundle"), "", app.NETWORKS)
 build(loaded)
 example = f"bundle/examples/{loaded.metadata.examples[0]['file']}"
-classify(loaded.network, [example], "crop", ExplainOptions(1, list(loaded.network.layers)[-1], "gradcam"))
+classify(loaded.network, [example], ExplainOptions(1, list(loaded.network.layers)[-1], "gradcam"))
 print(time.perf_counter() - start)
 """
 
@@ -60,7 +60,7 @@ def _measure_answers(folder: Path, rounds: int) -> None:
     network, layer = loaded.network, list(loaded.network.layers)[-1]
     classifier = read_bundle(folder / "bundle", runpy.run_path(str(folder / "app.py"))["NETWORKS"]).network
     files = [str(folder / "bundle" / "examples" / example["file"]) for example in loaded.metadata.examples]
-    images = classify(network, files, "crop", ExplainOptions(len(files), layer, "gradcam")).images
+    images = classify(network, files, ExplainOptions(len(files), layer, "gradcam")).images
     inputs = np.stack([image.pixels for image in images])
     pixels = torch.from_numpy(inputs).permute(0, 3, 1, 2).contiguous()
 

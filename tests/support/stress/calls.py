@@ -53,8 +53,8 @@ def calls(count: int, files: list[str], seed: int = 0) -> Iterator[Call]:
 
 def _valid_arguments(name: str, images: list[dict[str, Any]]) -> list[Any]:
     return {
-        "classify": [images, 5, "crop"],
-        "explain": [images, "", "", "gradcam", 0.5, "crop"],
+        "classify": [images, 5],
+        "explain": [images, "", "", "gradcam", 0.5],
         "misclassified": [10, "most confident first", 0, "any class", "any class"],
         "confusion_matrix": [],
     }[name]

@@ -201,5 +201,5 @@ class Client:
             if reply.status != 200 or not reply.content:
                 return reply
         files = [{"path": reply.content[0], "meta": {"_type": "gradio.FileData"}} for reply in uploaded]
-        answer = await self.call("classify", json.dumps({"data": [files, classes, "crop"]}))
+        answer = await self.call("classify", json.dumps({"data": [files, classes]}))
         return replace(answer, seconds=time.perf_counter() - start)

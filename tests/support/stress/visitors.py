@@ -109,7 +109,7 @@ async def odd_forms(server: Server) -> Outcome:
 
 async def _classify(client: Client, path: str) -> Reply:
     files = [{"path": path, "meta": {"_type": "gradio.FileData"}}]
-    return await client.call("classify", json.dumps({"data": [files, 1, "crop"]}))
+    return await client.call("classify", json.dumps({"data": [files, 1]}))
 
 
 def _answer_problem(reply: Reply, valid: bool | None) -> str | None:
@@ -278,10 +278,10 @@ async def foreign_files(server: Server, folder: Path) -> Outcome:
             for path in paths:
                 for file in ({"path": path}, {"path": path, "url": path}, {"path": "a.png", "url": path}):
                     file |= {"meta": {"_type": "gradio.FileData"}}
-                    data = [[file], "", "", "gradcam", 0.0, "crop"]
+                    data = [[file], "", "", "gradcam", 0.0]
                     for reply in (
                         await client.call("explain", json.dumps({"data": data})),
-                        await client.call("classify", json.dumps({"data": [[file], 1, "crop"]})),
+                        await client.call("classify", json.dumps({"data": [[file], 1]})),
                     ):
                         answered = reply.event == "complete" and reply.text not in ("[]", "[[]]")
                         refused = reply.event == "complete" and '"error"' in reply.text
