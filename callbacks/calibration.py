@@ -1,5 +1,8 @@
 """Reliability diagrams, before and after temperature scaling."""
 
+from typing import Any
+
+import torch
 from lightning.pytorch import Trainer
 
 from callbacks.evaluation_callback import EvaluatedModule, EvaluationCallback, EvaluationWriter
@@ -25,6 +28,9 @@ class CalibrationPlot(EvaluationCallback):
         """Remember whether this evaluation chooses the temperature."""
         self._chooses_temperature = not trainer.testing
 
+    def update(self, pl_module: EvaluatedModule, outputs: dict[str, Any], batch: Any) -> None:
+        """Do nothing; the classifier collects the statistics."""
+
     def compute(self, pl_module: EvaluatedModule) -> tuple[float, Calibration, Calibration]:
         """Return the temperature, and the calibration without and with it, over all processes."""
         sweep = pl_module.calibration
@@ -42,8 +48,7 @@ class CalibrationPlot(EvaluationCallback):
                 scaled,
             ),
         ):
-            confidence, accuracy, share = (values[None].cpu().numpy() for values in diagram)
-            picture = reliability_diagram(confidence, accuracy, share, [title], writer.subtitle)
+            picture = reliability_diagram(torch.stack(diagram).cpu().numpy(), title, writer.subtitle)
             writer.add_image(RESULTS, name, picture)
         values = {"ece": plain.error, "ece_scaled": scaled.error, "temperature": temperature}
         writer.add_scalars({f"temperature_scaling/{name}": value for name, value in values.items()})

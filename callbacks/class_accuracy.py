@@ -35,27 +35,19 @@ class ClassAccuracy(EvaluationCallback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Create the metric."""
-        self._metric = MulticlassAccuracy(len(pl_module.class_names), average=None, validate_args=False)
+        self.metric = MulticlassAccuracy(len(pl_module.class_names), average=None, validate_args=False)
 
     def reset(self, trainer: Trainer, pl_module: EvaluatedModule) -> None:
-        """Reset the metric."""
+        """Reset the metric, and skip other commands than ``fit``."""
+        super().reset(trainer, pl_module)
         self._active = trainer.state.fn == "fit"
-        self._metric.to(pl_module.device).reset()
-
-    def update(self, pl_module: EvaluatedModule, outputs: dict[str, Any], batch: Any) -> None:
-        """Add a batch to the metric."""
-        self._metric.update(outputs["logits"], outputs["labels"])
-
-    def compute(self, pl_module: EvaluatedModule) -> Tensor:
-        """Return the accuracies (C,) over all processes."""
-        return self._metric.compute()
 
     def write(self, results: Tensor, writer: EvaluationWriter) -> None:
-        """Log the accuracies, and draw them."""
+        """Log the accuracies (C,), and draw them."""
         names = writer.pl_module.class_names
         writer.add_scalars({f"per_class/{name}": value for name, value in zip(names, results.tolist(), strict=True)})
         self._history.append((float(writer.step), results.tolist()))
         lowest = sorted(results.argsort()[: len(COLORS)].tolist())
         curves = {names[label]: [(step, values[label]) for step, values in self._history] for label in lowest}
         title = "accuracy of each class" if len(names) <= len(COLORS) else f"the {len(COLORS)} lowest accuracies"
-        writer.add_image(RESULTS, "accuracy of each class", curves_chart({title: curves}))
+        writer.add_image(RESULTS, "accuracy of each class", curves_chart(title, curves))

@@ -1,12 +1,12 @@
 """Confusion matrix, scores of each class, and the most confused pairs of classes."""
 
-from typing import Any, Literal
+from typing import Literal
 
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from callbacks.evaluation_callback import EvaluatedModule, EvaluationCallback, EvaluationWriter
+from callbacks.evaluation_callback import EvaluationCallback, EvaluationWriter
 from callbacks.rendering.confusion import Unit, confusion_picture
 from callbacks.rendering.markdown import class_scores_table, confused_pairs_table
 from cifar_lit.evaluation.class_scores import class_scores, most_confused_pairs
@@ -33,22 +33,11 @@ class ConfusionMatrix(EvaluationCallback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Create the metric."""
-        self._metric = MulticlassConfusionMatrix(len(pl_module.class_names), validate_args=False)
-
-    def reset(self, trainer: Trainer, pl_module: EvaluatedModule) -> None:
-        """Reset the metric."""
-        self._metric.to(pl_module.device).reset()
-
-    def update(self, pl_module: EvaluatedModule, outputs: dict[str, Any], batch: Any) -> None:
-        """Add a batch to the metric."""
-        self._metric.update(outputs["logits"], outputs["labels"])
-
-    def compute(self, pl_module: EvaluatedModule) -> Tensor:
-        """Return the counts int64 (C, C) over all processes."""
-        return self._metric.compute().cpu()
+        self.metric = MulticlassConfusionMatrix(len(pl_module.class_names), validate_args=False)
 
     def write(self, results: Tensor, writer: EvaluationWriter) -> None:
-        """Write the pictures and texts."""
+        """Write the pictures and texts of the counts, int64 (C, C)."""
+        results = results.cpu()
         names, correct, images = writer.pl_module.class_names, int(results.trace()), int(results.sum())
         summary = f"{writer.subtitle} · {correct:,} of {images:,} correct ({correct / images:.2%})"
         units: dict[str, tuple[Unit, ...]] = {"none": ("counts",), "true": ("rows",), "both": ("counts", "rows")}

@@ -2,11 +2,11 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol
 
 import numpy as np
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -15,8 +15,10 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from PIL import Image
 from torch import Tensor, device, nn
+from torchmetrics import Metric
 
 from callbacks.tensorboard import summary_writer
+from cifar_lit.data.batches import ImageDataset
 from cifar_lit.evaluation.calibration import TemperatureSweep
 
 
@@ -55,33 +57,20 @@ class EvaluatedModule(Protocol):
         """Gather tensors from all processes."""
 
 
-@runtime_checkable
-class EvaluatedDataset(Protocol):
-    """Interface that the callbacks require of a dataset that returns batches.
-
-    labels, indices: int64 (n,), the true classes, and the indices that identify images in batches.
-    files: Path of each image, by its index; empty if unknown.
-    """
-
-    labels: Tensor
-    indices: Tensor
-    files: Sequence[str]
-
-    def __getitems__(self, keys: Sequence[tuple[int, int]]) -> Any:
-        """Return the batch of the images at (epoch, position) pairs."""
-
-
 class EvaluationCallback(Callback, ABC):
     """Collect the batches of each validation and test, and write the results after the last batch.
 
-    Subclasses implement ``reset``, ``update``, ``compute`` and ``write``. The sanity check is skipped. Results are
-    written before the epoch's end, where a weight-averaging callback swaps the averaged weights out again.
+    Subclasses implement ``write``, and either create ``metric`` in ``setup`` or override ``reset``, ``update`` and
+    ``compute``. The sanity check is skipped. Results are written before the epoch's end, where a weight-averaging
+    callback swaps the averaged weights out again.
 
     Args:
         every_n_epochs: Write every n epochs of ``fit`` and after the last one; ``validate`` and ``test`` always
             write. 0 switches the callback off.
         png: Also save each picture as a PNG file next to the event file.
     """
+
+    metric: Metric  # of logits and labels
 
     def __init__(self, every_n_epochs: int = 1, png: bool = False) -> None:
         if every_n_epochs < 0:
@@ -91,23 +80,23 @@ class EvaluationCallback(Callback, ABC):
         self.every_n_epochs, self.png = every_n_epochs, png
         self._active = self._warned = False
 
-    @abstractmethod
     def reset(self, trainer: Trainer, pl_module: EvaluatedModule) -> None:
         """Reset the state, before the first batch."""
+        self.metric.to(pl_module.device).reset()
 
     def update(self, pl_module: EvaluatedModule, outputs: dict[str, Any], batch: Any) -> None:
-        """Add a batch; by default, do nothing.
+        """Add a batch.
 
         Args:
             pl_module: The classifier.
             outputs: Output of its ``validation_step``: logits (N, C), labels (N,), indices (N,).
             batch: Input of its ``validation_step``: pixels uint8 (N, 3, H, W), labels and indices.
         """
-        return
+        self.metric.update(outputs["logits"], outputs["labels"])
 
-    @abstractmethod
     def compute(self, pl_module: EvaluatedModule) -> Any:
         """Return the results over all processes; called in all of them."""
+        return self.metric.compute()
 
     @abstractmethod
     def write(self, results: Any, writer: "EvaluationWriter") -> None:
@@ -194,11 +183,11 @@ class EvaluationCallback(Callback, ABC):
                 rank_zero_warn(f"{type(self).__name__} wrote nothing at step {step} ({reason}); the run continues")
 
 
-def evaluation_dataset(trainer: Trainer) -> EvaluatedDataset | None:
+def evaluation_dataset(trainer: Trainer) -> ImageDataset | None:
     """Return the dataset of the current validation or test; None if it is of another kind."""
     loaders = trainer.test_dataloaders if trainer.testing else trainer.val_dataloaders
     dataset = getattr(loaders, "dataset", None)
-    return dataset if isinstance(dataset, EvaluatedDataset) else None
+    return dataset if isinstance(dataset, ImageDataset) else None
 
 
 @dataclass(frozen=True)

@@ -22,20 +22,11 @@ class ThresholdCurvesPlot(EvaluationCallback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Create the metric."""
-        self._curves = ThresholdCurves(len(pl_module.class_names))
-
-    def reset(self, trainer: Trainer, pl_module: EvaluatedModule) -> None:
-        """Reset the metric."""
-        self._curves.to(pl_module.device).reset()
+        self.metric = ThresholdCurves(len(pl_module.class_names))
 
     def update(self, pl_module: EvaluatedModule, outputs: dict[str, Any], batch: Any) -> None:
         """Add a batch to the metric."""
-        self._curves.update(outputs["logits"].softmax(1), outputs["labels"])
-
-    def compute(self, pl_module: EvaluatedModule) -> list[ClassCurves]:
-        """Return the curves of each class over all processes."""
-        found: list[ClassCurves] = self._curves.compute()
-        return found
+        self.metric.update(outputs["logits"].softmax(1), outputs["labels"])
 
     def write(self, results: list[ClassCurves], writer: EvaluationWriter) -> None:
         """Write the pictures and the table."""

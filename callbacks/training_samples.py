@@ -23,21 +23,11 @@ class TrainingSamples(Callback):
         if count < 0:
             raise MisconfigurationException(f"TrainingSamples: count must be at least 0, got {count}")
         self.count = count
-        self._shown = False
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return whether the images were shown."""
-        return {"shown": self._shown}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restore whether the images were shown."""
-        self._shown = state_dict["shown"]
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Draw the first batch."""
-        if self._shown or self.count == 0:
+        if trainer.current_epoch or batch_idx or self.count == 0:
             return
-        self._shown = True
         with warn_on_error("TrainingSamples"):
             writer = summary_writer(trainer)
             if writer is None:

@@ -80,8 +80,8 @@ def report(
         raise InputError(f"folds must be 0 or at least 2, got {folds}")
     start = time.monotonic()
     run = RunData.load(ckpt_path, images)
-    if run.datasets.note:
-        print(f"Missing: {run.datasets.note}")
+    if run.note:
+        print(f"Missing: {run.note}")
     checkpoint_run = run.checkpoint_run
     default = checkpoint_run.folder / "report" if checkpoint_run.in_run_folder else f"{checkpoint_run.file.stem}_report"
     similar = {}

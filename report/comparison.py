@@ -49,14 +49,12 @@ def write_comparison(document: Document, runs: Sequence[RunData]) -> None:
         _write_differences(document, names, runs)
     else:
         document.missing("Accuracy", missing)
-    curves = {
-        key.replace("/", " "): {
-            name: run.history[key] for name, run in zip(names, runs, strict=True) if key in run.history
-        }
-        for key in _CURVES
-    }
-    if curves := {metric: lines for metric, lines in curves.items() if lines}:
-        document.picture("comparison", curves_chart(curves), "Curves of the runs")
+    charts = {}
+    for curve in _CURVES:
+        if lines := {name: run.history[curve] for name, run in zip(names, runs, strict=True) if curve in run.history}:
+            charts[curve] = curves_chart(curve.replace("/", " "), lines)
+    if charts:
+        document.charts("comparison", charts, "The runs")
     if missing is None:
         scores = [class_scores(run.evaluate(max_mistakes=0).counts) for run in runs]
         document.text("Accuracy on each class:")

@@ -1,21 +1,21 @@
 """Cross-validation: train a network for each fold, to get out-of-sample predictions for all training images."""
 
 import torch
+from torch import Tensor
 
-from report.label_issues import OutOfSamplePredictions
 from report.retraining import retrain
 from space.export.evaluate import EvaluationSplit, compute_logits
 from space.export.run_data import RunData
 
 
-def out_of_sample_predictions(run: RunData, folds: int) -> tuple[list[OutOfSamplePredictions], str]:
-    """Return out-of-sample predictions, and a sentence on which images they are for.
+def out_of_sample_predictions(run: RunData, folds: int) -> tuple[list[tuple[EvaluationSplit, Tensor]], str]:
+    """Return images with the logits of networks not trained on them, and a sentence on which images these are.
 
     Args:
         run: The run.
         folds: Number of networks to train to include the training images; 0 to leave those out.
     """
-    held_out = [OutOfSamplePredictions(split, run.logits[split.name]) for split in run.splits]
+    held_out = [(split, run.logits[split.name]) for split in run.splits]
     if not folds:
         names = " and ".join(split.name for split in run.splits)
         examined = f"Examined: only the {names} images, since the network was trained on the others"
@@ -23,14 +23,14 @@ def out_of_sample_predictions(run: RunData, folds: int) -> tuple[list[OutOfSampl
     assert run.data is not None
     # The folds include validation images that were split off the training images
     training_images = run.data.train_set.images
-    others = [predictions for predictions in held_out if predictions.split.images is not training_images]
+    others = [(split, logits) for split, logits in held_out if split.images is not training_images]
     examined = f"Examined: all training images, each by one of {folds} networks that was not trained on it"
-    examined += "".join(f", and the {predictions.split.name} images" for predictions in others)
+    examined += "".join(f", and the {split.name} images" for split, _ in others)
     return [train_folds(run, folds), *others], f"{examined}."
 
 
-def train_folds(run: RunData, folds: int) -> OutOfSamplePredictions:
-    """Train the run's network on all folds but one, for each fold, and predict the one left out.
+def train_folds(run: RunData, folds: int) -> tuple[EvaluationSplit, Tensor]:
+    """Train the run's network on all folds but one, for each fold, and return the logits of those left out.
 
     Folds that an earlier report finished on the same images are reused.
 
@@ -46,4 +46,4 @@ def train_folds(run: RunData, folds: int) -> OutOfSamplePredictions:
         rows.append(data.val_set.rows)
         logits.append(compute_logits(classifier, EvaluationSplit("train", images, rows[-1])))
     assert images is not None
-    return OutOfSamplePredictions(EvaluationSplit("train", images, torch.cat(rows)), torch.cat(logits))
+    return EvaluationSplit("train", images, torch.cat(rows)), torch.cat(logits)

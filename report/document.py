@@ -4,7 +4,7 @@ import base64
 import html
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
@@ -118,6 +118,14 @@ class Document:
         with _writing():
             Image.fromarray(pixels).save(self._unfinished / f"{name}.png", "PNG")
         self._blocks.append(f"![{escape(description)}]({_FILES}/{name}.png)")
+
+    def charts(self, name: str, charts: Mapping[str, np.ndarray], description: str) -> None:
+        """Add charts, uint8 (H, W, 3) by title, side by side as far as the page is wide; see ``picture``."""
+        first = len(self._blocks)
+        for title, pixels in charts.items():
+            file = "_".join([name, *re.findall(r"\w+", title.lower())])
+            self.picture(file, pixels, f"{description}: {title}")
+        self._blocks[first:] = ["\n".join(self._blocks[first:])]
 
     def file(self, name: str, content: str, link: str) -> str:
         """Write a file next to the report, and return a link to it, in Markdown.

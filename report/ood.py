@@ -3,10 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import date
-from typing import NamedTuple
 
-import yaml
 from torch import Tensor
 
 from callbacks.rendering.markdown import escape
@@ -34,17 +31,7 @@ _MAX_KNOWN = 2000  # images of the other classes, if a class is left out
 _SYNTHETIC = 256  # images of each kind
 
 
-class _Detection(NamedTuple):
-    """How well images of one kind are detected.
-
-    images: Their number.
-    aurocs: By score.
-    flagged: Share of the images that are flagged, by score.
-    """
-
-    images: int
-    aurocs: dict[str, float]
-    flagged: dict[str, float]
+Scores = dict[str, Tensor]  # float (N,), by name of the score
 
 
 def check_unknown_classes(run: RunData, names: Sequence[str]) -> None:
@@ -59,16 +46,8 @@ def check_unknown_classes(run: RunData, names: Sequence[str]) -> None:
         for split in run.splits:
             if len((split.labels == run.class_names.index(name)).unique()) < 2:
                 raise InputError(f"--unknown_class: the {split.name} images must be of {name} and of other classes")
-        if not _is_plain(name):
-            raise InputError(f"--unknown_class: {name!r} means something else in YAML; rename the class")
-
-
-def _is_plain(name: str) -> bool:
-    """Return whether a setting of this name is read as it is."""
-    try:
-        return isinstance(yaml.safe_load(name), str | int | float | bool | date)
-    except yaml.YAMLError:
-        return False
+        if name.lower() in ("null", "~"):
+            raise InputError(f"--unknown_class: {name} means no class in a configuration; rename the class")
 
 
 @section("Out-of-distribution images")
@@ -105,8 +84,8 @@ def write_ood(
         known.pop("knn", None)
     left_out = {f"class {name}": _leave_out(run, name) for name in unknown_classes}
     chosen_on = _scores(run.logits[run.splits[0].name])
-    near = {kind: by_split[0].aurocs for kind, by_split in left_out.items()}
-    near |= {kind: _detect(chosen_on, scores[kind]).aurocs for kind in similar}
+    near = {kind: _aurocs(*by_split[0]) for kind, by_split in left_out.items()}
+    near |= {kind: _aurocs(chosen_on, scores[kind]) for kind in similar}
     _record(document, run, near)
     threshold = run.fit_ood_threshold({kind: logits[kind] for kind in synthetic})
     document.text(
@@ -119,13 +98,17 @@ def write_ood(
         f" as unknown. This includes {threshold.false_alarms:.1%} of the {threshold.evaluated_on} images, by mistake."
         + (" The threshold was fitted on these images." * (threshold.fitted_on == threshold.evaluated_on))
     )
-    detections = {kind: by_split[-1] for kind, by_split in left_out.items()}
-    detections |= {kind: _detect(known, scores[kind], threshold) for kind in images}
+    measured = {kind: by_split[-1] for kind, by_split in left_out.items()}
+    measured |= {kind: (known, scores[kind]) for kind in images}
+    aurocs = {kind: _aurocs(*pair) for kind, pair in measured.items()}
     names = [*SCORES, "knn"] if "knn" in known else list(SCORES)
-    rows = [
-        [kind, f"{one.images:,}", *(_cell(one.aurocs, name) for name in names), f"{one.flagged[threshold.score]:.1%}"]
-        for kind, one in detections.items()
-    ]
+    rows = []
+    for kind, (inside, outside) in measured.items():
+        is_left_out = kind in left_out
+        cut = inside[threshold.score].quantile(FALSE_ALARM_RATE) if is_left_out else threshold.threshold
+        flagged = (outside[threshold.score] < cut).float()
+        cells = [f"{aurocs[kind][name]:.4f}" if name in aurocs[kind] else "" for name in names]
+        rows.append([kind, f"{len(flagged):,}", *cells, f"{flagged.mean():.1%}"])
     header = ["kind", "images", *(f"AUROC: {SCORE_NAMES[name]}" for name in names), "flagged as unknown"]
     document.table(header, rows)
     if "knn" in names:
@@ -138,7 +121,7 @@ def write_ood(
             f" run. Its share of flagged images is that with {FALSE_ALARM_RATE:.0%} false alarms."
         )
     _write_near(document, run, threshold)
-    if undetected := [kind for kind, one in detections.items() if one.aurocs[threshold.score] <= 0.5]:
+    if undetected := [kind for kind, areas in aurocs.items() if areas[threshold.score] <= 0.5]:
         document.text(f"The score does not detect {', '.join(map(escape, undetected))}: an AUROC of 0.5 is chance.")
     if not threshold.useful:
         document.text(
@@ -172,8 +155,8 @@ def _write_near(document: Document, run: RunData, threshold: OODThreshold) -> No
         document.text(f"An AUROC below {MIN_NEAR_AUROC} is too low to rely on.")
 
 
-def _leave_out(run: RunData, name: str) -> list[_Detection]:
-    """Train a network without a class, and return how well it detects the images of that class in each split."""
+def _leave_out(run: RunData, name: str) -> list[tuple[Scores, Scores]]:
+    """Train a network without a class; return the scores of the other images and of that class for each split."""
     data, classifier = retrain(
         run, f"unknown/class_{run.class_names.index(name)}", {"omit_class": name}, f"Training a network without {name}"
     )
@@ -184,7 +167,7 @@ def _leave_out(run: RunData, name: str) -> list[_Detection]:
         training_features = _features(classifier, EvaluationSplit("train", data.train_set.images, training_rows))
     except InputError:  # no penultimate features
         training_features = None
-    detections = []
+    pairs = []
     for split in run.splits:
         is_unknown = split.labels.cpu() == label
         rows = evenly_spaced(split.rows[~is_unknown], _MAX_KNOWN), split.rows[is_unknown]
@@ -193,35 +176,20 @@ def _leave_out(run: RunData, name: str) -> list[_Detection]:
         if training_features is not None:
             for scores, part in zip((known, unknown), parts, strict=True):
                 scores["knn"] = knn(_features(classifier, part), training_features)
-        detections.append(_detect(known, unknown))
-    return detections
+        pairs.append((known, unknown))
+    return pairs
 
 
 def _features(classifier: TrainedClassifier, split: EvaluationSplit) -> Tensor:
     return features(classifier.network, split.batches(classifier.batch_size))
 
 
-def _scores(logits: Tensor) -> dict[str, Tensor]:
+def _scores(logits: Tensor) -> Scores:
     return {name: score(logits) for name, score in SCORES.items()}
 
 
-def _detect(
-    known: Mapping[str, Tensor], unknown: Mapping[str, Tensor], threshold: OODThreshold | None = None
-) -> _Detection:
-    """Return how well unknown images are detected, by their scores and those of images of the classes.
-
-    Args:
-        known, unknown: float (N,) and (M,) by score.
-        threshold: The page's threshold; otherwise, ``FALSE_ALARM_RATE`` of the known images are flagged.
-    """
-    cuts = {name: float(known[name].quantile(FALSE_ALARM_RATE)) for name in SCORES}
-    if threshold is not None:
-        cuts[threshold.score] = threshold.threshold
-    return _Detection(
-        len(unknown["energy"]),
-        {name: auroc(scores, unknown[name]) for name, scores in known.items()},
-        {name: float((unknown[name] < cut).float().mean()) for name, cut in cuts.items()},
-    )
+def _aurocs(known: Scores, unknown: Scores) -> dict[str, float]:
+    return {name: auroc(scores, unknown[name]) for name, scores in known.items()}
 
 
 def _record(document: Document, run: RunData, near: Mapping[str, Mapping[str, float]]) -> None:
@@ -237,7 +205,3 @@ def _record(document: Document, run: RunData, near: Mapping[str, Mapping[str, fl
         write_atomically(file, json.dumps(merged, indent=1, ensure_ascii=False).encode())
     except OSError as error:
         document.text(f"{file.name} cannot be written ({error.strerror}), so no command uses these results.")
-
-
-def _cell(aurocs: Mapping[str, float], name: str) -> str:
-    return f"{aurocs[name]:.4f}" if name in aurocs else ""

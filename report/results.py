@@ -169,10 +169,12 @@ def write_calibration(document: Document, run: RunData) -> None:
     result = run.evaluate(max_mistakes=0)
     before, after = result.calibration_errors()
     temperature = run.classifier.recipe.temperature
-    confidence, accuracy, share = result.calibration.numpy().transpose(1, 0, 2)
-    titles = [f"as trained: error {before:.2%}", f"temperature {temperature:.2f}: error {after:.2%}"]
-    picture = reliability_diagram(confidence, accuracy, share, titles)
-    document.picture("calibration", picture, "Accuracy by confidence")
+    plain, scaled = result.calibration.numpy()
+    charts = {
+        "as trained": reliability_diagram(plain, f"as trained: error {before:.2%}"),
+        "scaled": reliability_diagram(scaled, f"temperature {temperature:.2f}: error {after:.2%}"),
+    }
+    document.charts("calibration", charts, "Accuracy by confidence")
     document.finding(f"Confidences are off by **{after:.2%}** on average, {before:.2%} before temperature scaling.")
     document.text(
         f"Expected calibration error {before:.2%} as trained, {after:.2%} with the logits divided by the temperature"

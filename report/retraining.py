@@ -1,10 +1,11 @@
 """Train a run's network again on other images, in the run's folder."""
 
-import json
 import shutil
 import subprocess
 import sys
 from typing import Any
+
+import yaml
 
 from cifar_lit.data.datamodule import ImageDataModule
 from cifar_lit.errors import InputError
@@ -24,9 +25,7 @@ def check_retraining(run: RunData, option: str) -> None:
     if not run.checkpoint_run.in_run_folder:
         raise InputError(f"{option} needs the run's configuration; use a checkpoint in its run's folder")
     if run.data is None:
-        raise InputError(f"{option} needs the run's training images: {run.datasets.note}")
-    if not isinstance(run.config["trainer"].get("logger"), dict):
-        raise InputError(f"{option} needs a run whose configuration has a single trainer.logger")
+        raise InputError(f"{option} needs the run's training images: {run.note}")
 
 
 def retrain(run: RunData, name: str, settings: dict[str, Any], note: str) -> tuple[ImageDataModule, TrainedClassifier]:
@@ -52,14 +51,16 @@ def retrain(run: RunData, name: str, settings: dict[str, Any], note: str) -> tup
     if not done.is_file() or done.read_text() != key:
         shutil.rmtree(folder, ignore_errors=True)
         print(note, flush=True)
-        callbacks = run.config["trainer"].get("callbacks") or []
+        trainer = run.config["trainer"]
+        callbacks = trainer.get("callbacks") or []
         kept = [callback for callback in callbacks if not callback["class_path"].startswith(_OMITTED)]
-        options = ["--config", str(run.checkpoint_run.config)]
-        options += [f"--data.{setting}={value}" for setting, value in settings.items()]
-        options += ["--trainer.logger", "lightning.pytorch.loggers.CSVLogger"]  # no additional curves in TensorBoard
-        options += ["--trainer.logger.save_dir", str(folder.parents[1]), "--trainer.logger.name", folder.parent.name]
-        options += ["--trainer.logger.version", folder.name, "--trainer.callbacks", json.dumps(kept)]
-        options += [word for module in own_modules() for word in (OPTION, module)]
+        names = {"save_dir": str(folder.parents[1]), "name": folder.parent.name, "version": folder.name}
+        logger = {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": names}  # not in TensorBoard
+        config = run.config | {"data": data, "trainer": trainer | {"callbacks": kept, "logger": logger}}
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        file = folder.parent / "config.yaml"
+        file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+        options = ["--config", str(file), *(word for module in own_modules() for word in (OPTION, module))]
         if subprocess.run([sys.executable, str(ROOT / "main.py"), "fit", *options], check=False).returncode:
             raise InputError(f"{note!r} failed; see the error above")
         done.write_text(key)

@@ -1,15 +1,15 @@
 """Report section: accuracy under common corruptions."""
 
 import torch
+from rich.progress import track
 
-from callbacks.rendering.charts import lines_chart
+from callbacks.rendering.charts import curves_chart
 from cifar_lit.errors import InputError
 from cifar_lit.evaluation.corruptions import EXTRA, KINDS, SEVERITIES
 from cifar_lit.evaluation.robustness import evaluate_robustness
 from cifar_lit.evaluation.significance import wilson
 from report.document import Document, section
 from report.results import pixels_of
-from space.export.progress import with_progress
 from space.export.run_data import RunData
 
 
@@ -25,7 +25,7 @@ def write_robustness(document: Document, run: RunData, max_images: int, seed: in
         pixels_of(run, chosen),
         run.eval_split.labels[chosen],
         seed,
-        lambda steps: with_progress(steps, "Evaluating corrupted images", len(steps)),
+        lambda steps: track(steps, "Evaluating corrupted images", transient=True),
     )
     low, high = wilson(round(result.clean * result.images), result.images)
     document.text(
@@ -46,6 +46,8 @@ def write_robustness(document: Document, run: RunData, max_images: int, seed: in
         f"Most harmful corruption: **{worst}**, with {accuracies[worst][-1]:.1%} accuracy at the highest severity"
         f" ({result.clean:.1%} on the same images without corruption)."
     )
-    curves = {kind: [result.clean, *values.tolist()] for kind, values in accuracies.items()}
-    picture = lines_chart(curves, range(SEVERITIES + 1), ("severity (0: clean)", "accuracy"), (0, 1), columns=5)
-    document.picture("robustness", picture, "Accuracy by severity for each corruption")
+    charts = {}
+    for kind, values in accuracies.items():
+        curve = list(enumerate([result.clean, *values.tolist()]))
+        charts[kind] = curves_chart(kind, {"accuracy": curve}, "severity (0: clean)", (0, 1), (2.4, 2.2))
+    document.charts("robustness", charts, "Accuracy by severity")

@@ -29,8 +29,8 @@ _SPEED_SECONDS, _SPEED_ROUNDS = 2.0, 5  # of the speed measurement, whichever en
 def write_run(document: Document, run: RunData) -> None:
     """Write the run's metadata, and the command that reruns it."""
     document.table(["", ""], run_metadata(run).items())
-    if run.datasets.note:
-        document.missing("Some images are not available", run.datasets.note)
+    if run.note:
+        document.missing("Some images are not available", run.note)
     file = run.checkpoint_run.file.absolute()  # without folders of this machine: runs/<name>/<version>/checkpoints/...
     checkpoint = "/".join(file.parts[-5:]) if run.checkpoint_run.in_run_folder else file.name
     document.text("This report was written by:")
@@ -142,7 +142,7 @@ def write_log(document: Document, run: RunData) -> None:
         header.append("last learning rate")
     known = (run.checkpoint["global_step"], run.checkpoint["epoch"] + 1)
     document.table(header, epoch_rows(run.history, names, known))
-    document.picture("curves", learning_curves(run.history), "Loss, accuracy and learning rate by step")
+    document.charts("curves", learning_curves(run.history), "By step")
     _write_event_picture(document, run, "learning-rate finder", "lr_find", "The learning rate search")
 
 

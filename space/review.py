@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
-import numpy as np
 
 from callbacks.rendering.grid import enlarge_images
 from callbacks.rendering.markdown import escape
@@ -45,7 +44,7 @@ def serve_review(ckpt_path: str, folder: Path, tables: Path, **options: Any) -> 
     """
     run = RunData.load(ckpt_path, None)
     if run.data is None:
-        raise InputError(f"--review needs the run's data: {run.datasets.note}")
+        raise InputError(f"--review needs the run's data: {run.note}")
     images = _images_of(run.data)
     items = read_items(sorted(tables.glob("*.csv")) if tables.is_dir() else [tables], images, run.class_names)
     if not items:
@@ -151,11 +150,7 @@ class ReviewTab:
         place = f"{escape(item.split)} #{item.row}" + f" · {escape(item.file)}" * bool(item.file)
         text = f"**{position + 1} of {len(self._items)}** · {place}\n\n"
         text += f"Label: **{escape(item.label)}** · {escape(item.reason)}"
-        return [position, text, _enlarge(pixels), suggested]
-
-
-def _enlarge(pixels: np.ndarray) -> np.ndarray:
-    return enlarge_images(pixels[None], _SIDE)[0]
+        return [position, text, enlarge_images(pixels[None], _SIDE)[0], suggested]
 
 
 def read_items(files: Sequence[Path], images: dict[str, ImageTensors], class_names: Sequence[str]) -> list[ReviewItem]:

@@ -48,7 +48,7 @@ def confusion_picture(
     height = top + side + _LEGEND_HEIGHT - _title_height(title)
     canvas, draw, _ = titled_canvas(title, max(left + side, _LEGEND_WIDTH) + 2 * GAP, height)
     fraction = counts / counts.sum(1, keepdims=True).clip(1)
-    colors = _shades(fraction)
+    colors = matplotlib.colormaps["Blues"](np.sqrt(fraction), bytes=True)[..., :3]
     canvas.paste(Image.fromarray(colors.repeat(cell, 0).repeat(cell, 1)), (left, top))
     _lines(draw, left, top, cell, layout.classes)
     if selected is not None:
@@ -124,11 +124,6 @@ def _title_height(title: str) -> int:
     return titled_canvas(title, 1, 1)[2]
 
 
-def _shades(fraction: np.ndarray) -> np.ndarray:
-    """Return colors uint8 (..., 3) from white to dark blue for fractions in [0, 1]."""
-    return (matplotlib.colormaps["Blues"](np.sqrt(fraction))[..., :3] * 255).round().astype(np.uint8)
-
-
 def _lines(draw: ImageDraw.ImageDraw, left: int, top: int, cell: int, classes: int) -> None:
     """Draw a line between neighboring cells, or after every tenth if cells are small."""
     side = classes * cell
@@ -169,7 +164,8 @@ def _numbers(
 def _legend(canvas: Image.Image, draw: ImageDraw.ImageDraw, x: int, y: int) -> None:
     """Draw the color bar, from 0 on the left to 100% of the row on the right."""
     width = 256
-    canvas.paste(Image.fromarray(_shades(np.linspace(0, 1, width) ** 2)[None].repeat(14, 0)), (x, y))
+    colors = matplotlib.colormaps["Blues"](np.linspace(0, 1, width), bytes=True)[None, :, :3]
+    canvas.paste(Image.fromarray(colors.repeat(14, 0)), (x, y))
     for fraction, anchor in ((0, "la"), (0.1, "ma"), (0.25, "ma"), (0.5, "ma"), (1, "la")):
         text = f"{100 * fraction:.0f}" if fraction < 1 else "100% of the row"
         x_text = x + fraction**0.5 * width - (20 if fraction == 1 else 0)

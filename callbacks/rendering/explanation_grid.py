@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from callbacks.rendering.grid import as_rgb, enlarge_images, image_grid
+from callbacks.rendering.grid import enlarge_images, image_grid
 from callbacks.rendering.overlay import ColorMap, overlay
 
 
@@ -21,7 +21,7 @@ def explanation_grid(
     """Return a grid with one row per image: the image, then the image overlaid with each of its heatmaps.
 
     Args:
-        pixels: uint8 (N, H, W, 3), RGB, or (N, H, W), gray.
+        pixels: uint8 (N, H, W, 3).
         heatmaps: float (N, M, H, W) in [0, 1].
         captions: N texts of one or more lines below the images.
         map_captions: For each image, M texts of one or more lines below its heatmaps.
@@ -37,14 +37,7 @@ def explanation_grid(
         ValueError: if the numbers of images, heatmaps and texts do not match, or the opacity is not in [0, 1].
     """
     images, maps = heatmaps.shape[:2]
-    if not (len(pixels) == len(captions) == len(map_captions) == images) or any(
-        len(row) != maps for row in map_captions
-    ):
-        raise ValueError(
-            f"{images} x {maps} heatmaps need as many images and captions, got {len(pixels)} images,"
-            f" {len(captions)} and {' + '.join(str(len(row)) for row in map_captions)} captions"
-        )
-    tiles = enlarge_images(as_rgb(pixels), tile)[:, None]
+    tiles = enlarge_images(pixels, tile)[:, None]
     enlarged = enlarge_images(heatmaps.reshape(-1, *heatmaps.shape[2:]), tile).reshape(images, maps, *tiles.shape[2:4])
     cells = np.concatenate([tiles, overlay(tiles, enlarged, opacity, colormap)], 1)
     texts = [text for caption, row in zip(captions, map_captions, strict=True) for text in (caption, *row)]

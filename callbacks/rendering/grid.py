@@ -31,7 +31,7 @@ def image_grid(
     """Return a grid of images, each enlarged by nearest neighbor, with its caption below.
 
     Args:
-        pixels: uint8 (N, H, W, 3), RGB, or (N, H, W), gray.
+        pixels: uint8 (N, H, W, 3).
         captions: N texts of one or more lines; lines wider than an image are truncated.
         columns: Maximum number of images per row.
         tile: Maximum side of an enlarged image; the scale is an integer, and larger images are not resized.
@@ -48,7 +48,7 @@ def image_grid(
         raise ValueError(f"every image needs a caption, got {len(pixels)} images and {len(captions)} captions")
     if len(pixels) == 0:
         return text_picture(title or "no images")
-    tiles = enlarge_images(as_rgb(pixels), tile)
+    tiles = enlarge_images(pixels, tile)
     tile_height, tile_width = tiles.shape[1:3]
     lines = max(caption.count("\n") + 1 for caption in captions)
     cell_height, cell_width = tile_height + lines * LINE_HEIGHT + 2 * GAP, tile_width + GAP
@@ -64,13 +64,6 @@ def image_grid(
             text, face = drawable(line)
             draw.text(anchor, truncate(text, face, tile_width), color, face, anchor="ma")
     return np.asarray(canvas)
-
-
-def as_rgb(pixels: np.ndarray) -> np.ndarray:
-    """Return pixels (N, H, W), (N, H, W, 1) or (N, H, W, 3) as (N, H, W, 3)."""
-    if pixels.ndim == 3:
-        pixels = pixels[..., None]
-    return np.broadcast_to(pixels, (*pixels.shape[:3], 3))
 
 
 def enlarge_images(pixels: np.ndarray, tile: int) -> np.ndarray:

@@ -1,6 +1,5 @@
 """Color heatmaps and overlay them on images."""
 
-from functools import cache
 from typing import Literal
 
 import matplotlib
@@ -20,8 +19,7 @@ def colorize(heatmaps: np.ndarray, colormap: ColorMap = "inferno") -> np.ndarray
     Returns:
         uint8 (..., H, W, 3), RGB.
     """
-    values = (np.clip(heatmaps, 0, 1) * 255).round().astype(np.uint8)
-    return _colors(colormap)[values]
+    return matplotlib.colormaps[colormap](heatmaps, bytes=True)[..., :3]
 
 
 def overlay(pixels: np.ndarray, heatmaps: np.ndarray, opacity: float, colormap: ColorMap = "inferno") -> np.ndarray:
@@ -43,9 +41,3 @@ def overlay(pixels: np.ndarray, heatmaps: np.ndarray, opacity: float, colormap: 
         raise ValueError(f"opacity must be from 0 (the image) to 1 (the heatmap), got {opacity}")
     blended = (1 - opacity) * pixels.astype(np.float32) + opacity * colorize(heatmaps, colormap)
     return blended.round().astype(np.uint8)
-
-
-@cache
-def _colors(colormap: str) -> np.ndarray:
-    """Return the color map, uint8 (256, 3)."""
-    return (matplotlib.colormaps[colormap](np.arange(256))[:, :3] * 255).round().astype(np.uint8)

@@ -169,7 +169,7 @@ def _run_function(name: str, options: Sequence[str], plugin_packages: Sequence[s
         function = getattr(importlib.import_module(module), function_name)
         for plugin in plugin_modules(plugin_packages) if command.reads_data else ():
             importlib.import_module(plugin)
-        from cifar_lit.cli.parser import Parser
+        from cifar_lit.cli.jsonargparse_compat import Parser
     parser = Parser(prog=f"main.py {name}", description=f"{command.summary}.", allow_abbrev=False)
     separately = {name for name, _ in command.repeated}
     if command.positional:

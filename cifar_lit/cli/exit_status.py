@@ -5,7 +5,7 @@ import signal
 import sys
 from collections.abc import Callable
 
-from cifar_lit.errors import InputError, Stopped
+from cifar_lit.errors import InputError
 
 
 def exit_status(run: Callable[[], None]) -> int:
@@ -16,16 +16,15 @@ def exit_status(run: Callable[[], None]) -> int:
 
     Returns:
         0; 2 after a user error, which is printed as one line; 128 plus the signal number after a signal.
+
+    Raises:
+        SystemExit: if the command ends the program itself, with its exit status.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names of files may contain anything
             stream.reconfigure(errors="backslashreplace")
     try:
         run()
-    except Stopped as stopped:
-        if stopped.rank == 0:
-            print(stopped, file=sys.stderr)
-        return stopped.status
     except KeyboardInterrupt:
         print("Stopped", file=sys.stderr)
         return 128 + signal.SIGINT

@@ -5,7 +5,7 @@ Written for jsonargparse 4.53 and lightning 2.6.6; when upgrading either, only t
 
 import json
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NoReturn
 from unittest.mock import patch
 
 import torch
@@ -14,12 +14,23 @@ from jsonargparse import _completions_jsonschema as completions
 from jsonargparse.typing import register_type
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 
+from cifar_lit.cli.parser_errors import one_line
+from cifar_lit.errors import InputError
+
 # The default of a callback's argument is an object, which could not be written to the run's config.yaml
 register_type(torch.device)
 
 
-class CompatParser(LightningArgumentParser):
-    """LightningCLI's parser, which also checks ``null`` in class arguments and links function arguments."""
+class Parser(LightningArgumentParser):
+    """LightningCLI's parser with one-line errors, which also checks ``null`` in class arguments and links functions."""
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Raise InputError with the message shortened to one line."""
+        if not self.exit_on_error:  # the parser of a class; the outer parser reports its errors
+            super().error(message, ex)
+        # The options to suggest are those of the subcommand's parser, which jsonargparse attaches to the error
+        parser: Any = getattr(ex, "subcommand_parser", self)
+        raise InputError(one_line(message, [action.dest for action in parser._actions])) from ex
 
     def validate(self, namespace: Namespace, skip_unset: bool = True, *args: Any, **kwargs: Any) -> None:
         """Also refuse ``null`` for an argument of a class whose type does not allow it.
@@ -64,16 +75,6 @@ class CompatCLI(LightningCLI):
         """Keep the configured settings in ``validate`` and ``test``, such as those of test-time augmentation."""
         if self.config.get("subcommand") == "fit":
             super()._parse_ckpt_path()
-
-
-def option_names(parser: ArgumentParser, error: Exception | None) -> list[str]:
-    """Return the options of the parser that found an error, to suggest the closest one; argparse does not list them.
-
-    Args:
-        parser: The parser that reports the error.
-        error: The error, to which jsonargparse attaches the subcommand's parser.
-    """
-    return [action.dest for action in getattr(error, "subcommand_parser", parser)._actions]
 
 
 def subcommand_parser(command_line: LightningCLI, name: str) -> LightningArgumentParser:

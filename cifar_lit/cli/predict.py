@@ -47,8 +47,7 @@ def predict(
 
     classifier = read_classifier(find_checkpoint(ckpt_path, "runs/*/*").file)
     classifier.network.to("cuda" if torch.cuda.is_available() else "cpu")
-    class_names = classifier.recipe.class_names
-    top_k = min(top_k, len(class_names))
+    top_k = min(top_k, len(classifier.recipe.class_names))
     files, notes = _find_files(images)
     batches = predict_files(classifier, files, top_k, batch_size, on_unreadable)
     number_of_batches = -(-len(files) // batch_size)
@@ -58,10 +57,10 @@ def predict(
     header = ["file", *(f"{column}_{rank}" for rank in range(1, top_k + 1) for column in ("class", "probability"))]
     header.append("possibly_none_of_the_classes")
     try:  # only now, so that an unreadable image does not overwrite an earlier file
-        _write(Path(output), csv_text([header, *(_cells(prediction, class_names) for prediction in predictions)]))
+        _write(Path(output), csv_text([header, *(_cells(prediction) for prediction in predictions)]))
     except OSError as error:
         raise InputError(f"{output} cannot be written ({error.strerror}); choose another: --output FILE") from error
-    print_predictions([(str(one.file), one.top_classes(class_names)[:3], one.is_ood) for one in predictions])
+    print_predictions([(str(one.file), one.classes[:3], one.is_ood) for one in predictions])
     print(f"{len(predictions)} image{'s' * (len(predictions) != 1)} classified: {output}")
     if unknown := sum(bool(one.is_ood) for one in predictions):
         print(f"{unknown} may be none of the classes (column possibly_none_of_the_classes)")
@@ -77,10 +76,10 @@ def _write(output: Path, table: str) -> None:
         write_atomically(output, content)
 
 
-def _cells(prediction: Prediction, class_names: Sequence[str]) -> list[str]:
-    pairs = prediction.top_classes(class_names)
+def _cells(prediction: Prediction) -> list[str]:
     verdict = "" if prediction.is_ood is None else str(prediction.is_ood)
-    return [str(prediction.file), *(cell for name, prob in pairs for cell in (name, f"{prob:.6f}")), verdict]
+    cells = (cell for name, prob in prediction.classes for cell in (name, f"{prob:.6f}"))
+    return [str(prediction.file), *cells, verdict]
 
 
 def _find_files(images: Sequence[str]) -> tuple[list[Path], list[str]]:

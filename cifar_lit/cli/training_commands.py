@@ -17,8 +17,7 @@ from lightning.pytorch.utilities import rank_zero_info
 from cifar_lit.cli import console
 from cifar_lit.cli.arguments import merge_callbacks, option_values, with_evaluation_defaults, with_explicit_true
 from cifar_lit.cli.json_schema import config_schema
-from cifar_lit.cli.jsonargparse_compat import CompatCLI, subcommand_parser
-from cifar_lit.cli.parser import Parser
+from cifar_lit.cli.jsonargparse_compat import CompatCLI, Parser, subcommand_parser
 from cifar_lit.cli.save_config import SaveRunConfig
 from cifar_lit.data.datamodule import ImageDataModule
 from cifar_lit.errors import InputError
@@ -41,9 +40,6 @@ from cifar_lit.training.precision import fastest_precision
 from cifar_lit.training.pretrained import build_pretrained, use_preprocessing
 from cifar_lit.training.trainer import Trainer
 
-_FIT_DESCRIPTION = """Train a network. CIFAR-10 (downloaded): --config configs/resnet9_s4.yaml. Your own images, in
-DIR/train/<class>/ and DIR/test/<class>/: add --data ClassFolders --data.root DIR."""
-
 
 class CommandLine(CompatCLI):
     """LightningCLI for a Classifier and an ImageDataModule.
@@ -60,8 +56,6 @@ class CommandLine(CompatCLI):
         self._lock: FileLock | None = None
         self._command = "fit" if args[0] == "schema" else args[0]
         own: dict[str, Any] = {"default_config_files": [str(defaults)], "allow_abbrev": False}
-        if self._command == "fit":
-            own["description"] = _FIT_DESCRIPTION
         super().__init__(
             Classifier,
             ImageDataModule,

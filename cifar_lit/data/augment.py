@@ -51,23 +51,6 @@ def apply_augmentations(
     return pixels
 
 
-def output_sizes(
-    augmentations: Sequence[Augmentation], size: tuple[int, int], required: tuple[int, int] | None = None
-) -> set[tuple[int, int]]:
-    """Return every possible (height, width) after all augmentations of images of a size.
-
-    Raises:
-        InputError: If the required one is missing.
-    """
-    sizes = {size}
-    for augmentation in augmentations:
-        sizes = {output for one in sizes for output in augmentation.output_sizes(one)}
-    if required is not None and required not in sizes:
-        crop = f"RandomResizedCrop with size: {list(required)}"
-        raise InputError(f"data.decode_size needs an augmentation that returns data.image_size, such as {crop}")
-    return sizes
-
-
 class RandomCrop(Augmentation):
     """Pad each image, then crop it to its original size at a random position.
 

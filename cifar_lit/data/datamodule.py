@@ -11,11 +11,11 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from cifar_lit.data.albumentations import AlbumentationsPipeline
-from cifar_lit.data.augment import Augmentation, apply_augmentations, output_sizes
+from cifar_lit.data.augment import Augmentation, apply_augmentations
 from cifar_lit.data.batches import Batch, ImageDataset, ImageTensors
 from cifar_lit.data.decisions import apply_decisions
-from cifar_lit.data.loader import LoaderOptions, build_loader
-from cifar_lit.data.mixup import Mixup
+from cifar_lit.data.loader import build_loader
+from cifar_lit.data.mixup import mix
 from cifar_lit.data.resume_position import check_unchanged, training_position, warn_of_other_images
 from cifar_lit.data.splits import hold_out, hold_out_fold, without_class
 from cifar_lit.errors import InputError
@@ -105,7 +105,6 @@ class ImageDataModule(LightningDataModule, ABC):
         self.folds, self._fold, self._mean, self._std, self._omit_class = folds, fold, mean, std, omit_class
         self._balanced, self._decisions = sampler == "balanced", Path(decisions) if decisions else None
         self._resume_state: dict[str, Any] = {}  # of the checkpoint that the run resumes from
-        self._sharded = False  # whether each process holds only a shard of the training images, and shuffles that
 
     @property
     @abstractmethod
@@ -156,9 +155,13 @@ class ImageDataModule(LightningDataModule, ABC):
             InputError: If larger images are not cropped to ``image_size``.
         """
         pipeline = self.train_set.pipeline
-        first = pipeline.output_size if isinstance(pipeline, AlbumentationsPipeline) else self.decode_size
-        required = None if self.decode_size == self.image_size else self.image_size
-        return sorted({self.image_size, *output_sizes(self.augment, first, required)})
+        sizes = {pipeline.output_size if isinstance(pipeline, AlbumentationsPipeline) else self.decode_size}
+        for augmentation in self.augment:
+            sizes = {output for size in sizes for output in augmentation.output_sizes(size)}
+        if self.decode_size != self.image_size and self.image_size not in sizes:
+            crop = f"RandomResizedCrop with size: {list(self.image_size)}"
+            raise InputError(f"data.decode_size needs an augmentation that returns data.image_size, such as {crop}")
+        return sorted({self.image_size, *sizes})
 
     @property
     def num_classes(self) -> int:
@@ -199,10 +202,6 @@ class ImageDataModule(LightningDataModule, ABC):
         return train_set, val_set
 
     @cached_property
-    def _mixup(self) -> Mixup | None:
-        return Mixup(*self._mixup_alphas, self.num_classes) if any(self._mixup_alphas) else None
-
-    @cached_property
     def train_set(self) -> ImageDataset:
         """The images to train on."""
         train, transforms = self.train_and_val[0], self._albumentations
@@ -224,17 +223,13 @@ class ImageDataModule(LightningDataModule, ABC):
         if self.decode_size != self.image_size:
             images = replace(dataset.images, pixels=self.load_larger())
             dataset = ImageDataset(images, dataset.rows, dataset.pipeline, dataset.seed)
-        loaders = 1 if self.val_set is None else 2
-        options = LoaderOptions(
-            self.batch_size, self.num_workers, True, self._balanced, self._min_batches, loaders=loaders
-        )
+        start = 0, 0
         if state:
             check_unchanged(state, self._settings_to_keep())
             # Taken from the checkpoint, since Lightning requests the loader before it restores its own loops
             start = state["epoch"], state["batches"] * self.batch_size
-            options = options._replace(start=start, sharded=state.get("shared"))  # missing in early releases
-        loader, self._sharded = build_loader(dataset, self.trainer, options)
-        return loader
+        order = {"balanced": self._balanced, "min_batches": self._min_batches, "start": start}
+        return self._loader(dataset, training=True, loaders=1 if self.val_set is None else 2, **order)
 
     def _settings_to_keep(self) -> dict[str, Any]:
         """Return the settings that determine the samples of a step and their augmentation."""
@@ -253,7 +248,7 @@ class ImageDataModule(LightningDataModule, ABC):
             return {}
         epoch, done = training_position(self.trainer)
         images = {"images": len(self.train_set), "digest": self.train_set.digest}
-        return {"epoch": epoch, "batches": done, "shared": self._sharded, **self._settings_to_keep(), **images}
+        return {"epoch": epoch, "batches": done, **self._settings_to_keep(), **images}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Set where to resume; warn if the training images have changed."""
@@ -280,8 +275,8 @@ class ImageDataModule(LightningDataModule, ABC):
             raise InputError(f"{type(self).__name__} has no test images; add <root>/test/<class>/*, or use `validate`")
         return self._loader(ImageDataset(test, torch.arange(len(test))))
 
-    def _loader(self, dataset: ImageDataset) -> DataLoader[Batch]:
-        return build_loader(dataset, self.trainer, LoaderOptions(self.batch_size, self.num_workers))[0]
+    def _loader(self, dataset: ImageDataset, **options: Any) -> DataLoader[Batch]:
+        return build_loader(dataset, self.trainer, self.batch_size, self.num_workers, **options)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Apply augmentation and mixup to training batches; return any other unchanged."""
@@ -294,6 +289,6 @@ class ImageDataModule(LightningDataModule, ABC):
             places = first + torch.arange(len(batch.indices), device=batch.indices.device)
         random = SampleRandom(seed, epoch, batch.indices, places)
         batch = batch._replace(pixels=apply_augmentations(self.augment, batch.pixels, random, self.mean))
-        if self._mixup is not None:
-            batch = self._mixup(batch, key("mixing", seed, epoch, batch_idx, rank))
+        if any(self._mixup_alphas):
+            batch = mix(batch, self._mixup_alphas, self.num_classes, key("mixing", seed, epoch, batch_idx, rank))
         return batch

@@ -1,7 +1,5 @@
 """Images cached on the training device, so that batches need not be transferred."""
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 
@@ -10,55 +8,20 @@ from cifar_lit.data.batches import ImageDataset, ImageTensors
 _MAX_FRACTION = 0.5  # of the free device memory that a dataset may take; the network needs the rest
 
 
-def cache_on_device(
-    dataset: ImageDataset, device: torch.device, free: int, rank: int, processes: int, sharded: bool | None = None
-) -> tuple[ImageDataset, bool]:
-    """Move the images of a dataset to the device if there is room.
+def cache_on_device(dataset: ImageDataset, device: torch.device, free: int) -> ImageDataset:
+    """Move the images of a dataset to the device if there is room; Albumentations need them on the host.
 
     Args:
-        dataset: Data set with images in host memory.
+        dataset: Dataset with images in host memory.
         device: The training device.
-        free: Bytes free on the device; must be the same in all processes, so that they all make the same decision.
-        rank: Rank of this process.
-        processes: Number of processes, each with its own device.
-        sharded: Whether each process reads only its own shard; None to shard only if the images do not fit otherwise.
-            A resumed run must keep its choice, which determines the order of the samples.
-
-    Returns:
-        The dataset, and whether it holds only this process's shard.
+        free: Bytes free on the device.
     """
-    pixels = dataset.images.pixels
-    needed = len(dataset) * pixels[0].numel() * pixels.element_size()
-    target = placement(needed, free, processes, sharded)
-    is_shard = target == "shard" if sharded is None else sharded
-    rows = dataset.rows
-    if is_shard:  # padded to equal lengths, so that all processes take the same number of steps
-        rows = torch.cat([rows, rows[: -len(rows) % processes]])[rank::processes]
-    if target == "host" or dataset.pipeline is not None:  # albumentations runs on the host
-        if sharded:
-            return ImageDataset(dataset.images, rows, dataset.pipeline, dataset.seed, files=dataset.files), True
-        return dataset, False
+    pixels, rows = dataset.images.pixels, dataset.rows
+    if dataset.pipeline is not None or len(dataset) * pixels[0].nbytes > _MAX_FRACTION * free:
+        return dataset
     images = ImageTensors(_copy_rows(pixels, rows, device), dataset.images.labels[rows].to(device))
     positions = torch.arange(len(rows), device=device)
-    return ImageDataset(images, positions, None, dataset.seed, rows.to(device), dataset.files), is_shard
-
-
-def placement(needed: int, free: int, processes: int, sharded: bool | None = None) -> Literal["full", "shard", "host"]:
-    """Decide where images are kept: all of them on each device, a shard on each, or in host memory.
-
-    Args:
-        needed: Size of all images in bytes.
-        free: Free bytes on each device.
-        processes: Number of processes to divide the images among.
-        sharded: Require (True) or forbid (False) sharding.
-
-    >>> placement(100, 200, 4), placement(101, 200, 4), placement(401, 200, 4)
-    ('full', 'shard', 'host')
-    """
-    room = _MAX_FRACTION * free
-    if needed <= room and not sharded:
-        return "full"
-    return "shard" if processes > 1 and needed / processes <= room and sharded is not False else "host"
+    return ImageDataset(images, positions, None, dataset.seed, rows.to(device), dataset.files)
 
 
 def free_memory(device: torch.device) -> int:

@@ -34,7 +34,6 @@ from cifar_lit.inference.images import (
 from cifar_lit.safe_files import reserve
 
 _FORMAT = 3  # increment when the content of an entry changes
-_FILES = ("pixels.npy", "labels.npy", "files.json")
 _MAX_KEPT_SIZE = 128  # images that all have one size of up to this many pixels a side are not resized
 _DEFAULT_SIZE = (64, 64)  # for all others
 _SKIP_OPTION = "--data.skip_unreadable true"
@@ -104,10 +103,8 @@ def decode_folder(
             found = _read(entry, fingerprint)
             if found is None:
                 with _new_entry(entry) as unfinished:
-                    if skip_unreadable:
-                        files = _readable(folder, files)
                     resizing = Resizing(size or _common_size(folder, files), fit, interpolation)
-                    _write(unfinished, fingerprint, folder, files, resizing)
+                    _write(unfinished, fingerprint, folder, files, resizing, skip_unreadable)
                 found = _read(entry, fingerprint)
     except OSError as error:
         raise InputError(
@@ -170,13 +167,13 @@ def _read(entry: Path, fingerprint: str) -> FolderImages | None:
     """Return the cache entry; None if it is missing, outdated or damaged."""
     try:
         meta = json.loads((entry / "meta.json").read_text())
-        if meta["fingerprint"] != fingerprint or meta["written"] != _stamps(entry):
+        if meta["fingerprint"] != fingerprint:
             return None
         # Copy-on-write, since torch warns about read-only memory
         pixels = torch.from_numpy(np.load(entry / "pixels.npy", mmap_mode="c"))
         labels = torch.from_numpy(np.load(entry / "labels.npy"))
         files = json.loads((entry / "files.json").read_text())
-    except (FileNotFoundError, ValueError, KeyError, TypeError):
+    except (FileNotFoundError, EOFError, ValueError, KeyError, TypeError):
         return None
     height, width = pixels.shape[-2:]
     return FolderImages(ImageTensors(pixels, labels, files), (height, width), meta["mean"], meta["std"])
@@ -196,7 +193,9 @@ def _new_entry(entry: Path) -> Iterator[Path]:
         shutil.rmtree(unfinished, ignore_errors=True)
 
 
-def _write(unfinished: Path, fingerprint: str, folder: Path, files: list[ImageFile], resizing: Resizing) -> None:
+def _write(
+    unfinished: Path, fingerprint: str, folder: Path, files: list[ImageFile], resizing: Resizing, skip_unreadable: bool
+) -> None:
     """Decode the files into a new entry."""
     pixels = np.lib.format.open_memmap(
         unfinished / "pixels.npy", mode="w+", dtype=np.uint8, shape=(len(files), 3, *resizing.size)
@@ -214,6 +213,12 @@ def _write(unfinished: Path, fingerprint: str, folder: Path, files: list[ImageFi
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         decoding = track(pool.map(decode, range(len(files))), f"Decoding {folder}", len(files), transient=True)
         errors = {file.path: error for file, error in zip(files, decoding, strict=True) if error is not None}
+    if errors and skip_unreadable:
+        print(*(f"skipped: {error}" for error in errors.values()), sep="\n")
+        kept = [file for file in files if file.path not in errors]
+        if not kept:
+            raise InputError(f"none of the {len(files)} images in {folder} can be read")
+        return _write(unfinished, fingerprint, folder, kept, resizing, skip_unreadable)
     if len(errors) == 1:
         raise InputError(f"{next(iter(errors.values()))}: replace or remove it, or skip it: {_SKIP_OPTION}")
     if errors:
@@ -226,28 +231,8 @@ def _write(unfinished: Path, fingerprint: str, folder: Path, files: list[ImageFi
     np.save(unfinished / "labels.npy", np.array([file.label for file in files], dtype=np.int64))
     (unfinished / "files.json").write_text(json.dumps([file.path for file in files]))
     mean, std = mean_and_std(torch.from_numpy(pixels))
-    meta = {"fingerprint": fingerprint, "written": _stamps(unfinished), "mean": mean, "std": std}
+    meta = {"fingerprint": fingerprint, "mean": mean, "std": std}
     (unfinished / "meta.json").write_text(json.dumps(meta))
-
-
-def _stamps(entry: Path) -> dict[str, list[int]]:
-    """Return size and modification time of each file of an entry."""
-    stats = {name: (entry / name).stat() for name in _FILES}
-    return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
-
-
-def _readable(folder: Path, files: list[ImageFile]) -> list[ImageFile]:
-    """Return the files that can be read; print the others."""
-    readable = []
-    for file in files:
-        try:
-            read_image(folder / file.path)
-            readable.append(file)
-        except InputError as error:
-            print(f"skipped: {error}")
-    if not readable:
-        raise InputError(f"none of the {len(files)} images in {folder} can be read")
-    return readable
 
 
 def _common_size(folder: Path, files: list[ImageFile]) -> tuple[int, int]:

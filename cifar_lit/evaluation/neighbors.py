@@ -10,8 +10,6 @@ from torch import Tensor, nn
 
 from cifar_lit.errors import InputError
 
-_BATCH = 256
-
 
 class Model(Protocol):
     """A network with its preprocessing, such as cifar_lit.inference.model.InferenceModel."""
@@ -94,28 +92,3 @@ def evenly_spaced(rows: Tensor, max_count: int) -> Tensor:
     [0, 3, 6]
     """
     return rows[torch.linspace(0, len(rows) - 1, min(max_count, len(rows))).long()]
-
-
-def nearest_training_images(
-    model: Model, queries: Tensor, pixels: Tensor, rows: Tensor, max_images: int, count: int
-) -> tuple[Tensor, Tensor]:
-    """Return, for each query image, the training images with the most similar features.
-
-    Args:
-        model: The network, in evaluation mode.
-        queries: uint8 (N, 3, H, W).
-        pixels: uint8 (M, 3, H, W), all images of the dataset.
-        rows: int64 (n,), the training images among them.
-        max_images: Maximum number of training images to search, evenly spaced in ``rows``.
-        count: Number of neighbors per image.
-
-    Returns:
-        int64 (N, count), rows of ``pixels``, the most similar first; float (N, count), their cosine similarities.
-
-    Raises:
-        InputError: if the network has no penultimate features.
-    """
-    rows = evenly_spaced(rows.cpu(), max_images)
-    candidates = features(model, (pixels[chunk] for chunk in rows.split(_BATCH)))
-    indices, similarities = nearest(features(model, queries.split(_BATCH)), candidates, count)
-    return rows[indices], similarities

@@ -12,7 +12,7 @@ from torch import Tensor
 from cifar_lit.errors import InputError
 from cifar_lit.evaluation.top_mistakes import rank_mistakes
 
-PER_IMAGE = ("pixels", "labels", "logits", "indices", "label_issue", "neighbors", "similarities")
+PER_IMAGE = ("pixels", "labels", "logits", "indices", "label_issue", "neighbors")
 _TENSORS = (*PER_IMAGE, "counts", "calibration", "training_pixels", "training_labels")
 
 
@@ -46,7 +46,6 @@ class EvaluationResult:
     logits: float32 (K, C).
     label_issue: bool (K,), whether the label may be wrong.
     neighbors: int64 (K, n), the most similar training images, as rows of ``training_pixels``; -1 where not searched.
-    similarities: float32 (K, n), their cosine similarities.
     training_pixels: uint8 (M, 3, H, W), the neighbors' pixels.
     training_labels: int64 (M,).
     """
@@ -61,7 +60,6 @@ class EvaluationResult:
     indices: Tensor
     label_issue: Tensor
     neighbors: Tensor
-    similarities: Tensor
     training_pixels: Tensor
     training_labels: Tensor
 

@@ -167,17 +167,14 @@ def _check_values(recipe: Recipe) -> None:
         raise ValueError(f"its image size is {height}x{width}")
     if height * width > _MAX_BATCH_PIXELS:
         raise ValueError(f"its images of {height}x{width} pixels are too large")
-    if recipe.fit not in get_args(Fit):
-        raise ValueError(f"its fit is {recipe.fit!r}")
-    if recipe.interpolation not in get_args(Interpolation):
-        raise ValueError(f"its interpolation is {recipe.interpolation!r}")
+    for name, allowed in (("fit", Fit), ("interpolation", Interpolation), ("ood_score", OODScore)):
+        if getattr(recipe, name) not in get_args(allowed):
+            raise ValueError(f"its {name} is {getattr(recipe, name)!r}")
     for numbers in (recipe.mean, recipe.std):
         if len(numbers) != 3 or not all(math.isfinite(number) for number in numbers):
             raise ValueError(f"its mean {recipe.mean} and standard deviation {recipe.std} are not three numbers each")
     if min(recipe.std) <= 0:
         raise ValueError(f"its standard deviation is {recipe.std}")
-    if recipe.ood_score not in get_args(OODScore):
-        raise ValueError(f"its ood_score is {recipe.ood_score!r}")
     if not 0 < recipe.temperature < math.inf:
         raise ValueError(f"its temperature is {recipe.temperature}")
 

@@ -157,7 +157,6 @@ def read_image(path: Path, resizing: Resizing | None = None) -> np.ndarray:
 def decode_image(
     path: Path,
     size: tuple[int, int] | None = None,
-    formats: tuple[str, ...] | None = None,
     max_pixels: int | None = None,
 ) -> Image.Image:
     """Return the image of a file in RGB, upright and in its own size; see ``read_image``.
@@ -165,15 +164,14 @@ def decode_image(
     Args:
         path: The file.
         size: Height and width that the caller will resize to, so that a large JPEG is decoded at reduced size.
-        formats: The formats to try, by PIL's names; ``readable_formats`` by default.
         max_pixels: Maximum number of pixels to decode, after the reduction; PIL's own limit by default.
 
     Raises:
         ImageTooLargeError: if it has more pixels.
-        InputError: if the file is not an image of these formats, or is truncated.
+        InputError: if the file is not an image, or is truncated.
     """
     try:
-        with Image.open(path, formats=formats or readable_formats()) as image:
+        with Image.open(path, formats=readable_formats()) as image:
             megapixels = image.width * image.height / 1e6
             if size is not None:  # no effect on formats other than JPEG
                 image.draft("RGB", (2 * size[1], 2 * size[0]))

@@ -17,19 +17,13 @@ class Prediction(NamedTuple):
     """The most likely classes of an image file.
 
     file: The image.
-    labels: Indices of the classes, the most likely first.
-    probabilities: Their calibrated probabilities.
+    classes: Names of the classes with their calibrated probabilities, the most likely first.
     is_ood: Whether the image may be none of the classes; None if no threshold was fitted.
     """
 
     file: Path
-    labels: list[int]
-    probabilities: list[float]
+    classes: list[tuple[str, float]]
     is_ood: bool | None
-
-    def top_classes(self, class_names: Sequence[str]) -> list[tuple[str, float]]:
-        """Return the names of the classes with their probabilities."""
-        return [(class_names[label], prob) for label, prob in zip(self.labels, self.probabilities, strict=True)]
 
 
 def predict_files(
@@ -51,7 +45,7 @@ def predict_files(
     Yields:
         The predictions of each batch, in the order of the files.
     """
-    resizing = classifier.recipe.resizing
+    resizing, names = classifier.recipe.resizing, classifier.recipe.class_names
 
     def read(path: Path) -> torch.Tensor | None:
         try:
@@ -73,8 +67,9 @@ def predict_files(
             logits, threshold = classifier.logits(batch_pixels), classifier.recipe.ood_threshold
             scores = SCORES[classifier.recipe.ood_score](logits)
             is_ood = [None] * len(logits) if threshold is None else (scores < threshold).tolist()
-            probabilities, labels = (logits / classifier.recipe.temperature).softmax(1).topk(top_k)
+            top = (logits / classifier.recipe.temperature).softmax(1).topk(top_k)
+            columns = images, top.indices.tolist(), top.values.tolist(), is_ood
             yield [
-                Prediction(path, *columns)
-                for (path, _), *columns in zip(images, labels.tolist(), probabilities.tolist(), is_ood, strict=True)
+                Prediction(path, list(zip([names[label] for label in labels], probabilities, strict=True)), flag)
+                for (path, _), labels, probabilities, flag in zip(*columns, strict=True)
             ]

@@ -46,7 +46,7 @@ class Trainer(pl.Trainer):
         off: list[type[Callback]] = []
         if enable_progress_bar is False or barebones:
             off.append(ProgressBar)
-        if enable_checkpointing is False or barebones:
+        if enable_checkpointing is False or barebones or kwargs.get("fast_dev_run"):
             off.append(Checkpoint)
         if logger is False or barebones or kwargs.get("fast_dev_run"):
             off.append(LearningRateMonitor)
@@ -107,32 +107,27 @@ class Trainer(pl.Trainer):
             mark_epoch_as_complete(self)
         return super()._run_stage()
 
-    def save_checkpoint(self, filepath: Any, weights_only: bool = False, storage_options: Any = None) -> None:
-        """Save a checkpoint; called in all processes.
+    def save_checkpoint(
+        self,
+        filepath: Any,
+        weights_only: bool = False,
+        storage_options: Any = None,
+        state: dict[str, Any] | None = None,
+    ) -> None:
+        """Save a checkpoint, after flushing the curves up to it, so that a resumed run continues them.
+
+        Called in all processes.
 
         Args:
             filepath: The file.
             weights_only: Leave out the state that only training needs.
             storage_options: Options of the checkpoint plugin.
+            state: The content; by default, the current state.
 
         Raises:
             InputError: in the first process, if it cannot be written; the others exit.
         """
-        if self.model is None:
-            raise AttributeError("there is nothing to save before fit, validate or test")
-        self.write_checkpoint(dump_checkpoint(self, weights_only), filepath, storage_options)
-
-    def write_checkpoint(self, state: dict[str, Any], filepath: Any, storage_options: Any = None) -> None:
-        """Write a checkpoint's content, after flushing the curves up to it, so that a resumed run continues them.
-
-        Args:
-            state: The content.
-            filepath: The file.
-            storage_options: Options of the checkpoint plugin.
-
-        Raises:
-            InputError: in the first process, if it cannot be written; the others exit.
-        """
+        state = dump_checkpoint(self, weights_only) if state is None else state
         for logger in self.loggers:
             if isinstance(logger, RunLogger):
                 logger.flush()
@@ -141,9 +136,7 @@ class Trainer(pl.Trainer):
             self.strategy.save_checkpoint(state, filepath, storage_options=storage_options)
         except InputError as error:
             failure = error
-        failed = failure is not None
-        if self.world_size > 1:
-            failed = self.strategy.reduce_boolean_decision(failed, all=False)
+        failed = self.strategy.reduce_boolean_decision(failure is not None, all=False)
         if failure is not None:
             raise failure
         if failed:

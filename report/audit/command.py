@@ -14,9 +14,9 @@ from cifar_lit.evaluation.duplicates import DuplicateThresholds, fingerprints
 from cifar_lit.evaluation.image_quality import QualityThresholds
 from cifar_lit.evaluation.neighbors import features
 from cifar_lit.training.checkpointing.checkpoint_files import find_checkpoint, read_classifier
-from report.audit.duplicates import find_pairs
-from report.audit.images import audit_data, resized_batches
-from report.audit.page import Issue, issues_of, write_page
+from report.audit.duplicates import find_duplicates
+from report.audit.images import Issue, audit_data, resized_batches
+from report.audit.page import issues_of, write_page
 from report.document import Document
 
 
@@ -55,9 +55,9 @@ def audit(
         found = None
         if classifier is not None:
             found = features(classifier.network, resized_batches(images, classifier.recipe.resizing))
-        pairs = find_pairs(images, fingerprints([one.measured.small for one in images], found), duplicates)
+        pairs = find_duplicates(images, fingerprints([one.measured.small for one in images], found), duplicates)
     issues = issues_of(audited, pairs)
-    write_page(document, audited, issues, pairs, names)
+    write_page(document, audited, issues, names)
     _print_summary(issues)
     if audited.note:
         print(audited.note)

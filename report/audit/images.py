@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image
+from rich.progress import track
 from torch import Tensor
 
 from cifar_lit.data.batches import ImageDataset, ImageTensors
@@ -22,7 +23,6 @@ from cifar_lit.errors import InputError
 from cifar_lit.evaluation.duplicates import small_images
 from cifar_lit.evaluation.image_quality import QUALITY_SIDE, QualityThresholds, find_faults, image_quality
 from cifar_lit.inference.images import Resizing, decode_image, readable_formats
-from space.export.progress import with_progress
 
 _SAME_FORMAT = {"MPO": "JPEG", "DIB": "BMP"}  # phones write MPO, a JPEG with several pictures, as .jpg
 _BATCH = 1024
@@ -56,6 +56,38 @@ class AuditedImage:
     label: str
     measured: Measured
     read: Callable[[_Size | None], Image.Image]
+
+    @property
+    def place(self) -> tuple[str, str, str, str]:
+        """Its split, index, file and class."""
+        return self.split, str(self.index), self.file, self.label
+
+
+class Issue(NamedTuple):
+    """An issue of an image.
+
+    kind, detail: What it is, and its measurement.
+    place: Split, index, file and class of the image; the index is empty if the file cannot be read.
+    image: The image, unless it cannot be read.
+    other: The image that it duplicates, if any; in an earlier split, or before it in its own.
+    """
+
+    kind: str
+    detail: str
+    place: tuple[str, str, str, str]
+    image: AuditedImage | None = None
+    other: AuditedImage | None = None
+
+    @property
+    def text(self) -> str:
+        """The image, the image that it duplicates, and the detail on one line."""
+        places = [self.place, *([self.other.place] if self.other else [])]
+        return f"{' = '.join(file or f'{split} #{index}' for split, index, file, _ in places)}: {self.detail}"
+
+    @property
+    def has_other_class(self) -> bool:
+        """Whether the image duplicates one of another class."""
+        return self.other is not None and self.other.label != self.place[-1]
 
 
 @dataclass
@@ -103,7 +135,7 @@ def _audit_pixels(data: ImageDataModule, limits: QualityThresholds) -> AuditedDa
     for split, dataset in _splits(data).items():
         source = dataset.images
         batches = dataset.rows.split(_BATCH)
-        for rows in with_progress(batches, f"Measuring {split} images", len(batches)):
+        for rows in track(batches, f"Measuring {split} images", transient=True):
             pixels = source.pixels[rows]
             for row, label, measured in zip(
                 rows.tolist(), source.labels[rows].tolist(), measure_pixels(pixels, limits), strict=True
@@ -177,7 +209,7 @@ def _measure_files(
             return error
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from with_progress(pool.map(measure, paths, files), task, len(paths))
+        yield from track(pool.map(measure, paths, files), task, len(paths), transient=True)
 
 
 def measure_file(path: Path, limits: QualityThresholds, is_size_unique: bool = False) -> Measured:

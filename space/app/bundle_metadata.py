@@ -1,7 +1,6 @@
 """Metadata of a bundle: its run, curves, examples, default heatmap and out-of-distribution threshold."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from callbacks.rendering.class_activation_maps import Method
@@ -34,13 +33,3 @@ class BundleMetadata:
     examples: list[dict[str, Any]]
     layer: str
     method: Method
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the metadata as dicts, lists and scalars."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, metadata: Mapping[str, Any]) -> "BundleMetadata":
-        """Return the metadata from the output of ``to_json``."""
-        unknown = metadata["unknown"]
-        return cls(**{**metadata, "unknown": OODThreshold(**unknown) if unknown else None})

@@ -149,10 +149,10 @@ def _decode(path: Path, resizing: Resizing) -> list[np.ndarray]:
     content = path.read_bytes()
     if content.startswith(b"\xff\xd8") and content.count(b"\xff\xda") > _MAX_SCANS:  # JPEG, start of scan
         raise InputError(f"{path} has more than {_MAX_SCANS} scans")
-    image = decode_image(path, resizing.size, readable_formats(), MAX_PIXELS)
+    image = decode_image(path, resizing.size, MAX_PIXELS)
     pixels = np.asarray(resizing.apply(image))
     if min(image.size) < TILE:  # possibly a JPEG decoded at a reduced size, too small to display
-        image = decode_image(path, (TILE, TILE), readable_formats(), MAX_PIXELS)
+        image = decode_image(path, (TILE, TILE), MAX_PIXELS)
     image.thumbnail((TILE, TILE), Image.Resampling.BILINEAR)
     return [pixels, np.asarray(image)]
 

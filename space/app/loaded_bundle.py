@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from cifar_lit.errors import InputError
+from cifar_lit.evaluation.ood import OODThreshold
 from cifar_lit.evaluation.result import EvaluationResult
 from cifar_lit.inference.bundle import read_bundle
 from space.app.bundle_metadata import (
@@ -50,7 +51,9 @@ class LoadedBundle:
             InputError: if a file is missing or damaged, or belongs to another classifier.
         """
         try:
-            metadata = BundleMetadata.from_json(json.loads((folder / METADATA).read_text(encoding="utf-8")))
+            stored = json.loads((folder / METADATA).read_text(encoding="utf-8"))
+            unknown = None if stored["unknown"] is None else OODThreshold(**stored["unknown"])
+            metadata = BundleMetadata(**stored | {"unknown": unknown})
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise InputError(f"{folder / METADATA} cannot be read ({error}); export it again") from error
         network = Network(read_bundle(folder, trusted), metadata.unknown, metadata.layer, metadata.method)

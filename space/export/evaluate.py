@@ -1,11 +1,11 @@
 """Evaluate a trained classifier, select its heatmaps, and find the training images most similar to its mistakes."""
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
+from rich.progress import track
 from torch import Tensor
 
 from callbacks.heatmap_selection import select_heatmap
@@ -15,11 +15,10 @@ from cifar_lit.data.batches import ImageDataset, ImageTensors
 from cifar_lit.errors import InputError
 from cifar_lit.evaluation.calibration import TemperatureSweep
 from cifar_lit.evaluation.label_issues import ReferenceSample, find_label_issues
-from cifar_lit.evaluation.neighbors import evenly_spaced, nearest_training_images
+from cifar_lit.evaluation.neighbors import evenly_spaced, features, nearest
 from cifar_lit.evaluation.result import EvaluationResult, select_images_to_keep
 from cifar_lit.evaluation.top_mistakes import rank_mistakes
 from cifar_lit.inference.bundle import TrainedClassifier
-from space.export.progress import with_progress
 
 _HEATMAP_IMAGES = 64  # to select the layer and the method on
 _MAX_QUERIES, _NEIGHBORS = 300, 3  # mistakes with neighbors, and neighbors per mistake
@@ -51,9 +50,8 @@ class EvaluationSplit:
 
 def compute_logits(classifier: TrainedClassifier, split: EvaluationSplit) -> Tensor:
     """Return the logits of a split, float32 (n, C), on the CPU."""
-    size = classifier.batch_size
-    batches = with_progress(split.batches(size), f"Evaluating {split.name} images", math.ceil(len(split.rows) / size))
-    return torch.cat([classifier.logits(pixels).cpu() for pixels in batches])
+    chunks = track(split.rows.split(classifier.batch_size), f"Evaluating {split.name} images", transient=True)
+    return torch.cat([classifier.logits(split.images.pixels[rows]).cpu() for rows in chunks])
 
 
 def evaluate_images(split: EvaluationSplit, logits: Tensor, temperature: float, max_mistakes: int) -> EvaluationResult:
@@ -82,7 +80,6 @@ def evaluate_images(split: EvaluationSplit, logits: Tensor, temperature: float, 
         indices=split.rows[kept],
         label_issue=find_label_issues(logits[kept], labels[kept], split.rows[kept], sample.compute()).flagged,
         neighbors=torch.zeros(len(kept), 0, dtype=torch.int64),
-        similarities=torch.zeros(len(kept), 0),
         training_pixels=split.images.pixels[:0],
         training_labels=labels[:0],
     )
@@ -104,21 +101,19 @@ def with_neighbors(
     queries = ranked[: min(_MAX_QUERIES, int(wrong.sum()))]
     if not len(train_set) or not len(queries):
         return result
-    images = train_set.images
+    images, size = train_set.images, classifier.batch_size
+    rows = evenly_spaced(train_set.rows.cpu(), max_images)
     try:
-        rows, cosines = nearest_training_images(
-            classifier.network, result.pixels[queries], images.pixels, train_set.rows, max_images, _NEIGHBORS
-        )
+        candidates = features(classifier.network, EvaluationSplit("train", images, rows).batches(size))
+        found, _ = nearest(features(classifier.network, result.pixels[queries].split(size)), candidates, _NEIGHBORS)
     except InputError:  # the network has no penultimate features
         return result
-    used, inverse = rows.unique(return_inverse=True)
-    neighbors = torch.full((len(result.labels), rows.shape[1]), -1)
-    similarities = torch.zeros(neighbors.shape)
-    neighbors[queries], similarities[queries] = inverse, cosines
+    used, inverse = rows[found].unique(return_inverse=True)
+    neighbors = torch.full((len(result.labels), found.shape[1]), -1)
+    neighbors[queries] = inverse
     return replace(
         result,
         neighbors=neighbors,
-        similarities=similarities,
         training_pixels=images.pixels[used],
         training_labels=images.labels[used],
     )
@@ -153,7 +148,7 @@ def default_heatmap(
     if found and split is not None and not (layer and method):
         try:
             candidates = methods if method is None else [method]
-            measured = with_progress(candidates, "Selecting the heatmaps", len(candidates))
+            measured = track(candidates, "Selecting the heatmaps", transient=True)
             return select_heatmap(network.net, inputs, None if layer is None else [layer], measured)
         except ValueError:  # the network disables gradients
             pass

@@ -26,7 +26,7 @@ from cifar_lit.training.checkpointing.checkpoint_files import (
 from cifar_lit.training.checkpointing.checkpoint_paths import CheckpointRun
 from cifar_lit.training.tensorboard_reader import read_history
 from space.export.evaluate import EvaluationSplit, compute_logits, evaluate_images
-from space.export.run_datasets import RunDatasets, find_run_datasets
+from space.export.run_datasets import find_run_datasets
 
 MAX_TRAINING_FEATURES, _MAX_EVAL_FEATURES = 10_000, 1000
 
@@ -39,7 +39,9 @@ class RunData:
     checkpoint: The content of the checkpoint.
     config: The run's configuration; empty if the checkpoint is not in its run's folder.
     classifier: The trained classifier.
-    datasets: The run's data and the images to evaluate on.
+    data: The run's data; None if they are not available or have changed.
+    splits: The splits to evaluate on: validation, then test images, each if there are any.
+    note: Which images are missing, and why; empty if none are.
     evaluated_on: Name of the dataset of the last evaluated split.
     has_other_images: Whether that is not the run's own.
     """
@@ -48,7 +50,9 @@ class RunData:
     checkpoint: dict[str, Any]
     config: dict[str, Any]
     classifier: TrainedClassifier
-    datasets: RunDatasets
+    data: ImageDataModule | None
+    splits: list[EvaluationSplit]
+    note: str
     evaluated_on: str
     has_other_images: bool
 
@@ -68,26 +72,16 @@ class RunData:
         classifier.network.to("cuda" if torch.cuda.is_available() else "cpu")
         config = yaml.safe_load(checkpoint_run.config.read_text()) if checkpoint_run.in_run_folder else {}
         checkpoint = read_checkpoint(checkpoint_run.file)
-        datasets = find_run_datasets(config, checkpoint, classifier.recipe, images)
+        found = find_run_datasets(config, checkpoint, classifier.recipe, images)
         evaluated_on = Path(images).resolve().name if images else _data_name(config)
-        return cls(checkpoint_run, checkpoint, config, classifier, datasets, evaluated_on, bool(images))
-
-    @property
-    def data(self) -> ImageDataModule | None:
-        """The run's data; None if they are not available or have changed."""
-        return self.datasets.data
+        return cls(checkpoint_run, checkpoint, config, classifier, *found, evaluated_on, bool(images))
 
     @property
     def training_data(self) -> ImageDataModule:
         """The run's data; raises InputError if they are not available or have changed."""
         if self.data is None:
-            raise InputError(self.datasets.note or "the run's data is not available")
+            raise InputError(self.note or "the run's data is not available")
         return self.data
-
-    @property
-    def splits(self) -> list[EvaluationSplit]:
-        """The splits to evaluate on, validation before test; may be empty."""
-        return self.datasets.splits
 
     @cached_property
     def logits(self) -> dict[str, Tensor]:

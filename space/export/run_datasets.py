@@ -1,12 +1,12 @@
 """Find the images that a run was trained and is evaluated on, from its configuration."""
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from cifar_lit.cli.parser import Parser
+from cifar_lit.cli.jsonargparse_compat import Parser
 from cifar_lit.data.batches import ImageTensors
 from cifar_lit.data.cifar import CIFAR10, CIFAR100
 from cifar_lit.data.datamodule import ImageDataModule
@@ -20,22 +20,9 @@ from space.export.evaluate import EvaluationSplit
 _MAX_OOD_IMAGES = 2000  # evenly spaced
 
 
-class RunDatasets(NamedTuple):
-    """The available images of a run.
-
-    data: The run's data; None if they are not available or have changed.
-    splits: The splits to evaluate on: validation, then test images, each if there are any.
-    note: Which images are missing, and why; empty if none are.
-    """
-
-    data: ImageDataModule | None
-    splits: list[EvaluationSplit]
-    note: str
-
-
 def find_run_datasets(
     config: dict[str, Any], checkpoint: dict[str, Any], recipe: Recipe, images: str | None
-) -> RunDatasets:
+) -> tuple[ImageDataModule | None, list[EvaluationSplit], str]:
     """Find the images of a run.
 
     Args:
@@ -43,6 +30,9 @@ def find_run_datasets(
         checkpoint: The content of its checkpoint, with a digest of its training images.
         recipe: The recipe of its classifier.
         images: A folder of images to evaluate on instead of the run's own test images.
+
+    Returns:
+        See the attributes of ``RunData``.
 
     Raises:
         InputError: if that folder cannot be used.
@@ -66,7 +56,7 @@ def find_run_datasets(
     if images is not None:
         own = own_images(Path(images), recipe)
         splits.append(EvaluationSplit("test", own, torch.arange(len(own))))
-    return RunDatasets(data, splits, note)
+    return data, splits, note
 
 
 def data_of_run(config: dict[str, Any]) -> ImageDataModule:

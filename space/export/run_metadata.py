@@ -61,7 +61,7 @@ def recipe_text(run: RunData) -> str:
         kept = ("max_epochs", "precision", "gradient_clip_val", "accumulate_grad_batches")
         settings["trainer"] = {name: config["trainer"].get(name) for name in kept}
     settings |= {"data": config.get("data"), "model": model}
-    settings = _without_empty(_without(settings, {*_FOLDERS, "_instantiator"}))
+    settings = _without(settings, {*_FOLDERS, "_instantiator"}, (None, {}, []))
     return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
 
 
@@ -81,16 +81,9 @@ def config_to_share(config: dict[str, Any]) -> dict[str, Any]:
     return shared
 
 
-def _without(settings: Any, hidden: Collection[str]) -> Any:
-    """Return settings without those of the hidden names, at any depth."""
+def _without(settings: Any, hidden: Collection[str], values: Sequence[Any] = ()) -> Any:
+    """Return settings without those of the hidden names, and without those of these values, at any depth."""
     if isinstance(settings, dict):
-        return {name: _without(value, hidden) for name, value in settings.items() if name not in hidden}
-    return [_without(value, hidden) for value in settings] if isinstance(settings, list) else settings
-
-
-def _without_empty(settings: Any) -> Any:
-    """Return settings without null and empty values, at any depth."""
-    if isinstance(settings, dict):
-        values = {name: _without_empty(value) for name, value in settings.items()}
-        return {name: value for name, value in values.items() if value not in (None, {}, [])}
-    return [_without_empty(value) for value in settings] if isinstance(settings, list) else settings
+        shown = {name: _without(value, hidden, values) for name, value in settings.items() if name not in hidden}
+        return {name: value for name, value in shown.items() if value not in values}
+    return [_without(value, hidden, values) for value in settings] if isinstance(settings, list) else settings

@@ -5,7 +5,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,7 @@ def write_space(
     external = find_external_code(run.classifier.recipe.net)
     for file in local_files(run.classifier.recipe.net):
         print(f"warning: the network needs the file {file}, which is not part of the Space")
-    note = run.datasets.note
+    note = run.note
     if not run.splits:
         print(f"Without examples, mistakes, confusion matrix and thresholds: {note}. Add images with --images DIR.")
     elif note:
@@ -115,7 +115,7 @@ def write_space(
             layer=heatmap[0],
             method=heatmap[1],
         )
-        (bundle / METADATA).write_text(json.dumps(metadata.to_json(), indent=1, ensure_ascii=False), encoding="utf-8")
+        (bundle / METADATA).write_text(json.dumps(asdict(metadata), indent=1, ensure_ascii=False), encoding="utf-8")
         if result is not None:
             result.save(bundle / EVALUATION)
         card = front_matter(metadata.title) + model_card(classifier, metadata, result, recipe_text(run))

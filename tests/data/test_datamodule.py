@@ -10,7 +10,7 @@ from cifar_lit.data.augment import HorizontalFlip
 from cifar_lit.data.batches import Batch
 from cifar_lit.data.digits import Digits
 from cifar_lit.data.folders import ClassFolders
-from cifar_lit.data.mixup import Mixup
+from cifar_lit.data.mixup import mix
 from cifar_lit.data.splits import hold_out
 from cifar_lit.data.statistics import mean_and_std
 from cifar_lit.errors import InputError
@@ -99,11 +99,11 @@ def test_mixed_labels_are_the_proportions_of_the_mixed_images(mixup: float, cutm
     pixels[::2] = 255  # class 0 is white and class 1 black, so the mean brightness is the proportion of class 0
     batch = Batch(pixels, torch.tensor([0, 1, 0, 1]), torch.arange(4))
     for seed in range(5):
-        mixed = Mixup(mixup, cutmix, 2)(batch, seed)
+        mixed = mix(batch, (mixup, cutmix), 2, seed)
         brightness = mixed.pixels.mean((1, 2, 3)) / 255
         torch.testing.assert_close(brightness, mixed.labels[:, 0], atol=1e-5, rtol=0)
         torch.testing.assert_close(mixed.labels.sum(1), torch.ones(4))
-    assert torch.equal(Mixup(mixup, cutmix, 2)(batch, 1).pixels, Mixup(mixup, cutmix, 2)(batch, 1).pixels)
+    assert torch.equal(mix(batch, (mixup, cutmix), 2, 1).pixels, mix(batch, (mixup, cutmix), 2, 1).pixels)
 
 
 def test_training_digest_depends_on_the_training_images_only() -> None:

@@ -76,9 +76,12 @@ def test_a_report_has_all_sections_and_pictures(report: Path) -> None:
     ):  # fmt: skip
         assert f"\n## {heading}\n" in text
     pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
-    names = "roc_curves precision_recall_curves misclassified heatmaps confusion calibration curves classes augmented"
-    names += " label_errors duplicates neighbors robustness"
-    assert sorted(Path(picture).stem for picture in pictures) == sorted(names.split())
+    names = "roc_curves precision_recall_curves misclassified heatmaps confusion classes augmented"
+    names += " calibration_as_trained calibration_scaled curves_loss curves_accuracy curves_learning_rate"
+    names += " label_errors duplicates neighbors"
+    stems = [Path(picture).stem for picture in pictures]
+    assert sorted(stem for stem in stems if not stem.startswith("robustness_")) == sorted(names.split())
+    assert sum(stem.startswith("robustness_") for stem in stems) == 14
     assert all((report / picture).is_file() for picture in pictures)
     findings = text.partition("## ")[0]
     for finding in ("images are classified correctly", "Most often confused", "Confidences are off by",
@@ -292,7 +295,7 @@ def test_runs_are_compared_by_mcnemars_test(fit: Callable[..., Path], program: P
     [row] = [line for line in text.splitlines() if line.startswith("| second/") and line.count("|") == 6]
     assert f"| {p_value:.3g} |" in row
     assert f"| {correct[1].mean():.2%} (" in row
-    assert Path("comparison/report_files/comparison.png").is_file()
+    assert Path("comparison/report_files/comparison_val_accuracy.png").is_file()
 
 
 def test_runs_with_different_classes_are_compared_without_accuracy(fit: Callable[..., Path], program: Program) -> None:
@@ -302,7 +305,7 @@ def test_runs_with_different_classes_are_compared_without_accuracy(fit: Callable
     assert outcome.status == 0, outcome.err
     text = Path("comparison/report.md").read_text()
     assert "the runs have different classes" in text
-    assert "comparison.png" in text
+    assert "comparison_val_accuracy.png" in text
 
 
 def test_without_mistakes_the_least_confident_are_shown(report: Path, program: Program, monkeypatch: Any) -> None:

@@ -37,23 +37,7 @@ def find_checkpoint(wanted: str, runs: str) -> CheckpointRun:
         InputError: if there is none, or it is damaged.
     """
     file = locate_checkpoint(wanted, runs)
-    if wanted not in ("last", "best"):
-        return CheckpointRun(file)
-    wrong = find_damage(file)
-    if wrong is None:
-        return CheckpointRun(file)
-    intact = _newest_intact(file.parent)
-    if intact is None or wanted == "best":
-        other = "no other checkpoint of its run is intact" if intact is None else f"--ckpt_path {intact} is intact"
-        raise InputError(f"{file} {wrong}; {other}")
-    _warn(f"{file} {wrong}; {intact} is used instead")
-    return CheckpointRun(intact)
-
-
-def _warn(warning: str) -> None:
-    """Print a warning, in the first of several processes."""
-    if os.environ.get("LOCAL_RANK", "0") == "0":
-        print(f"warning: {warning}", file=sys.stderr)
+    return _newest_intact(file.parent) if wanted == "last" else CheckpointRun(file)
 
 
 def newest_run(runs: str) -> CheckpointRun | None:
@@ -72,24 +56,20 @@ def newest_run(runs: str) -> CheckpointRun | None:
     if not begun:
         return None
     folder = max(begun, key=lambda run: begun[run]) / "checkpoints"
-    files = list(folder.glob("*.ckpt"))
-    if not files:
-        return None
-    last, intact = folder / LAST, _newest_intact(folder)
-    if intact is None:
-        raise InputError(f"no checkpoint in {folder} is intact; choose another with --ckpt_path or start a new run")
-    if intact != last:
-        _warn(f"{last} {find_damage(last) if last in files else 'is missing'}; {intact} is used instead")
-    return CheckpointRun(intact)
+    return _newest_intact(folder) if any(folder.glob("*.ckpt")) else None
 
 
-def _newest_intact(folder: Path) -> Path | None:
-    """Return the last checkpoint, its predecessor, or else the newest that training can resume from."""
+def _newest_intact(folder: Path) -> CheckpointRun:
+    """Return the last checkpoint, its predecessor, or else the newest to resume from; warn if it is not the last."""
+    last = folder / LAST
     others = sorted(filter(Path.is_file, folder.glob("*.ckpt")), key=os.path.getmtime, reverse=True)
-    for file in dict.fromkeys([folder / LAST, folder / PREVIOUS, *others]):
+    for file in dict.fromkeys([last, folder / PREVIOUS, *others]):
         if file.is_file() and find_damage(file) is None and "optimizer_states" in read_checkpoint(file):
-            return file
-    return None
+            if file != last and os.environ.get("LOCAL_RANK", "0") == "0":  # the first of several processes
+                problem = find_damage(last) if os.path.lexists(last) else "is missing"
+                print(f"warning: {last} {problem}; {file} is used instead", file=sys.stderr)
+            return CheckpointRun(file)
+    raise InputError(f"no checkpoint in {folder} is intact; choose another with --ckpt_path or start a new run")
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """The checkpoint that a run resumes from."""
 
+import shlex
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -12,8 +14,8 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
-from cifar_lit.errors import InputError, Stopped
-from cifar_lit.import_allowlist import own_modules
+from cifar_lit.errors import InputError
+from cifar_lit.import_allowlist import OPTION, own_modules
 from cifar_lit.safe_files import write_atomically
 from cifar_lit.training.checkpointing.checkpoint_files import LAST
 from cifar_lit.training.checkpointing.graceful_shutdown import GracefulShutdown
@@ -51,7 +53,7 @@ class LastCheckpoint(Checkpoint):
                 f" got {every_n_steps} and {every_minutes}"
             )
         self.every_n_steps, self.every_minutes = every_n_steps, every_minutes
-        self.file: Path | None = None  # the file saved last
+        self.file: Path | None = None  # set when training starts
         self._signals = GracefulShutdown()
         self._saved_step, self._saved_time = 0, 0.0
         self._before_validation: dict[str, Any] | None = None
@@ -71,15 +73,14 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore that state, install the signal handlers, and save the initial state."""
-        if trainer.fast_dev_run:
-            return
+        self.file = Path(str(trainer.log_dir), "checkpoints", LAST)
         self._restore(trainer, pl_module)
         self._install_signal_handlers(trainer)
         self._saved_step, self._saved_time = trainer.global_step, time.monotonic()
         if trainer.ckpt_path is None:
             self._save(trainer)
         else:
-            self._copy_to_own_file(trainer, Path(str(trainer.ckpt_path)))
+            self._copy_to(self.file, trainer)
 
     def _restore(self, trainer: Trainer, pl_module: LightningModule) -> None:
         metrics, self._resume_state = self._resume_state.get("metrics", {}), dict(self._resume_state)
@@ -93,9 +94,10 @@ class LastCheckpoint(Checkpoint):
                 pl_module.lr_scheduler_step(config.scheduler, metrics[config.monitor])
         self._resume_state = {}
 
-    def _copy_to_own_file(self, trainer: Trainer, source: Path) -> None:
+    @staticmethod
+    def _copy_to(file: Path, trainer: Trainer) -> None:
         """Copy the checkpoint that the run resumes from to its own last.ckpt."""
-        file = self._file_of(trainer)
+        source = Path(str(trainer.ckpt_path))
         if trainer.is_global_zero and source.is_file() and file.absolute() != source.absolute():
             try:
                 write_atomically(file, source.read_bytes())
@@ -115,8 +117,6 @@ class LastCheckpoint(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save if due; stop if requested."""
-        if trainer.fast_dev_run:
-            return
         self._signals.batch_ended()
         done, together = batch_idx + 1, trainer.accumulate_grad_batches
         if self._epoch_ends(trainer, done) or done % together or _validates(trainer, within=0):
@@ -152,7 +152,7 @@ class LastCheckpoint(Checkpoint):
 
     @staticmethod
     def _is_training_run(trainer: Trainer) -> bool:
-        return not trainer.sanity_checking and trainer.state.fn == "fit" and not trainer.fast_dev_run
+        return not trainer.sanity_checking and trainer.state.fn == "fit"
 
     @staticmethod
     def _epoch_ends(trainer: Trainer, done: int) -> bool:
@@ -160,8 +160,6 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save; stop if requested."""
-        if trainer.fast_dev_run:
-            return
         mark_epoch_as_complete(trainer)
         self._before_validation = None
         self._perform(trainer, max(_SAVE, self._agreed_action(trainer, sync=True)))
@@ -206,22 +204,16 @@ class LastCheckpoint(Checkpoint):
             self._stop(trainer)
 
     def _save(self, trainer: Trainer, state: dict[str, Any] | None = None) -> None:
-        file = self._file_of(trainer)
-        if state is None:
-            trainer.save_checkpoint(file)
-        else:
-            trainer.write_checkpoint(state, file)
-        self.file = file
+        trainer.save_checkpoint(self.file, state=state)
         self._saved_step, self._saved_time = trainer.global_step, time.monotonic()
 
     def _stop(self, trainer: Trainer) -> None:
         number = self._signals.received or signal.SIGTERM  # received by another process
-        raise Stopped(number, self.file or self._file_of(trainer), trainer.global_rank, own_modules())
-
-    @staticmethod
-    def _file_of(trainer: Trainer) -> Path:
-        folder = trainer.loggers[0].log_dir if trainer.loggers else None
-        return Path(trainer.strategy.broadcast(folder or trainer.default_root_dir), "checkpoints", LAST)
+        words = ["uv", "run", "main.py", "fit", "--ckpt_path", str(self.file)]
+        words += [word for module in own_modules() for word in (OPTION, module)]
+        if trainer.is_global_zero:
+            print(f"Stopped by {signal.Signals(number).name}. To resume: {shlex.join(words)}", file=sys.stderr)
+        raise SystemExit(128 + number if trainer.is_global_zero else 0)  # Lightning kills rank 0 if another one fails
 
 
 def _validates(trainer: Trainer, within: int) -> bool:

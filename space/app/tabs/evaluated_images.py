@@ -72,17 +72,11 @@ def tiles(
     confidences = evaluation.confidences(network.recipe.temperature)
     names = network.class_names
     columns = [[("image", enlarge(image))] for image in pixels]
-    captions = [
-        caption(
-            names,
-            labels[index],
-            predicted[index],
-            float(confidences[row]),
-            int(evaluation.indices[row]),
-            bool(evaluation.label_issue[row]),
-        )
-        for index, row in enumerate(rows)
-    ]
+    captions = []
+    for row, true, label in zip(rows, labels, predicted, strict=True):
+        name = names[true] if true == label else f"{names[true]} → {names[label]}"
+        note = " · label may be wrong" * bool(evaluation.label_issue[row])
+        captions.append(f"{name} · {confidences[row]:.1%} · #{evaluation.indices[row]}{note}")
     if heatmaps is not None:
         classes = np.array([predicted, labels]).T
         _, maps = network.run(pixels, len(pixels), classes, heatmaps.layer, heatmaps.method)
@@ -99,18 +93,6 @@ def tiles(
                 similar = map(enlarge, evaluation.training_pixels[found].permute(0, 2, 3, 1).numpy())
                 columns[index] += zip(heads, similar, strict=True)
     return [(cached_image(strip(images)), text) for images, text in zip(columns, captions, strict=True)]
-
-
-def caption(
-    class_names: Sequence[str], true: int, predicted: int, confidence: float, index: int, label_issue: bool
-) -> str:
-    """Return the true and, if different, the predicted class, the confidence, and the index in the dataset.
-
-    >>> caption(["cat", "dog"], 0, 1, 0.987, 42, label_issue=True)
-    'cat → dog · 98.7% · #42 · label may be wrong'
-    """
-    name = class_names[true] if true == predicted else f"{class_names[true]} → {class_names[predicted]}"
-    return f"{name} · {confidence:.1%} · #{index}" + " · label may be wrong" * label_issue
 
 
 def strip(images: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:

@@ -12,8 +12,6 @@ from space.app.bundle_metadata import NO_EVALUATION
 from space.app.image_cache import cached_image
 from space.app.loaded_bundle import LoadedBundle
 
-_PANELS = ("loss", "accuracy", "lr")
-
 
 def build_training_tab(loaded: LoadedBundle, tab: gr.Tab) -> None:
     """Add the curves, tables and reliability diagrams that the bundle contains.
@@ -21,7 +19,7 @@ def build_training_tab(loaded: LoadedBundle, tab: gr.Tab) -> None:
     The charts are drawn when the tab is first opened, since matplotlib takes time to start.
     """
     metadata, evaluation = loaded.metadata, loaded.evaluation
-    panels = [panel for panel in _PANELS if any(name.endswith(panel) for name in metadata.history)]
+    panels = {name.rpartition("/")[2] for name, curve in metadata.history.items() if curve}
     gr.Markdown("### Loss, accuracy and learning rate")
     with gr.Row():
         charts = [_chart() for _ in panels]
@@ -50,8 +48,7 @@ def build_training_tab(loaded: LoadedBundle, tab: gr.Tab) -> None:
     def draw() -> list[np.ndarray]:
         from callbacks.rendering.charts import learning_curves  # imports matplotlib's figures, which takes 0.5 s
 
-        curves = [{name: curve for name, curve in metadata.history.items() if name.endswith(panel)} for panel in panels]
-        return [*map(learning_curves, curves), *_reliability_diagrams(loaded)]
+        return [*learning_curves(metadata.history).values(), *_reliability_diagrams(loaded)]
 
     def files() -> Any:
         paths = [cached_image(chart) for chart in draw()]
@@ -70,8 +67,8 @@ def _reliability_diagrams(loaded: LoadedBundle) -> list[np.ndarray]:
     titles = ("as trained", f"temperature {loaded.network.recipe.temperature:.2f}")
     errors, bins = loaded.evaluation.calibration_errors(), loaded.evaluation.calibration.numpy()
     return [
-        reliability_diagram(confidence[None], accuracy[None], share[None], [f"{title}: ECE {error:.2%}"])
-        for title, error, (confidence, accuracy, share) in zip(titles, errors, bins, strict=True)
+        reliability_diagram(values, f"{title}: ECE {error:.2%}")
+        for title, error, values in zip(titles, errors, bins, strict=True)
     ]
 
 
