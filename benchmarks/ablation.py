@@ -11,6 +11,7 @@ _CHANGES: list[tuple[str, dict[str, object]]] = [
     ("freed memory given back (glibc's default)", {"memory_kept": False}),
     ("channels first (NCHW)", {"channels_last": False}),
     ("float32", {"bfloat16": False}),
+    ("weight gradients image by image", {"side_by_side": False}),
     ("SGD for the filters, in place of Muon", {"muon": False}),
     ("whitening bias not trained", {"whitening_bias": False}),
     ("images of 24x24 pixels", {"size": 24}),

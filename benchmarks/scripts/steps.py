@@ -16,11 +16,13 @@ import torch.nn.functional as F
 from cifar_lit import models
 from cifar_lit.malloc import keep_freed_memory
 from cifar_lit.training.optim.muon import ConvMuon
+from cifar_lit.training.small_convolutions import speed_up_small_convolutions
 
 DEFAULTS = {
     "memory_kept": True,  # see cifar_lit/malloc.py
     "channels_last": True,
     "bfloat16": True,
+    "side_by_side": True,  # see cifar_lit/training/small_convolutions.py
     "muon": True,  # if false, SGD for the filters too
     "whitening_bias": True,  # trainable, so that the backward pass reaches the first layer
     "compiled": False,
@@ -38,6 +40,8 @@ def main(changes):
     net = models.AirbenchNet().to(memory_format=layout)
     if not settings["whitening_bias"]:
         net.whiten.bias.requires_grad_(False)
+    if settings["side_by_side"]:
+        speed_up_small_convolutions(net)
     normalize = models.PixelNormalization([0.5] * 3, [0.25] * 3)
     weights = [weight for weight in net.parameters() if weight.requires_grad]
     optimizers = create_optimizers(weights, settings)

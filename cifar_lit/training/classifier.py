@@ -27,6 +27,7 @@ from cifar_lit.training.initialization import initialize
 from cifar_lit.training.loss import ClassWeights, TrainingLoss, divergence
 from cifar_lit.training.metrics import gather_objects, loss_and_accuracy
 from cifar_lit.training.optim.configure import check_long_enough, configure
+from cifar_lit.training.small_convolutions import speed_up_small_convolutions
 
 _TRAINING_METRICS = ("train", "recent")  # continued when a run is resumed
 _LOGS_PER_SHORT_EPOCH = 10
@@ -84,8 +85,7 @@ class Classifier(LightningModule):
         std: Sequence[float] = (0.25, 0.25, 0.25),
     ) -> None:
         super().__init__()
-        if not 0 <= translate_tta < min(image_size):
-            side = min(image_size)
+        if not 0 <= translate_tta < (side := min(image_size)):
             raise InputError(f"model.translate_tta must be at least 0 and less than {side}, got {translate_tta}")
         self.save_hyperparameters()
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -151,6 +151,8 @@ class Classifier(LightningModule):
         self.net.to(memory_format=self.model.memory_format)
         if self._compile:
             self.net.compile()  # in place: the weights keep their names
+        elif stage == "fit":
+            speed_up_small_convolutions(self.net)
 
     # Training
 
@@ -167,10 +169,7 @@ class Classifier(LightningModule):
             fit_whitening(self.net, [self.preprocess(block.to(self.device)) for block in pixels.split(256)])
 
     def on_train_start(self) -> None:
-        """Continue the metrics of a checkpoint; check that a restored schedule is long enough.
-
-        If an epoch has fewer steps than ``log_every_n_steps``, log more often.
-        """
+        """Continue the metrics of a checkpoint; check that a restored schedule is long enough; log every epoch."""
         batches = self.trainer.num_training_batches
         if batches < self.trainer.log_every_n_steps:
             self.trainer.log_every_n_steps = max(1, int(batches) // _LOGS_PER_SHORT_EPOCH)
@@ -287,8 +286,7 @@ class Classifier(LightningModule):
             return
         mean_loss: Any = self._metrics["train"]["loss"]
         finite = bool(mean_loss.total.isfinite())
-        if finite and weights:
-            finite = all(bool(weight.isfinite().all()) for weight in self.parameters())
+        finite = finite and (not weights or all(bool(weight.isfinite().all()) for weight in self.parameters()))
         if self._nan_step is None and not finite:
             self._nan_step = self.global_step
         steps = gather_objects(self._nan_step) if weights else [self._nan_step]
