@@ -17,7 +17,7 @@ _CHANGES: list[tuple[str, dict[str, object]]] = [
     ("images of 24x24 pixels", {"size": 24}),
     ("batches of 250 images", {"batch": 250, "steps": 24}),
     ("batches of 4000 images", {"batch": 4000, "steps": 5}),
-    ("compiled (torch.compile)", {"compiled": True}),
+    ("compiled (torch.compile)", {"compiled": True, "side_by_side": False}),
 ]
 
 

@@ -51,10 +51,11 @@ def write_comparison(document: Document, runs: Sequence[RunData]) -> None:
         document.missing("Accuracy", missing)
     charts = {}
     for curve in _CURVES:
-        if lines := {name: run.history[curve] for name, run in zip(names, runs, strict=True) if curve in run.history}:
+        lines = {name: run.history.get(curve, []) for name, run in zip(names, runs, strict=True)}
+        if any(lines.values()):
             charts[curve] = curves_chart(curve.replace("/", " "), lines)
     if charts:
-        document.charts("comparison", charts, "The runs")
+        document.charts("comparison", charts, "Curves of the runs")
     if missing is None:
         scores = [class_scores(run.evaluate(max_mistakes=0).counts) for run in runs]
         document.text("Accuracy on each class:")

@@ -29,8 +29,6 @@ from space.export.run_data import MAX_TRAINING_FEATURES, RunData
 
 _MAX_KNOWN = 2000  # images of the other classes, if a class is left out
 _SYNTHETIC = 256  # images of each kind
-
-
 Scores = dict[str, Tensor]  # float (N,), by name of the score
 
 
@@ -47,7 +45,7 @@ def check_unknown_classes(run: RunData, names: Sequence[str]) -> None:
             if len((split.labels == run.class_names.index(name)).unique()) < 2:
                 raise InputError(f"--unknown_class: the {split.name} images must be of {name} and of other classes")
         if name.lower() in ("null", "~"):
-            raise InputError(f"--unknown_class: {name} means no class in a configuration; rename the class")
+            raise InputError(f"--unknown_class: YAML reads {name} as null; rename the class")
 
 
 @section("Out-of-distribution images")

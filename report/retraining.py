@@ -1,11 +1,10 @@
 """Train a run's network again on other images, in the run's folder."""
 
+import json
 import shutil
 import subprocess
 import sys
 from typing import Any
-
-import yaml
 
 from cifar_lit.data.datamodule import ImageDataModule
 from cifar_lit.errors import InputError
@@ -59,7 +58,7 @@ def retrain(run: RunData, name: str, settings: dict[str, Any], note: str) -> tup
         config = run.config | {"data": data, "trainer": trainer | {"callbacks": kept, "logger": logger}}
         folder.parent.mkdir(parents=True, exist_ok=True)
         file = folder.parent / "config.yaml"
-        file.write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+        file.write_text(json.dumps(config), encoding="utf-8")  # YAML with all texts in quotes
         options = ["--config", str(file), *(word for module in own_modules() for word in (OPTION, module))]
         if subprocess.run([sys.executable, str(ROOT / "main.py"), "fit", *options], check=False).returncode:
             raise InputError(f"{note!r} failed; see the error above")

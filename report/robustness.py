@@ -49,5 +49,6 @@ def write_robustness(document: Document, run: RunData, max_images: int, seed: in
     charts = {}
     for kind, values in accuracies.items():
         curve = list(enumerate([result.clean, *values.tolist()]))
-        charts[kind] = curves_chart(kind, {"accuracy": curve}, "severity (0: clean)", (0, 1), (2.4, 2.2))
+        charts[kind] = curves_chart(kind, {kind: curve}, "severity", (0, 1), (2.4, 2.2))
+    document.text("Accuracy by severity, from 0 (without corruption):")
     document.charts("robustness", charts, "Accuracy by severity")

@@ -142,7 +142,7 @@ def write_log(document: Document, run: RunData) -> None:
         header.append("last learning rate")
     known = (run.checkpoint["global_step"], run.checkpoint["epoch"] + 1)
     document.table(header, epoch_rows(run.history, names, known))
-    document.charts("curves", learning_curves(run.history), "By step")
+    document.charts("curves", learning_curves(run.history), "Learning curve")
     _write_event_picture(document, run, "learning-rate finder", "lr_find", "The learning rate search")
 
 

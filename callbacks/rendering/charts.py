@@ -54,7 +54,7 @@ def learning_curves(history: Mapping[str, Sequence[tuple[float, float]]]) -> dic
         A chart, uint8 (height, width, 3), by title.
     """
     panels: dict[str, dict[str, Sequence[tuple[float, float]]]] = {"loss": {}, "accuracy": {}, "learning rate": {}}
-    for name, curve in history.items():
+    for name, curve in sorted(history.items()):
         split, _, metric = name.rpartition("/")
         if curve:
             panels["learning rate" if metric == "lr" else metric][split or "learning rate"] = curve
@@ -68,11 +68,12 @@ def curves_chart(
     limits: tuple[float, float] | None = None,
     size: tuple[float, float] = (4.2, 4.0),
 ) -> np.ndarray:
-    """Draw curves, with a legend if there are several.
+    """Draw curves, with a legend unless the title names the only one.
 
     Args:
         title: Title of the chart; the axis of a loss starts at 0, or is logarithmic if the values differ by much.
-        curves: Pairs of position and value, by the name of the curve; at least one.
+        curves: Pairs of position and value, by the name of the curve. A curve without points is left out, but the
+            others keep their colors.
         xlabel: Label of the horizontal axis.
         limits: Limits of the vertical axis.
         size: Width and height, in units of 100 pixels.
@@ -82,10 +83,15 @@ def curves_chart(
     """
     figure = Figure(figsize=size, dpi=100, layout="constrained")
     axes = figure.subplots()
-    for color, curve in zip(cycle(COLORS), curves.values(), strict=False):
-        marker = "o" if len(curve) <= 60 else ""
-        axes.plot(*zip(*curve, strict=True), color=color, marker=marker, linewidth=1.5, markersize=3)
-    axes.set(title=title, xlabel=xlabel, ylim=limits)
+    axes.set(title=title, xlabel=xlabel)
+    if limits is not None:
+        axes.set_ylim(limits)
+    shown = []
+    for color, (name, curve) in zip(cycle(COLORS), curves.items(), strict=False):
+        if curve:
+            marker = "o" if len(curve) <= 60 else ""
+            axes.plot(*zip(*curve, strict=True), color=color, marker=marker, linewidth=1.5, markersize=3, clip_on=False)
+            shown.append(escape_mathtext(name).lstrip("_") or "run")  # matplotlib hides a leading "_"
     heights = [value for curve in curves.values() for _, value in curve]
     if title.endswith("loss") and 0 < 30 * min(heights) < max(heights):
         axes.set_yscale("log")
@@ -93,9 +99,8 @@ def curves_chart(
         axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
     axes.spines[["top", "right"]].set_visible(False)
-    if len(curves) > 1:
-        labels = [escape_mathtext(name).lstrip("_") or "run" for name in curves]  # matplotlib hides a leading "_"
-        figure.legend(axes.lines, labels, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    if list(curves) != [title]:
+        figure.legend(axes.lines, shown, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return to_pixels(figure)
 
 
@@ -114,7 +119,7 @@ def reliability_diagram(calibration: np.ndarray, title: str, subtitle: str = "")
     Source: Guo et al. 2017, arXiv:1706.04599, section 2.
     """
     figure = Figure(figsize=(4, 4.6), dpi=100)  # a layout engine would draw everything twice
-    figure.subplots_adjust(left=0.15, right=0.95, bottom=0.22, top=0.85)
+    figure.subplots_adjust(left=0.15, right=0.95, bottom=0.22, top=0.85 if subtitle else 0.93)
     figure.suptitle(subtitle, fontsize=12)
     axes, bins = figure.subplots(), calibration.shape[1]
     filled = calibration[2] > 0

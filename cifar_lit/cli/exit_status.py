@@ -16,9 +16,6 @@ def exit_status(run: Callable[[], None]) -> int:
 
     Returns:
         0; 2 after a user error, which is printed as one line; 128 plus the signal number after a signal.
-
-    Raises:
-        SystemExit: if the command ends the program itself, with its exit status.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # names of files may contain anything
@@ -33,6 +30,8 @@ def exit_status(run: Callable[[], None]) -> int:
             return 128 + signal.SIGINT
         if type(end).__name__ == "SIGTERMException":  # raised by Lightning before training starts
             return 128 + signal.SIGTERM
+        if isinstance(end.code, int):  # such as that of a run stopped by a signal
+            return end.code
         raise
     except Exception as error:
         message = user_message(error)

@@ -22,7 +22,7 @@ register_type(torch.device)
 
 
 class Parser(LightningArgumentParser):
-    """LightningCLI's parser with one-line errors, which also checks ``null`` in class arguments and links functions."""
+    """LightningCLI's parser with one-line errors, which checks ``null`` and links arguments of functions."""
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         """Raise InputError with the message shortened to one line."""

@@ -103,8 +103,7 @@ def decode_folder(
             found = _read(entry, fingerprint)
             if found is None:
                 with _new_entry(entry) as unfinished:
-                    resizing = Resizing(size or _common_size(folder, files), fit, interpolation)
-                    _write(unfinished, fingerprint, folder, files, resizing, skip_unreadable)
+                    _write(unfinished, fingerprint, folder, files, size, fit, interpolation, skip_unreadable)
                 found = _read(entry, fingerprint)
     except OSError as error:
         raise InputError(
@@ -194,9 +193,17 @@ def _new_entry(entry: Path) -> Iterator[Path]:
 
 
 def _write(
-    unfinished: Path, fingerprint: str, folder: Path, files: list[ImageFile], resizing: Resizing, skip_unreadable: bool
+    unfinished: Path,
+    fingerprint: str,
+    folder: Path,
+    files: list[ImageFile],
+    size: tuple[int, int] | None,
+    fit: Fit,
+    interpolation: Interpolation,
+    skip_unreadable: bool,
 ) -> None:
     """Decode the files into a new entry."""
+    resizing = Resizing(size or _common_size(folder, files), fit, interpolation)
     pixels = np.lib.format.open_memmap(
         unfinished / "pixels.npy", mode="w+", dtype=np.uint8, shape=(len(files), 3, *resizing.size)
     )
@@ -218,7 +225,7 @@ def _write(
         kept = [file for file in files if file.path not in errors]
         if not kept:
             raise InputError(f"none of the {len(files)} images in {folder} can be read")
-        return _write(unfinished, fingerprint, folder, kept, resizing, skip_unreadable)
+        return _write(unfinished, fingerprint, folder, kept, size, fit, interpolation, skip_unreadable)
     if len(errors) == 1:
         raise InputError(f"{next(iter(errors.values()))}: replace or remove it, or skip it: {_SKIP_OPTION}")
     if errors:

@@ -85,7 +85,8 @@ class Classifier(LightningModule):
         std: Sequence[float] = (0.25, 0.25, 0.25),
     ) -> None:
         super().__init__()
-        if not 0 <= translate_tta < (side := min(image_size)):
+        side = min(image_size)
+        if not 0 <= translate_tta < side:
             raise InputError(f"model.translate_tta must be at least 0 and less than {side}, got {translate_tta}")
         self.save_hyperparameters()
         memory_format = torch.channels_last if channels_last else torch.contiguous_format
@@ -169,7 +170,7 @@ class Classifier(LightningModule):
             fit_whitening(self.net, [self.preprocess(block.to(self.device)) for block in pixels.split(256)])
 
     def on_train_start(self) -> None:
-        """Continue the metrics of a checkpoint; check that a restored schedule is long enough; log every epoch."""
+        """Continue the metrics of a checkpoint; check that a restored schedule is long enough; log often enough."""
         batches = self.trainer.num_training_batches
         if batches < self.trainer.log_every_n_steps:
             self.trainer.log_every_n_steps = max(1, int(batches) // _LOGS_PER_SHORT_EPOCH)

@@ -15,21 +15,21 @@ _MAX_WIDTH = 8  # wider feature maps gain nothing
 def speed_up_small_convolutions(net: nn.Module) -> None:
     """Let convolutions compute their weight gradients for several images at once, if the CPU has AMX.
 
-    Only in bfloat16, for feature maps of up to 8x8, strides of 1 and kernels that keep the size. The gradients differ
-    by no more than the rounding of another order of summation.
+    Only under bfloat16 autocast, for feature maps up to 8 pixels wide, and for convolutions that keep their size. The
+    gradients differ by no more than the rounding of another order of summation.
     """
     if not torch.cpu.get_capabilities().get("amx_bf16"):
         return
     for module in net.modules():
-        if type(module) is nn.Conv2d and keeps_size(module):
+        if type(module) is nn.Conv2d and _keeps_size(module):
             module.__class__ = Conv2d
 
 
-def keeps_size(layer: nn.Conv2d) -> bool:
-    """Return whether the output of an ordinary convolution with zero padding has the height and width of its input."""
-    sizes = zip(layer.kernel_size, layer.padding, strict=True) if isinstance(layer.padding, tuple) else [(0, 0)]
-    usual = (layer.stride, layer.dilation, layer.groups, layer.padding_mode) == ((1, 1), (1, 1), 1, "zeros")
-    return usual and all(size == 2 * padding + 1 for size, padding in sizes)
+def _keeps_size(layer: nn.Conv2d) -> bool:
+    """Return whether a convolution without stride, dilation and groups has an output of its input's size."""
+    if (layer.stride, layer.dilation, layer.groups, layer.padding_mode) != ((1, 1), (1, 1), 1, "zeros"):
+        return False
+    return isinstance(layer.padding, tuple) and layer.kernel_size == tuple(2 * side + 1 for side in layer.padding)
 
 
 class Conv2d(nn.Conv2d):
@@ -37,11 +37,9 @@ class Conv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Return the convolution of features (N, C, H, W)."""
-        if (
-            not (torch.is_grad_enabled() and self.weight.requires_grad and torch.is_autocast_enabled("cpu"))
-            or input.device.type != "cpu"
-            or not 1 < input.shape[-1] <= _MAX_WIDTH
-        ):
+        is_trained = self.training and torch.is_grad_enabled() and self.weight.requires_grad
+        is_small = input.ndim == 4 and input.device.type == "cpu" and 1 < input.shape[-1] <= _MAX_WIDTH
+        if not (is_trained and is_small and torch.is_autocast_enabled("cpu")):
             return super().forward(input)
         dtype = torch.get_autocast_dtype("cpu")
         bias = None if self.bias is None else self.bias.to(dtype)
@@ -66,7 +64,7 @@ class _SideBySide(torch.autograd.Function):
         images, weight = ctx.saved_tensors
         inputs = _gradients(ctx, gradient, images, weight, [True, False])[0] if ctx.needs_input_grad[0] else None
         gap = ctx.padding[1]
-        count = math.gcd(len(images), 2 ** round(math.log2(_ROW / (images.shape[-1] + gap))))
+        count = math.gcd(len(images), 2 ** max(0, round(math.log2(_ROW / (images.shape[-1] + gap)))))
         wide_gradient, wide_images = (_side_by_side(features, count, gap) for features in (gradient, images))
         weights = _gradients(ctx, wide_gradient, wide_images, weight, [False, True])[1]
         return inputs, weights, gradient.sum((0, 2, 3)) if ctx.has_bias else None, None
@@ -81,6 +79,7 @@ def _gradients(ctx: Any, gradient: Tensor, images: Tensor, weight: Tensor, wante
 def _side_by_side(features: Tensor, count: int, gap: int) -> Tensor:
     """Return features (N, C, H, W) as (N / count, C, H, count (W + gap)), with ``gap`` zeros after each row."""
     images, channels, height, width = features.shape
-    wide = features.new_zeros(images // count, height, count, width + gap, channels)
+    wide = features.new_empty(images // count, height, count, width + gap, channels)
+    wide[:, :, :, width:] = 0
     wide[:, :, :, :width] = features.permute(0, 2, 3, 1).unflatten(0, (-1, count)).transpose(1, 2)
     return wide.flatten(2, 3).permute(0, 3, 1, 2)

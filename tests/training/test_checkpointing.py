@@ -16,6 +16,7 @@ import torch
 
 from cifar_lit.safe_files import write_atomically
 from cifar_lit.training.checkpointing.checkpoint_digest import find_damage, seal
+from cifar_lit.training.checkpointing.checkpoint_files import find_checkpoint, read_checkpoint
 from cifar_lit.training.checkpointing.checkpoint_io import AtomicCheckpointIO
 from tests.support.program import ROOT, TINY, Outcome
 
@@ -145,6 +146,14 @@ def test_last_falls_back_to_the_newest_intact_checkpoint(kind: str, fit: Fit, pr
     [warning] = [line for line in outcome.err.splitlines() if "is used instead" in line]
     assert "last.ckpt" in warning
     assert "previous.ckpt" in warning or "best.ckpt" in warning
+
+
+def test_the_last_checkpoint_is_used_even_without_its_optimizer(fit: Fit) -> None:
+    file = fit("run") / "checkpoints" / "last.ckpt"
+    checkpoint = read_checkpoint(file)
+    del checkpoint["optimizer_states"]
+    AtomicCheckpointIO().save_checkpoint(checkpoint, file)
+    assert find_checkpoint("last", "runs/*/*").file.name == file.name
 
 
 def test_damaged_checkpoint_named_explicitly_is_refused(fit: Fit, program: Program) -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from cifar_lit.errors import InputError
 from cifar_lit.models import TinyNet
 from cifar_lit.training.classifier import Classifier
 from cifar_lit.training.precision import fastest_precision
@@ -47,6 +48,12 @@ def test_translate_tta_averages_three_positions_with_airbench_weights() -> None:
     expected = plain.evaluate(pixels()) / 2 + sum(plain.evaluate(view) for view in moved) / 4
     torch.testing.assert_close(model.evaluate(pixels()), expected)
     assert not torch.allclose(model.evaluate(pixels()), plain.evaluate(pixels()))
+
+
+@pytest.mark.parametrize("translate_tta", [-1, 32])
+def test_translate_tta_is_limited_by_the_image_size(translate_tta: int) -> None:
+    with pytest.raises(InputError, match=f"at least 0 and less than 32, got {translate_tta}"):
+        classifier(translate_tta=translate_tta)
 
 
 @pytest.mark.parametrize("translate_tta", [0, 2])

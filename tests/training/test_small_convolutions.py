@@ -1,4 +1,5 @@
 import copy
+from typing import Any
 
 import pytest
 import torch
@@ -27,9 +28,11 @@ def gradients(net: nn.Module, images: Tensor) -> list[Tensor]:
 
 @pytest.mark.parametrize("images", [1, 7, 12, 16])  # 7 can only be laid out one by one
 @pytest.mark.parametrize(("height", "width"), [(2, 3), (4, 4), (7, 7), (5, 8), (16, 16)])
-@pytest.mark.parametrize(("kernel", "padding"), [(3, 1), (1, 0), ((1, 5), "same"), ((5, 3), (2, 1))])
+@pytest.mark.parametrize(
+    ("kernel", "padding"), [(3, 1), (1, 0), ((1, 5), "same"), ((5, 3), (2, 1)), ((1, 99), (0, 49))]
+)
 def test_gradients_equal_those_of_the_ordinary_convolution(
-    images: int, height: int, width: int, kernel: int, padding: int
+    images: int, height: int, width: int, kernel: Any, padding: Any
 ) -> None:
     torch.manual_seed(0)
     ordinary = nn.Conv2d(6, 5, kernel, padding=padding, bias=images > 7).to(memory_format=torch.channels_last)
@@ -69,7 +72,9 @@ def test_a_network_keeps_its_weights_and_can_be_copied() -> None:
         assert torch.equal(one, other)
 
 
-def test_frozen_weights_and_float32_are_left_to_the_ordinary_convolution(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_but_training_in_bfloat16_is_left_to_the_ordinary_convolution(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     def fail(*_: object) -> None:
         raise AssertionError
 
@@ -79,9 +84,12 @@ def test_frozen_weights_and_float32_are_left_to_the_ordinary_convolution(monkeyp
     layer(torch.randn(2, 3, 4, 4)).sum().backward()  # float32
     with torch.autocast("cpu", torch.bfloat16), torch.inference_mode():
         layer(torch.randn(2, 3, 4, 4))
-    layer.requires_grad_(False)
+        layer.requires_grad_(False)
     with torch.autocast("cpu", torch.bfloat16):
         layer(torch.randn(2, 3, 4, 4))
+        layer.requires_grad_(True)
+        layer(torch.randn(3, 4, 4)).sum().backward()  # a single image
+        layer.eval()(torch.randn(2, 3, 4, 4)).sum().backward()
 
 
 def test_without_amx_nothing_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:

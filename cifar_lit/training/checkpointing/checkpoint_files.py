@@ -34,10 +34,10 @@ def find_checkpoint(wanted: str, runs: str) -> CheckpointRun:
         runs: The folders of the runs to choose from, for example ``runs/quickstart/*``.
 
     Raises:
-        InputError: if there is none, or it is damaged.
+        InputError: if there is none, or ``last`` and all other checkpoints of its run are damaged.
     """
     file = locate_checkpoint(wanted, runs)
-    return _newest_intact(file.parent) if wanted == "last" else CheckpointRun(file)
+    return _newest_intact(file.parent) if wanted == "last" and find_damage(file) else CheckpointRun(file)
 
 
 def newest_run(runs: str) -> CheckpointRun | None:
@@ -66,7 +66,7 @@ def _newest_intact(folder: Path) -> CheckpointRun:
     for file in dict.fromkeys([last, folder / PREVIOUS, *others]):
         if file.is_file() and find_damage(file) is None and "optimizer_states" in read_checkpoint(file):
             if file != last and os.environ.get("LOCAL_RANK", "0") == "0":  # the first of several processes
-                problem = find_damage(last) if os.path.lexists(last) else "is missing"
+                problem = find_damage(last) or "cannot be resumed from" if os.path.lexists(last) else "is missing"
                 print(f"warning: {last} {problem}; {file} is used instead", file=sys.stderr)
             return CheckpointRun(file)
     raise InputError(f"no checkpoint in {folder} is intact; choose another with --ckpt_path or start a new run")

@@ -73,7 +73,8 @@ class LastCheckpoint(Checkpoint):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore that state, install the signal handlers, and save the initial state."""
-        self.file = Path(str(trainer.log_dir), "checkpoints", LAST)
+        folder = trainer.loggers[0].log_dir if trainer.loggers else None
+        self.file = Path(trainer.strategy.broadcast(folder or trainer.default_root_dir), "checkpoints", LAST)
         self._restore(trainer, pl_module)
         self._install_signal_handlers(trainer)
         self._saved_step, self._saved_time = trainer.global_step, time.monotonic()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from callbacks.rendering import text
-from callbacks.rendering.charts import class_count_chart, reliability_diagram
+from callbacks.rendering.charts import class_count_chart, curves_chart, reliability_diagram
 from callbacks.rendering.confusion import confusion_picture, matrix_layout
 from callbacks.rendering.explanation_grid import explanation_grid
 from callbacks.rendering.grid import image_grid
@@ -130,6 +130,14 @@ def test_confusion_picture_has_a_cell_for_each_pair_of_classes(classes: int, sho
     lines = 2
     assert abs(bottom - top + 1 - cell * classes) <= lines
     assert abs(right - left + 1 - cell * classes) <= lines
+
+
+@pytest.mark.parametrize("last", [0.01, 1.0])  # the axis of the first is logarithmic
+def test_a_curve_fills_its_chart(last: float) -> None:
+    curve = [(step, last ** (step / 10) * 2) for step in range(11)]
+    chart = curves_chart("loss", {"train": curve, "missing": []})
+    rows = (chart == [0x00, 0x72, 0xB2]).all(2).any(1).nonzero()[0]
+    assert (rows.max() - rows.min() > 200) is (last < 1)
 
 
 def test_reliability_diagram_omits_empty_bins() -> None:
