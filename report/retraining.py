@@ -10,7 +10,7 @@ from cifar_lit.data.datamodule import ImageDataModule
 from cifar_lit.errors import InputError
 from cifar_lit.import_allowlist import OPTION, own_modules
 from cifar_lit.inference.bundle import TrainedClassifier
-from cifar_lit.training.checkpointing.checkpoint_files import read_classifier
+from cifar_lit.training.checkpointing.checkpoint_files import plain, read_classifier
 from space.export.run_data import RunData
 from space.export.run_datasets import data_of_run
 from space.export.space_folder import ROOT
@@ -58,7 +58,7 @@ def retrain(run: RunData, name: str, settings: dict[str, Any], note: str) -> tup
         config = run.config | {"data": data, "trainer": trainer | {"callbacks": kept, "logger": logger}}
         folder.parent.mkdir(parents=True, exist_ok=True)
         file = folder.parent / "config.yaml"
-        file.write_text(json.dumps(config), encoding="utf-8")  # YAML with all texts in quotes
+        file.write_text(json.dumps(plain(config)), encoding="utf-8")  # YAML with all texts in quotes
         options = ["--config", str(file), *(word for module in own_modules() for word in (OPTION, module))]
         if subprocess.run([sys.executable, str(ROOT / "main.py"), "fit", *options], check=False).returncode:
             raise InputError(f"{note!r} failed; see the error above")

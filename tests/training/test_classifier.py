@@ -53,7 +53,7 @@ def test_translate_tta_averages_three_positions_with_airbench_weights() -> None:
 @pytest.mark.parametrize("translate_tta", [-1, 32])
 def test_translate_tta_is_limited_by_the_image_size(translate_tta: int) -> None:
     with pytest.raises(InputError, match=f"at least 0 and less than 32, got {translate_tta}"):
-        classifier(translate_tta=translate_tta)
+        Classifier(TinyNet(num_classes=10), translate_tta=translate_tta)
 
 
 @pytest.mark.parametrize("translate_tta", [0, 2])

@@ -136,8 +136,8 @@ def test_confusion_picture_has_a_cell_for_each_pair_of_classes(classes: int, sho
 def test_a_curve_fills_its_chart(last: float) -> None:
     curve = [(step, last ** (step / 10) * 2) for step in range(11)]
     chart = curves_chart("loss", {"train": curve, "missing": []})
-    rows = (chart == [0x00, 0x72, 0xB2]).all(2).any(1).nonzero()[0]
-    assert (rows.max() - rows.min() > 200) is (last < 1)
+    rows = (chart[:340] == [0x00, 0x72, 0xB2]).all(2).any(1).nonzero()[0]  # above the legend
+    assert (rows.max() - rows.min() > 200) == (last < 1)
 
 
 def test_reliability_diagram_omits_empty_bins() -> None:
