@@ -1,7 +1,6 @@
 """Report section: faithfulness of heatmaps by deletion and insertion."""
 
 import torch
-from rich.progress import track
 
 from callbacks.rendering.activations import feature_maps, last_of_each_size
 from callbacks.rendering.class_activation_maps import METHOD_NAMES, fast_methods, heatmaps
@@ -9,6 +8,7 @@ from callbacks.rendering.markdown import escape
 from cifar_lit.errors import InputError
 from cifar_lit.evaluation.faithfulness import InsertionDeletion
 from cifar_lit.evaluation.neighbors import evenly_spaced
+from cifar_lit.progress import with_progress
 from report.document import Document, section
 from report.results import pixels_of
 from space.export.run_data import RunData
@@ -31,7 +31,7 @@ def write_faithfulness(document: Document, run: RunData, max_images: int, seed: 
     try:
         results = {
             (METHOD_NAMES[method], layer): curves.evaluate(maps[:, 0])
-            for method in track(methods, "Evaluating heatmaps", transient=True)
+            for method in with_progress(methods, "Evaluating heatmaps")
             for layer, maps in zip(layers, heatmaps(network.net, layers, inputs, classes, method), strict=True)
             if method != "attention_rollout" or layer == layers[0]  # the same for all layers
         }

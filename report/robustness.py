@@ -1,13 +1,13 @@
 """Report section: accuracy under common corruptions."""
 
 import torch
-from rich.progress import track
 
 from callbacks.rendering.charts import curves_chart
 from cifar_lit.errors import InputError
 from cifar_lit.evaluation.corruptions import EXTRA, KINDS, SEVERITIES
 from cifar_lit.evaluation.robustness import evaluate_robustness
 from cifar_lit.evaluation.significance import wilson
+from cifar_lit.progress import with_progress
 from report.document import Document, section
 from report.results import pixels_of
 from space.export.run_data import RunData
@@ -25,7 +25,7 @@ def write_robustness(document: Document, run: RunData, max_images: int, seed: in
         pixels_of(run, chosen),
         run.eval_split.labels[chosen],
         seed,
-        lambda steps: track(steps, "Evaluating corrupted images", transient=True),
+        lambda steps: with_progress(steps, "Evaluating corrupted images"),
     )
     low, high = wilson(round(result.clean * result.images), result.images)
     document.text(

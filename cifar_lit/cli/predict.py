@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from rich.progress import track
 
 from cifar_lit.cli.console import print_predictions
 from cifar_lit.csv_text import csv_text
 from cifar_lit.errors import InputError
 from cifar_lit.inference.images import describe_left_out, image_files
 from cifar_lit.inference.predict import Prediction, predict_files
+from cifar_lit.progress import with_progress
 from cifar_lit.safe_files import write_atomically
 from cifar_lit.training.checkpointing.checkpoint_files import find_checkpoint, read_classifier
 
@@ -52,7 +52,7 @@ def predict(
     batches = predict_files(classifier, files, top_k, batch_size, on_unreadable)
     number_of_batches = -(-len(files) // batch_size)
     predictions = [
-        prediction for batch in track(batches, "Classifying", number_of_batches, transient=True) for prediction in batch
+        prediction for batch in with_progress(batches, "Classifying", number_of_batches) for prediction in batch
     ]
     header = ["file", *(f"{column}_{rank}" for rank in range(1, top_k + 1) for column in ("class", "probability"))]
     header.append("possibly_none_of_the_classes")

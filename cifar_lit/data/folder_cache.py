@@ -17,7 +17,6 @@ import torch
 from filelock import FileLock
 from lightning.pytorch.utilities import rank_zero_only
 from PIL import Image
-from rich.progress import track
 
 from cifar_lit.data.batches import ImageTensors
 from cifar_lit.data.statistics import mean_and_std
@@ -31,6 +30,7 @@ from cifar_lit.inference.images import (
     is_system_folder,
     read_image,
 )
+from cifar_lit.progress import with_progress
 from cifar_lit.safe_files import reserve
 
 _FORMAT = 3  # increment when the content of an entry changes
@@ -218,7 +218,7 @@ def _write(
         return None
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        decoding = track(pool.map(decode, range(len(files))), f"Decoding {folder}", len(files), transient=True)
+        decoding = with_progress(pool.map(decode, range(len(files))), f"Decoding {folder}", len(files))
         errors = {file.path: error for file, error in zip(files, decoding, strict=True) if error is not None}
     if errors and skip_unreadable:
         print(*(f"skipped: {error}" for error in errors.values()), sep="\n")

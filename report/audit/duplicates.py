@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from itertools import combinations_with_replacement
 
 import torch
-from rich.progress import track
 
 from cifar_lit.evaluation.duplicates import (
     DuplicateThresholds,
@@ -12,6 +11,7 @@ from cifar_lit.evaluation.duplicates import (
     find_exact_duplicates,
     find_near_duplicates,
 )
+from cifar_lit.progress import with_progress
 from report.audit.images import AuditedImage, Issue
 
 
@@ -24,7 +24,7 @@ def find_duplicates(images: Sequence[AuditedImage], prints: Fingerprints, limits
     for row, image in enumerate(images):
         rows.setdefault(image.split, []).append(row)
     issues: list[Issue] = []
-    for earlier, later in track(list(combinations_with_replacement(rows, 2)), "Comparing images", transient=True):
+    for earlier, later in with_progress(list(combinations_with_replacement(rows, 2)), "Comparing images"):
         first, second, is_same = rows[earlier], rows[later], earlier == later
         digests, others = ([images[row].measured.digest for row in part] for part in (second, first))
         exact = find_exact_duplicates(digests, others, is_same)

@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from rich.progress import track
 from torch import Tensor
 
 from cifar_lit.data.batches import ImageDataset, ImageTensors
@@ -23,6 +22,7 @@ from cifar_lit.errors import InputError
 from cifar_lit.evaluation.duplicates import small_images
 from cifar_lit.evaluation.image_quality import QUALITY_SIDE, QualityThresholds, find_faults, image_quality
 from cifar_lit.inference.images import Resizing, decode_image, readable_formats
+from cifar_lit.progress import with_progress
 
 _SAME_FORMAT = {"MPO": "JPEG", "DIB": "BMP"}  # phones write MPO, a JPEG with several pictures, as .jpg
 _BATCH = 1024
@@ -135,7 +135,7 @@ def _audit_pixels(data: ImageDataModule, limits: QualityThresholds) -> AuditedDa
     for split, dataset in _splits(data).items():
         source = dataset.images
         batches = dataset.rows.split(_BATCH)
-        for rows in track(batches, f"Measuring {split} images", transient=True):
+        for rows in with_progress(batches, f"Measuring {split} images"):
             pixels = source.pixels[rows]
             for row, label, measured in zip(
                 rows.tolist(), source.labels[rows].tolist(), measure_pixels(pixels, limits), strict=True
@@ -209,7 +209,7 @@ def _measure_files(
             return error
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from track(pool.map(measure, paths, files), task, len(paths), transient=True)
+        yield from with_progress(pool.map(measure, paths, files), task, len(paths))
 
 
 def measure_file(path: Path, limits: QualityThresholds, is_size_unique: bool = False) -> Measured:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
-from rich.progress import track
 from torch import Tensor
 
 from callbacks.heatmap_selection import select_heatmap
@@ -19,6 +18,7 @@ from cifar_lit.evaluation.neighbors import evenly_spaced, features, nearest
 from cifar_lit.evaluation.result import EvaluationResult, select_images_to_keep
 from cifar_lit.evaluation.top_mistakes import rank_mistakes
 from cifar_lit.inference.bundle import TrainedClassifier
+from cifar_lit.progress import with_progress
 
 _HEATMAP_IMAGES = 64  # to select the layer and the method on
 _MAX_QUERIES, _NEIGHBORS = 300, 3  # mistakes with neighbors, and neighbors per mistake
@@ -50,7 +50,7 @@ class EvaluationSplit:
 
 def compute_logits(classifier: TrainedClassifier, split: EvaluationSplit) -> Tensor:
     """Return the logits of a split, float32 (n, C), on the CPU."""
-    chunks = track(split.rows.split(classifier.batch_size), f"Evaluating {split.name} images", transient=True)
+    chunks = with_progress(split.rows.split(classifier.batch_size), f"Evaluating {split.name} images")
     return torch.cat([classifier.logits(split.images.pixels[rows]).cpu() for rows in chunks])
 
 
@@ -148,7 +148,7 @@ def default_heatmap(
     if found and split is not None and not (layer and method):
         try:
             candidates = methods if method is None else [method]
-            measured = track(candidates, "Selecting the heatmaps", transient=True)
+            measured = with_progress(candidates, "Selecting the heatmaps")
             return select_heatmap(network.net, inputs, None if layer is None else [layer], measured)
         except ValueError:  # the network disables gradients
             pass
