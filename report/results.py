@@ -81,8 +81,7 @@ def _write_threshold_curves(document: Document, run: RunData) -> None:
         " the highest F1 score."
     )
     document.text(thresholds_table(curves, run.class_names))
-    for name, chart in threshold_curve_charts(run.class_names, curves, run.eval_split.name).items():
-        document.picture(name.lower().replace(" ", "_").replace("-", "_"), chart, name)
+    document.charts("threshold", threshold_curve_charts(run.class_names, curves, run.eval_split.name), "Each class")
 
 
 def images_to_show(run: RunData, count: int) -> Tensor:

@@ -76,7 +76,7 @@ def test_a_report_has_all_sections_and_pictures(report: Path) -> None:
     ):  # fmt: skip
         assert f"\n## {heading}\n" in text
     pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
-    names = "roc_curves precision_recall_curves misclassified heatmaps confusion classes augmented"
+    names = "threshold_roc_curves threshold_precision_recall_curves misclassified heatmaps confusion classes augmented"
     names += " calibration_as_trained calibration_scaled curves_loss curves_accuracy curves_learning_rate"
     names += " label_errors duplicates neighbors"
     stems = [Path(picture).stem for picture in pictures]
