@@ -10,23 +10,26 @@ from torch.nn import functional as F
 
 _ROW = 32  # values that AMX multiplies at once, and that oneDNN takes from one row of a feature map
 _MAX_WIDTH = 8  # wider feature maps gain nothing
+_MIN_CHANNELS = 256  # convolutions of fewer channels take little time
 
 
 def speed_up_small_convolutions(net: nn.Module) -> None:
     """Let convolutions compute their weight gradients for several images at once, if the CPU has AMX.
 
-    Only under bfloat16 autocast, for feature maps up to 8 pixels wide, and for convolutions that keep their size. The
-    gradients differ by no more than the rounding of another order of summation.
+    Only under bfloat16 autocast, for feature maps up to 8 pixels wide, and for convolutions of at least 256 channels
+    that keep the size. The gradients differ by no more than the rounding of another order of summation.
     """
     if not torch.cpu.get_capabilities().get("amx_bf16"):
         return
     for module in net.modules():
-        if type(module) is nn.Conv2d and _keeps_size(module):
+        if type(module) is nn.Conv2d and _pays_off(module):
             module.__class__ = Conv2d
 
 
-def _keeps_size(layer: nn.Conv2d) -> bool:
-    """Return whether a convolution without stride, dilation and groups has an output of its input's size."""
+def _pays_off(layer: nn.Conv2d) -> bool:
+    """Return whether a layer has enough channels, no stride, dilation and groups, and keeps the size."""
+    if min(layer.in_channels, layer.out_channels) < _MIN_CHANNELS:
+        return False
     if (layer.stride, layer.dilation, layer.groups, layer.padding_mode) != ((1, 1), (1, 1), 1, "zeros"):
         return False
     return isinstance(layer.padding, tuple) and layer.kernel_size == tuple(2 * side + 1 for side in layer.padding)

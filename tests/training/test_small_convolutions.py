@@ -12,7 +12,8 @@ from cifar_lit.training.small_convolutions import speed_up_small_convolutions
 
 @pytest.fixture(autouse=True)
 def _amx(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pretend that the CPU has AMX, without which nothing is changed."""
+    """Pretend that the CPU has AMX, without which nothing is changed, and include narrow convolutions."""
+    monkeypatch.setattr(small_convolutions, "_MIN_CHANNELS", 1)
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"amx_bf16": True})
 
 
@@ -92,8 +93,12 @@ def test_all_but_training_in_bfloat16_is_left_to_the_ordinary_convolution(
         layer.eval()(torch.randn(2, 3, 4, 4)).sum().backward()
 
 
-def test_without_amx_nothing_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_amx_or_with_few_channels_nothing_is_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(small_convolutions, "_MIN_CHANNELS", 4)
+    layer = nn.Conv2d(4, 3, 3, padding=1)
+    speed_up_small_convolutions(layer)
+    assert type(layer) is nn.Conv2d
     monkeypatch.setattr("torch.cpu.get_capabilities", lambda: {"avx512_bf16": True})
-    layer = nn.Conv2d(3, 3, 3, padding=1)
+    layer = nn.Conv2d(4, 4, 3, padding=1)
     speed_up_small_convolutions(layer)
     assert type(layer) is nn.Conv2d
