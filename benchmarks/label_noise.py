@@ -40,7 +40,7 @@ def label_noise(
     data: str,
     labels: str,
     noise: list[Noise] | None = None,
-    images: int = 24000,
+    images: int = 50000,
     folds: int = 2,
     examined: int = 2,
     seed: int = 0,

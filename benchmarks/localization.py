@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from benchmarks.results import Result, result
 from callbacks.heatmap_selection import select_heatmap
-from callbacks.rendering.class_activation_maps import heatmaps
+from callbacks.rendering.class_activation_maps import heatmaps, name_layers
 
 _SIDE, _OBJECT, _PATCH = 32, 8, 4
 _COLORS = torch.tensor([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]])  # of the classes
@@ -27,7 +27,7 @@ def localization(quick: bool) -> list[Result]:
         theirs = torch.from_numpy(explain(inputs.clone(), [ClassifierOutputTarget(label) for label in labels.tolist()]))
         found = _hits(ours, corners), _hits(theirs, corners)
         ratios.append(found[0] / found[1])
-        shares.append(f"{found[0]:.1%} and {found[1]:.1%} ({method} at {layer})")
+        shares.append(f"{found[0]:.1%} and {found[1]:.1%} ({method} at {name_layers(method, [layer])})")
     name = "hottest pixel on the object, of a vision transformer: over the grad-cam library's recipe"
     return [result(name, ratios, "> 1", "; ".join(shares), quick)]
 

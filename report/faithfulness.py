@@ -3,7 +3,7 @@
 import torch
 
 from callbacks.rendering.activations import feature_maps, last_of_each_size
-from callbacks.rendering.class_activation_maps import METHOD_NAMES, fast_methods, heatmaps
+from callbacks.rendering.class_activation_maps import METHOD_NAMES, distinct_layers, fast_methods, heatmaps
 from callbacks.rendering.markdown import escape
 from cifar_lit.errors import InputError
 from cifar_lit.evaluation.faithfulness import InsertionDeletion
@@ -32,8 +32,8 @@ def write_faithfulness(document: Document, run: RunData, max_images: int, seed: 
         results = {
             (METHOD_NAMES[method], layer): curves.evaluate(maps[:, 0])
             for method in with_progress(methods, "Evaluating heatmaps")
-            for layer, maps in zip(layers, heatmaps(network.net, layers, inputs, classes, method), strict=True)
-            if method != "attention_rollout" or layer == layers[0]  # the same for all layers
+            for shown in [distinct_layers(method, layers)]
+            for layer, maps in zip(shown, heatmaps(network.net, shown, inputs, classes, method), strict=True)
         }
     except ValueError as error:  # a network that disables gradients
         raise InputError(str(error)) from error

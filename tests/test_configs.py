@@ -79,7 +79,7 @@ def test_quickstart_reaches_95_percent_on_its_test_images(program: Callable[...,
     outcome = program("test", "--ckpt_path", "best")
     assert outcome.status == 0, outcome.err
     [accuracy] = re.findall(r"accuracy\D*([\d.]+)", outcome.out)
-    assert float(accuracy) >= 0.95  # .967 to .994, depending on the CPU and its number of threads
+    assert float(accuracy) >= 0.95  # .958 to .966, depending on the CPU and its number of threads
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.stem)

@@ -229,7 +229,8 @@ class CommandLine(CompatCLI):
         monitor = checkpoint.monitor if isinstance(checkpoint, ModelCheckpoint) else None
         columns = {split: console.split_metrics(split, trainer.callback_metrics, monitor) for split in ("train", "val")}
         epochs = f"{trainer.current_epoch} epoch{'s' * (trainer.current_epoch != 1)}"
-        title = f"{epochs}, {trainer.global_step} steps, {time.monotonic() - self._started:.0f} s{self._ending()}"
+        steps = f"{trainer.global_step} step{'s' * (trainer.global_step != 1)}"
+        title = f"{epochs}, {steps}, {time.monotonic() - self._started:.0f} s{self._ending()}"
         console.print_metrics(title, {heading: metrics for heading, metrics in columns.items() if metrics})
         if hint := console.overfitting_hint(**columns):
             print(hint)
@@ -278,7 +279,8 @@ class CommandLine(CompatCLI):
         if self._run.in_run_folder:
             table = self._run.folder / ("misclassified.csv" if split == "val" else f"misclassified_{split}.csv")
             if correct < images and table.is_file():
-                print(f"{images - correct:,} mistakes: {table}, and TensorBoard's Images tab")
+                mistakes = f"{images - correct:,} mistake{'s' * (images - correct != 1)}"
+                print(f"{mistakes}: {table}, and TensorBoard's Images tab")
             console.print_next_steps(str(self._run.file), ("report", "demo"), str(self._run.folder))
 
 

@@ -23,7 +23,7 @@ def speed_up_small_convolutions(net: nn.Module) -> None:
         return
     for module in net.modules():
         if type(module) is nn.Conv2d and _pays_off(module):
-            module.__class__ = Conv2d
+            module.__class__ = SideBySideConv2d
 
 
 def _pays_off(layer: nn.Conv2d) -> bool:
@@ -35,7 +35,7 @@ def _pays_off(layer: nn.Conv2d) -> bool:
     return isinstance(layer.padding, tuple) and layer.kernel_size == tuple(2 * side + 1 for side in layer.padding)
 
 
-class Conv2d(nn.Conv2d):
+class SideBySideConv2d(nn.Conv2d):
     """A convolution that computes its weight gradient on images side by side."""
 
     def forward(self, input: Tensor) -> Tensor:

@@ -75,9 +75,9 @@ def _results(result: EvaluationResult | None, names: Sequence[str]) -> str:
     before, after = result.calibration_errors()
     summary = (
         f"**{result.accuracy:.2%}** of {result.images:,} {SPLIT_NAMES[result.split]} images are classified correctly"
-        f" ({result.errors:,} mistakes); mean cross-entropy {result.loss:.4f}. Expected calibration error:"
-        f" {before:.2%} as trained, {after:.2%} with temperature scaling, which this page uses. All values were"
-        " computed in float32."
+        f" ({result.errors:,} mistake{'s' * (result.errors != 1)}); mean cross-entropy {result.loss:.4f}."
+        f" Expected calibration error: {before:.2%} as trained, {after:.2%} with temperature scaling, which this page"
+        " uses. All values were computed in float32."
     )
     sections = [summary, class_scores_table(class_scores(result.counts), names)]
     if pairs := most_confused_pairs(result.counts):

@@ -227,7 +227,7 @@ def test_a_single_last_image_does_not_stop_batch_norm(program: Program, monkeypa
     command = ["fit", "--config", QUICKSTART, *TINY, *data, "--model.net", "own_network.Normalized", *OWN]
     outcome = program(*command, "--data.batch_size", 32)
     assert outcome.status == 0, outcome.err
-    assert "1 epoch, 1 steps" in outcome.out
+    assert "1 epoch, 1 step, " in outcome.out
     outcome = program(*command, "--data.batch_size", 1)
     assert outcome.status == 2
     assert "cannot be trained on a batch of one image" in outcome.err

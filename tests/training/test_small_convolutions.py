@@ -39,7 +39,7 @@ def test_gradients_equal_those_of_the_ordinary_convolution(
     ordinary = nn.Conv2d(6, 5, kernel, padding=padding, bias=images > 7).to(memory_format=torch.channels_last)
     fast = copy.deepcopy(ordinary)
     speed_up_small_convolutions(fast)
-    assert isinstance(fast, small_convolutions.Conv2d) is (padding != "same")
+    assert isinstance(fast, small_convolutions.SideBySideConv2d) is (padding != "same")
     inputs = torch.randn(images, 6, height, width).to(memory_format=torch.channels_last)
     output, *expected = gradients(ordinary, inputs)
     actual_output, *actual = gradients(fast, inputs)

@@ -81,7 +81,7 @@ class LastCheckpoint(Checkpoint):
         if trainer.ckpt_path is None:
             self._save(trainer)
         else:
-            self._copy_to(self.file, trainer)
+            self._copy_source(self.file, trainer)
 
     def _restore(self, trainer: Trainer, pl_module: LightningModule) -> None:
         metrics, self._resume_state = self._resume_state.get("metrics", {}), dict(self._resume_state)
@@ -96,7 +96,7 @@ class LastCheckpoint(Checkpoint):
         self._resume_state = {}
 
     @staticmethod
-    def _copy_to(file: Path, trainer: Trainer) -> None:
+    def _copy_source(file: Path, trainer: Trainer) -> None:
         """Copy the checkpoint that the run resumes from to its own last.ckpt."""
         source = Path(str(trainer.ckpt_path))
         if trainer.is_global_zero and source.is_file() and file.absolute() != source.absolute():

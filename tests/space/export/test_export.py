@@ -208,7 +208,7 @@ def test_logits_match_those_of_validate(space: Path, program: Program, monkeypat
 
     monkeypatch.setattr(Classifier, "validation_step", recording)
     with contextlib.chdir(space.parent):
-        assert program("validate", "--ckpt_path", checkpoint_of(space), "--trainer.precision", "32-true").status == 0
+        assert program("validate", "--ckpt_path", checkpoint_of(space)).status == 0
     logits = torch.cat([outputs["logits"] for outputs in recorded])
     rows = torch.cat([outputs["indices"] for outputs in recorded])
     images = Digits().load("val")
@@ -227,7 +227,7 @@ def test_logits_match_those_of_validate(space: Path, program: Program, monkeypat
 def test_metrics_and_mistakes_match_those_of_the_test_command(space: Path, program: Program) -> None:
     run = space.parent / "runs" / "quickstart" / "version_0"
     with contextlib.chdir(space.parent):
-        outcome = program("test", "--ckpt_path", run / "checkpoints" / "last.ckpt", "--trainer.precision", "32-true")
+        outcome = program("test", "--ckpt_path", run / "checkpoints" / "last.ckpt")
     assert outcome.status == 0, outcome.err
     result = EvaluationResult.load(space / "bundle" / "evaluation.safetensors")
     [table] = texts(run, "1_results/test/metrics").values()
