@@ -6,12 +6,12 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torchmetrics.classification import MulticlassAccuracy
 
-from callbacks.evaluation_callback import EvaluatedModule, EvaluationCallback, EvaluationWriter
+from callbacks.evaluation_callback import EvaluatedModule, EvaluationWriter, MetricCallback
 from callbacks.rendering.charts import COLORS, curves_chart
 from cifar_lit.tensorboard_tags import RESULTS
 
 
-class ClassAccuracy(EvaluationCallback):
+class ClassAccuracy(MetricCallback):
     """Show the accuracy of each class after each validation of ``fit``, as curves and as one chart.
 
     The chart shows the classes with the lowest accuracy if there are more than ten.

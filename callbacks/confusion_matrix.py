@@ -6,7 +6,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from callbacks.evaluation_callback import EvaluationCallback, EvaluationWriter
+from callbacks.evaluation_callback import EvaluationWriter, MetricCallback
 from callbacks.rendering.confusion import Unit, confusion_picture
 from callbacks.rendering.markdown import class_scores_table, confused_pairs_table
 from cifar_lit.evaluation.class_scores import class_scores, most_confused_pairs
@@ -15,7 +15,7 @@ from cifar_lit.tensorboard_tags import RESULTS
 _TITLES: dict[Unit, str] = {"counts": "number of images", "rows": "% of the images of each true class"}
 
 
-class ConfusionMatrix(EvaluationCallback):
+class ConfusionMatrix(MetricCallback):
     """Show the confusion matrix, with each class's precision, recall and F1 score and the most confused pairs.
 
     Args:

@@ -60,17 +60,14 @@ class EvaluatedModule(Protocol):
 class EvaluationCallback(Callback, ABC):
     """Collect the batches of each validation and test, and write the results after the last batch.
 
-    Subclasses implement ``write``, and either create ``metric`` in ``setup`` or override ``reset``, ``update`` and
-    ``compute``. The sanity check is skipped. Results are written before the epoch's end, where a weight-averaging
-    callback swaps the averaged weights out again.
+    Subclasses implement ``reset``, ``update``, ``compute`` and ``write``. The sanity check is skipped. Results
+    are written before the epoch's end, where a weight-averaging callback swaps the averaged weights out again.
 
     Args:
         every_n_epochs: Write every n epochs of ``fit`` and after the last one; ``validate`` and ``test`` always
             write. 0 switches the callback off.
         png: Also save each picture as a PNG file next to the event file.
     """
-
-    metric: Metric  # of logits and labels
 
     def __init__(self, every_n_epochs: int = 1, png: bool = False) -> None:
         if every_n_epochs < 0:
@@ -80,10 +77,11 @@ class EvaluationCallback(Callback, ABC):
         self.every_n_epochs, self.png = every_n_epochs, png
         self._active = self._warned = False
 
+    @abstractmethod
     def reset(self, trainer: Trainer, pl_module: EvaluatedModule) -> None:
         """Reset the state, before the first batch."""
-        self.metric.to(pl_module.device).reset()
 
+    @abstractmethod
     def update(self, pl_module: EvaluatedModule, outputs: dict[str, Any], batch: Any) -> None:
         """Add a batch.
 
@@ -92,11 +90,10 @@ class EvaluationCallback(Callback, ABC):
             outputs: Output of its ``validation_step``: logits (N, C), labels (N,), indices (N,).
             batch: Input of its ``validation_step``: pixels uint8 (N, 3, H, W), labels and indices.
         """
-        self.metric.update(outputs["logits"], outputs["labels"])
 
+    @abstractmethod
     def compute(self, pl_module: EvaluatedModule) -> Any:
         """Return the results over all processes; called in all of them."""
-        return self.metric.compute()
 
     @abstractmethod
     def write(self, results: Any, writer: "EvaluationWriter") -> None:
@@ -181,6 +178,24 @@ class EvaluationCallback(Callback, ABC):
                 reason = " ".join(f"{type(error).__name__}: {error}".split())
                 step = pl_module.trained_step
                 rank_zero_warn(f"{type(self).__name__} wrote nothing at step {step} ({reason}); the run continues")
+
+
+class MetricCallback(EvaluationCallback):
+    """An evaluation callback whose state is one metric of logits and labels, which subclasses create in ``setup``."""
+
+    metric: Metric
+
+    def reset(self, trainer: Trainer, pl_module: EvaluatedModule) -> None:
+        """Reset the metric."""
+        self.metric.to(pl_module.device).reset()
+
+    def update(self, pl_module: EvaluatedModule, outputs: dict[str, Any], batch: Any) -> None:
+        """Add a batch to the metric."""
+        self.metric.update(outputs["logits"], outputs["labels"])
+
+    def compute(self, pl_module: EvaluatedModule) -> Any:
+        """Return the metric over all processes."""
+        return self.metric.compute()
 
 
 def evaluation_dataset(trainer: Trainer) -> ImageDataset | None:

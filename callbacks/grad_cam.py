@@ -14,7 +14,14 @@ from callbacks.evaluation_callback import EvaluatedModule, EvaluationCallback, E
 from callbacks.heatmap_selection import candidate_layers, select_heatmap
 from callbacks.rendering.activations import feature_maps
 from callbacks.rendering.attention import has_attention
-from callbacks.rendering.class_activation_maps import GRADIENT_METHODS, METHOD_NAMES, Method, heatmaps, name_layers
+from callbacks.rendering.class_activation_maps import (
+    GRADIENT_METHODS,
+    METHOD_NAMES,
+    Method,
+    distinct_layers,
+    heatmaps,
+    name_layers,
+)
 from callbacks.rendering.explanation_grid import explanation_grid
 from callbacks.rendering.overlay import ColorMap
 from cifar_lit.evaluation.top_mistakes import Mistakes, TopKMistakes
@@ -143,8 +150,8 @@ class GradCAMImages(EvaluationCallback):
                     inputs = pl_module.preprocess(images.pixels.to(pl_module.device, copy=True))
                     methods = None if self.method is None else [self.method]
                     layer, method = select_heatmap(pl_module.net, inputs, self._layers, methods, _SELECTION_STEPS)
-            several = self.layers and method != "attention_rollout"  # which is the same for all layers
-            self._selected, self._selection_epoch = (self._layers if several else [layer], method), epoch
+            layers = distinct_layers(method, self._layers) if self.layers else [layer]
+            self._selected, self._selection_epoch = (layers, method), epoch
 
     def _show_nothing(self, reason: str) -> list[str]:
         rank_zero_info(f"GradCAMImages shows nothing: {reason}.")

@@ -4,13 +4,13 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 
-from callbacks.evaluation_callback import EvaluatedModule, EvaluationCallback, EvaluationWriter
+from callbacks.evaluation_callback import EvaluatedModule, EvaluationWriter, MetricCallback
 from callbacks.rendering.threshold_curves import threshold_curve_charts, thresholds_table
 from cifar_lit.evaluation.threshold_curves import ClassCurves, ThresholdCurves
 from cifar_lit.tensorboard_tags import RESULTS
 
 
-class ThresholdCurvesPlot(EvaluationCallback):
+class ThresholdCurvesPlot(MetricCallback):
     """Show the ROC and precision-recall curves of each class, and the thresholds with the highest F1 scores.
 
     The pictures show the ten classes with the smallest areas if there are more.

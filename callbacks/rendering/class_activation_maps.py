@@ -107,9 +107,9 @@ def fast_methods(net: nn.Module, inputs: Tensor) -> list[Method]:
     return [*GRADIENT_METHODS, *rollout]
 
 
-def distinct_layers(method: Method, layers: Sequence[str]) -> Sequence[str]:
+def distinct_layers(method: Method, layers: Sequence[str]) -> list[str]:
     """Return the layers whose heatmaps differ by this method; for attention rollout, only the first."""
-    return layers[:1] if method == "attention_rollout" else layers
+    return list(layers[:1] if method == "attention_rollout" else layers)
 
 
 def name_layers(method: Method, layers: Sequence[str]) -> str:

@@ -25,6 +25,7 @@ from cifar_lit.models.factory import find_factory
 from cifar_lit.safe_files import create_folder, lock_folder
 from cifar_lit.training.checkpointing.best_checkpoint import BestCheckpoint
 from cifar_lit.training.checkpointing.checkpoint_files import (
+    SET_FROM_DATA,
     check_same_model,
     find_checkpoint,
     newest_run,
@@ -82,7 +83,7 @@ class CommandLine(CompatCLI):
         """Add the settings of both checkpoints; link the model to the properties of the data."""
         parser.add_lightning_class_args(BestCheckpoint, "best_checkpoint")
         parser.add_lightning_class_args(LastCheckpoint, "last_checkpoint")
-        for name in ("num_classes", "class_names", "image_size", "fit", "interpolation", "mean", "std"):
+        for name in SET_FROM_DATA:
             parser.link_arguments(f"data.{name}", f"model.{name}", apply_on="instantiate")
         parser.link_arguments("data.num_classes", "model.net.init_args.num_classes", apply_on="instantiate")
 

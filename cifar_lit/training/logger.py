@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.rank_zero import rank_zero_warn
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 
 from cifar_lit.tensorboard_tags import FIRST_CURVES, RESULTS, curve_tag
+from cifar_lit.training.checkpointing.checkpoint_files import SET_FROM_DATA
 from cifar_lit.training.lightning_compat import flatten_hyperparameters
 
 
@@ -134,13 +135,9 @@ def readable_hyperparameters(flat: Mapping[str, Any]) -> dict[str, Any]:
     """
     readable = {}
     for name, value in flat.items():
-        if name.startswith(_NOT_CHOSEN) or value in (None, "None", "[]"):
+        if name.startswith(("_instantiator", *SET_FROM_DATA)) or value in (None, "None", "[]"):
             continue
         if name.endswith("class_path"):
             value = value.rpartition(".")[2]
         readable[name.removesuffix("/class_path").replace("/init_args/", ".").replace("/", ".")] = value
     return readable
-
-
-# Set from the data
-_NOT_CHOSEN = ("_instantiator", "class_names", "fit", "image_size", "interpolation", "mean", "num_classes", "std")

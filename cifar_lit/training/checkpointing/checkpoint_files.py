@@ -21,8 +21,7 @@ from cifar_lit.training.checkpointing.checkpoint_paths import CheckpointRun, loc
 from cifar_lit.training.pretrained import without_pretrained
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
-# Settings that come from the data
-_LINKED = {"num_classes", "class_names", "image_size", "fit", "interpolation", "mean", "std"}
+SET_FROM_DATA = ("num_classes", "class_names", "image_size", "fit", "interpolation", "mean", "std")  # of the model
 
 
 def find_checkpoint(wanted: str, runs: str) -> CheckpointRun:
@@ -176,7 +175,7 @@ def check_same_model(file: Path, model: Mapping[str, Any], resumed: bool) -> Ite
             f"{file} contains the network {theirs}, but the configuration specifies {ours};"
             " use the configuration that it was trained with, or another checkpoint"
         )
-    for name in sorted(model.keys() & stored.keys() - _LINKED - {"net"}):
+    for name in sorted(model.keys() & stored.keys() - {*SET_FROM_DATA, "net"}):
         if plain(model[name]) != plain(stored[name]):
             theirs, ours = plain(stored[name]), plain(model[name])
             if resumed:
@@ -195,7 +194,7 @@ def describe(recipe: Any) -> str:
     if not isinstance(recipe, dict) or "class_path" not in recipe:
         return str(recipe)
     arguments = recipe.get("init_args", {}) | recipe.get("dict_kwargs", {})
-    inner = ", ".join(f"{name}={value}" for name, value in arguments.items() if name not in _LINKED)
+    inner = ", ".join(f"{name}={value}" for name, value in arguments.items() if name not in SET_FROM_DATA)
     return f"{recipe['class_path'].rpartition('.')[2]}({inner})"
 
 
