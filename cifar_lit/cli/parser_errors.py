@@ -59,6 +59,10 @@ def _unknown_class(key: str, match: re.Match[str], text: str, options: list[str]
 
 def _unknown_setting(key: str, match: re.Match[str], text: str, options: list[str]) -> str:
     name = match[1].lstrip("-")
+    if name in options:
+        return f"{name} has no --{name} before it: give the value alone (see --help)"
+    if not match[1].startswith("-"):
+        return f"unexpected {match[1]!r}; give a setting as --name value (--help lists them)"
     return f"unknown setting {name!r}{did_you_mean(name, options)} (--help_all lists them)"
 
 

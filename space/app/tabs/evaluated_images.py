@@ -1,5 +1,6 @@
 """Evaluated images as captioned tiles of a gallery, for two tabs."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,30 +20,31 @@ from space.app.tabs.classify import COMPUTING, ClassifyTab
 
 ANY = "any class"
 CLICK_HINT = "Click an image to open it in *Classify*."
-# Of the band with the headings of a strip, legible in both themes
-_HEAD_HEIGHT, _HEAD_SIZE, _HEAD_COLOR = 34, 20, "#334155"
+# Of the band with the headings of a comparison, legible in both themes
+_HEAD_LINE, _HEAD_COLOR, _HEAD_SIZE, _MIN_HEAD_SIZE = 32, "#334155", 24, 14
+_MAX_COLUMNS = 3  # of a comparison, so that a phone shows all of it
 
 
-def tile_gallery(pictures: list[tuple[str, str]], label: str = "", strips: bool = False) -> gr.Gallery:
+def tile_gallery(pictures: list[tuple[str, str]], label: str = "", compare: bool = False) -> gr.Gallery:
     """Return a gallery of ``tiles``, or an update of one.
 
     Args:
         pictures: The tiles.
         label: The heading.
-        strips: Whether a tile consists of several pictures.
+        compare: Whether a tile consists of several pictures.
     """
     return gr.Gallery(
         value=pictures,
         visible=bool(pictures),
         label=label,
         format="png",
-        columns=2 if strips else 4,
+        columns=3 if compare else 4,
         height="auto",
         object_fit="contain",
         interactive=False,
         allow_preview=False,
         buttons=[],
-        elem_classes=["pixels", "tiles", *["strips"] * strips],
+        elem_classes=["tiles", "comparisons" if compare else "pixels"],
     )
 
 
@@ -82,33 +84,41 @@ def tiles(
         _, maps = network.run(pixels, len(pixels), classes, heatmaps.layer, heatmaps.method)
         for index, of_image in enumerate(maps):
             columns[index] += [
-                (f"evidence for {names[label]}", enlarge(overlay(pixels[index], heatmap, opacity)))
+                (f"evidence for\n{names[label]}", enlarge(overlay(pixels[index], heatmap, opacity)))
                 for label, heatmap in dict(zip(classes[index].tolist(), of_image, strict=True)).items()
             ]
     if neighbors:
         for index, row in enumerate(rows):
             found = evaluation.neighbors[row][evaluation.neighbors[row] >= 0]
             if len(found):
-                heads = [f"similar: {names[label]}" for label in evaluation.training_labels[found].tolist()]
+                heads = [f"similar:\n{names[label]}" for label in evaluation.training_labels[found].tolist()]
                 similar = map(enlarge, evaluation.training_pixels[found].permute(0, 2, 3, 1).numpy())
                 columns[index] += zip(heads, similar, strict=True)
-    return [(cached_image(strip(images)), text) for images, text in zip(columns, captions, strict=True)]
+    return [(cached_image(comparison(images)), text) for images, text in zip(columns, captions, strict=True)]
 
 
-def strip(images: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
-    """Return images uint8 (H, W, 3) side by side, each below its heading; a single one without heading."""
+def comparison(images: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
+    """Return images uint8 (H, W, 3) in rows, each below its heading of up to two lines; a single one without heading.
+
+    A line that is too wide is drawn smaller, and truncated if that does not suffice.
+    """
     if len(images) == 1:
         return images[0][1]
     height, width = images[0][1].shape[:2]
-    size = (len(images) * (width + GAP) - GAP, _HEAD_HEIGHT + height)
-    canvas = Image.new("RGB", size, _HEAD_COLOR)
+    rows = math.ceil(len(images) / _MAX_COLUMNS)
+    columns, head_height = math.ceil(len(images) / rows), 2 * _HEAD_LINE + GAP
+    canvas = Image.new("RGB", (columns * (width + GAP) - GAP, rows * (head_height + height)), _HEAD_COLOR)
     draw = ImageDraw.Draw(canvas)
     for index, (head, image) in enumerate(images):
-        x = index * (width + GAP)
-        canvas.paste(Image.fromarray(image), (x, _HEAD_HEIGHT))
-        text, face = drawable(head, _HEAD_SIZE)
-        short = truncate(text, face, width - GAP)
-        draw.text((x + width / 2, _HEAD_HEIGHT / 2), short, "white", face, anchor="mm")
+        x, y = index % columns * (width + GAP), index // columns * (head_height + height)
+        canvas.paste(Image.fromarray(image), (x, y + head_height))
+        lines = head.split("\n")
+        for number, line in enumerate(lines):
+            text, face = drawable(line, _HEAD_SIZE)
+            if (length := face.getlength(text)) > width:
+                text, face = drawable(line, max(_MIN_HEAD_SIZE, int(_HEAD_SIZE * width / length)))
+            middle = y + head_height / 2 + (number - (len(lines) - 1) / 2) * _HEAD_LINE
+            draw.text((x + width / 2, middle), truncate(text, face, width), "white", face, anchor="mm")
     return np.asarray(canvas)
 
 

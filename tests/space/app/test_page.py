@@ -15,6 +15,7 @@ from urllib.request import urlopen
 import httpx
 import numpy as np
 import pytest
+import sklearn.datasets
 import torch
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
@@ -28,6 +29,8 @@ from space.app.bundle_metadata import METADATA
 from tests.support.browser import BROWSER, needs_browser
 from tests.support.images import write_noise
 from tests.support.stress.page import Server
+
+PHOTO = Path(sklearn.datasets.__file__).parent / "images" / "flower.jpg"
 
 
 @pytest.fixture(scope="module")
@@ -389,6 +392,32 @@ def test_a_wide_image_is_cropped_as_in_training(page: Page) -> None:
 
 
 @needs_browser
+def test_a_flagged_photo_is_explained_and_its_bars_are_gray(browser_page: Page, space: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "space"
+    shutil.copytree(space, folder)
+    file = folder / "bundle" / METADATA
+    metadata = json.loads(file.read_text())
+    metadata["unknown"] |= {"score": "energy", "threshold": 1e9, "false_alarms": 0.042, "flag_images": True}
+    file.write_text(json.dumps(metadata))
+    with Server(folder, tmp_path) as server:
+        browser_page.goto(server.address)
+        browser_page.get_by_text("Example. Drop your own").wait_for()
+        upload(browser_page, PHOTO)
+        browser_page.get_by_text("1 image classified.").wait_for()
+        answer = answers(browser_page).first
+        note = answer.locator(".ood").inner_text()
+        assert note.startswith(
+            "This may be none of the classes. About 4% of the test images, which all belong to a class,"
+        )
+        assert "only compares the classes with each other" in note
+        bars = answer.locator(".confidence-set .bar")
+        assert bars.first.evaluate("e => getComputedStyle(e).filter") == "grayscale(1)"
+        weight = "e => getComputedStyle(e).fontWeight"
+        assert int(answer.locator("h2").evaluate(weight)) < 700
+        browser_page.goto("about:blank")
+
+
+@needs_browser
 def test_an_eleventh_image_is_reported(page: Page) -> None:
     upload(page, *write_noise(*(f"{number}.png" for number in range(11))))
     page.get_by_text("10 images classified.").wait_for()
@@ -475,7 +504,7 @@ def test_every_control_selects_mistakes_and_a_click_classifies_one(page: Page, s
 
     opened(page, "Heatmaps and similar training images")
     page.get_by_label("Show the most similar training images").check()
-    page.wait_for_function(f"{FIRST_TILE}.naturalWidth > 600")
+    page.wait_for_function(f"{FIRST_TILE}.naturalWidth > 400")
     page.get_by_label("Show the most similar training images").uncheck()
     page.wait_for_function(f"{FIRST_TILE}.naturalWidth < 300")
 
@@ -522,6 +551,14 @@ def test_every_control_selects_mistakes_and_a_click_classifies_one(page: Page, s
 
     page.get_by_label("Show the evidence for the predicted").click()
     page.wait_for_function(f"{FIRST_TILE}.naturalWidth > 600")
+    page.set_viewport_size({"width": 390, "height": 900})
+    expect(page.locator(".comparisons")).to_be_visible()
+    rendered = page.evaluate(
+        f"(({{width, height, naturalWidth, naturalHeight}}) => width > 300 && width <= 390"
+        f" && Math.abs(width / height - naturalWidth / naturalHeight) < 0.02)({FIRST_TILE})"
+    )
+    assert rendered  # all of it
+    page.set_viewport_size({"width": 1400, "height": 900})
     for change in ("layer", "method", "opacity"):
         before = tiles(page).first.locator("img").get_attribute("src")
         if change == "layer":
@@ -608,7 +645,7 @@ LOWEST_CONTRAST = """() => {
 
 
 @needs_browser
-@pytest.mark.parametrize(("theme", "width"), [("light", 1400), ("dark", 1400), ("light", 390)])
+@pytest.mark.parametrize(("theme", "width"), [("light", 1400), ("dark", 1400), ("light", 390), ("dark", 390)])
 def test_every_tab_opens_without_an_error_and_fits_the_window(
     browser_page: Page, address: str, theme: str, width: int
 ) -> None:
@@ -640,6 +677,8 @@ def test_every_tab_opens_without_an_error_and_fits_the_window(
                 ".length == 5"
             )
         assert page.evaluate("document.documentElement.scrollWidth") <= width, tab
+        if tab == "About" and width == 1400:  # on one screen
+            assert page.evaluate("document.documentElement.scrollHeight") <= 900
         contents.add(page.locator("#heading").evaluate("e => e.getBoundingClientRect().left"))
         assert page.evaluate(LOWEST_CONTRAST) >= 4.5, tab
     assert len(contents) == 1  # no tab shifts the page
