@@ -14,7 +14,7 @@ Unit = Literal["counts", "rows"]
 _MAX_NAME_WIDTH = 190  # pixels
 _SIDE = 640  # pixels of all cells, unless class names need larger ones
 _MAX_CELL = 54  # pixels; with ten classes, class names are then as large as possible in a picture of a given width
-_LEGEND_HEIGHT, _LEGEND_WIDTH = 56, 400
+_LEGEND_HEIGHT, _MIN_LEGEND_WIDTH, _LEGEND_SIZE = 88, 256, 22
 _NUMBERED = 20  # classes; with more, cells are too small for numbers
 _NAMED = 150  # classes; with more, rows are too small for names
 _MAX_SIDE = 2000  # pixels of all cells, without class names
@@ -46,7 +46,8 @@ def confusion_picture(
     layout = matrix_layout(class_names, title)
     cell, left, top, side = layout.cell, layout.left, layout.top, layout.side
     height = top + side + _LEGEND_HEIGHT - _title_height(title)
-    canvas, draw, _ = titled_canvas(title, max(left + side, _LEGEND_WIDTH) + 2 * GAP, height)
+    legend_width = max(side, _MIN_LEGEND_WIDTH)
+    canvas, draw, _ = titled_canvas(title, left + legend_width + 2 * GAP, height)
     fraction = counts / counts.sum(1, keepdims=True).clip(1)
     colors = matplotlib.colormaps["Blues"](np.sqrt(fraction), bytes=True)[..., :3]
     canvas.paste(Image.fromarray(colors.repeat(cell, 0).repeat(cell, 1)), (left, top))
@@ -66,7 +67,7 @@ def confusion_picture(
     _upright(canvas, "← true class", (FONT_SIZE // 2 + 2, bottom), FONT_SIZE, FAINT_INK)
     if layout.classes <= _NUMBERED:
         _numbers(draw, counts, fraction, shown, left, top, cell)
-    _legend(canvas, draw, GAP, top + side + GAP)
+    _legend(canvas, draw, left, top + side + 2 * GAP, legend_width)
     return np.asarray(canvas)
 
 
@@ -161,12 +162,11 @@ def _numbers(
         draw.text((left + (column + 0.5) * cell, top + (row + 0.5) * cell), text, ink, font(size), anchor="mm")
 
 
-def _legend(canvas: Image.Image, draw: ImageDraw.ImageDraw, x: int, y: int) -> None:
+def _legend(canvas: Image.Image, draw: ImageDraw.ImageDraw, x: int, y: int, width: int) -> None:
     """Draw the color bar, from 0 on the left to 100% of the row on the right."""
-    width = 256
+    face = font(_LEGEND_SIZE)
     colors = matplotlib.colormaps["Blues"](np.linspace(0, 1, width), bytes=True)[None, :, :3]
     canvas.paste(Image.fromarray(colors.repeat(14, 0)), (x, y))
-    for fraction, anchor in ((0, "la"), (0.1, "ma"), (0.25, "ma"), (0.5, "ma"), (1, "la")):
-        text = f"{100 * fraction:.0f}" if fraction < 1 else "100% of the row"
-        x_text = x + fraction**0.5 * width - (20 if fraction == 1 else 0)
-        draw.text((x_text, y + 16), text, FAINT_INK, font(), anchor=anchor)
+    for fraction, anchor in ((0, "la"), (0.1, "ma"), (0.25, "ma"), (0.5, "ma"), (1, "ra")):
+        draw.text((x + fraction**0.5 * width, y + 16), f"{100 * fraction:.0f}", FAINT_INK, face, anchor=anchor)
+    draw.text((x + width / 2, y + 16 + _LEGEND_SIZE), "% of the row", FAINT_INK, face, anchor="ma")

@@ -14,7 +14,6 @@ from callbacks.rendering.text import (
     LINE_HEIGHT,
     drawable,
     text_picture,
-    truncate,
 )
 
 GAP = 8  # pixels between tiles
@@ -32,7 +31,7 @@ def image_grid(
 
     Args:
         pixels: uint8 (N, H, W, 3).
-        captions: N texts of one or more lines; lines wider than an image are truncated.
+        captions: N texts of one or more lines; see ``drawable`` for lines wider than an image.
         columns: Maximum number of images per row.
         tile: Maximum side of an enlarged image; the scale is an integer, and larger images are not resized.
         title: Lines above the images, the first in bold.
@@ -61,8 +60,8 @@ def image_grid(
         for number, line in enumerate(caption.split("\n")):
             color = line_colors[min(number, len(line_colors) - 1)]
             anchor = (x + tile_width / 2, y + tile_height + GAP / 2 + number * LINE_HEIGHT)
-            text, face = drawable(line)
-            draw.text(anchor, truncate(text, face, tile_width), color, face, anchor="ma")
+            text, face = drawable(line, width=tile_width)
+            draw.text(anchor, text, color, face, anchor="ma")
     return np.asarray(canvas)
 
 

@@ -1,5 +1,6 @@
 """Fonts, colors and text in pictures."""
 
+import math
 import re
 import unicodedata
 from contextlib import suppress
@@ -34,9 +35,12 @@ def _open_font(file: str, size: int) -> ImageFont.FreeTypeFont:
     return ImageFont.truetype(file, size)
 
 
-def drawable(text: str, size: int = FONT_SIZE, bold: bool = False) -> tuple[str, ImageFont.FreeTypeFont]:
+def drawable(
+    text: str, size: int = FONT_SIZE, bold: bool = False, width: float = math.inf
+) -> tuple[str, ImageFont.FreeTypeFont]:
     r"""Return a text as it can be drawn, and the font to draw it with.
 
+    A text wider than ``width`` pixels gets a smaller font, down to two thirds, and is then truncated.
     If DejaVu Sans does not have a character, use an installed font that has all of the text; if there is none, replace
     each such character by its Unicode name or number.
 
@@ -44,11 +48,15 @@ def drawable(text: str, size: int = FONT_SIZE, bold: bool = False) -> tuple[str,
     True
     """
     characters = frozenset(map(ord, text)) - _WHITESPACE
+    file = None
     if missing := characters - _characters(_DEJAVU / "DejaVuSans.ttf"):
-        if fallback := _installed_font(characters):
-            return text, _open_font(fallback, size)
-        text = "".join(_unicode_name(char) if ord(char) in missing else char for char in text)
-    return text, font(size, bold)
+        file = _installed_font(characters)
+        if file is None:
+            text = "".join(_unicode_name(char) if ord(char) in missing else char for char in text)
+    face = _open_font(file, size) if file else font(size, bold)
+    if (length := face.getlength(text)) > width:
+        face = face.font_variant(size=max(round(size * 2 / 3), int(size * width / length)))
+    return truncate(text, face, width), face
 
 
 def font_families() -> list[str]:

@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 
 from callbacks.rendering.grid import GAP
 from callbacks.rendering.overlay import overlay
-from callbacks.rendering.text import drawable, truncate
+from callbacks.rendering.text import drawable
 from space.app.image_cache import cached_image
 from space.app.loaded_bundle import LoadedBundle
 from space.app.middleware import Selected
@@ -21,7 +21,7 @@ from space.app.tabs.classify import COMPUTING, ClassifyTab
 ANY = "any class"
 CLICK_HINT = "Click an image to open it in *Classify*."
 # Of the band with the headings of a comparison, legible in both themes
-_HEAD_LINE, _HEAD_COLOR, _HEAD_SIZE, _MIN_HEAD_SIZE = 32, "#334155", 24, 14
+_HEAD_LINE, _HEAD_COLOR, _HEAD_SIZE = 32, "#334155", 24
 _MAX_COLUMNS = 3  # of a comparison, so that a phone shows all of it
 
 
@@ -98,10 +98,7 @@ def tiles(
 
 
 def comparison(images: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
-    """Return images uint8 (H, W, 3) in rows, each below its heading of up to two lines; a single one without heading.
-
-    A line that is too wide is drawn smaller, and truncated if that does not suffice.
-    """
+    """Return images uint8 (H, W, 3) in rows, each below up to two lines of text; a single one without."""
     if len(images) == 1:
         return images[0][1]
     height, width = images[0][1].shape[:2]
@@ -114,11 +111,9 @@ def comparison(images: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
         canvas.paste(Image.fromarray(image), (x, y + head_height))
         lines = head.split("\n")
         for number, line in enumerate(lines):
-            text, face = drawable(line, _HEAD_SIZE)
-            if (length := face.getlength(text)) > width:
-                text, face = drawable(line, max(_MIN_HEAD_SIZE, int(_HEAD_SIZE * width / length)))
+            text, face = drawable(line, _HEAD_SIZE, width=width)
             middle = y + head_height / 2 + (number - (len(lines) - 1) / 2) * _HEAD_LINE
-            draw.text((x + width / 2, middle), truncate(text, face, width), "white", face, anchor="mm")
+            draw.text((x + width / 2, middle), text, "white", face, anchor="mm")
     return np.asarray(canvas)
 
 

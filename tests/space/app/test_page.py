@@ -586,11 +586,11 @@ def test_clicking_a_cell_of_the_matrix_shows_its_images(page: Page, space: Path)
     names = read_bundle(space / "bundle").recipe.class_names
     page.get_by_role("tab", name="Confusion matrix").click()
     picture = page.locator("#matrix img")
-    page.wait_for_function("document.querySelector('#matrix img')?.naturalWidth > 0")  # loaded, not only on the page
     layout = matrix_layout(names)
     most_frequent = int(counts.diagonal().argmax())
     worst = divmod(int((counts - counts.diagonal().diag()).argmax()), 10)
     for true, predicted in ((most_frequent, most_frequent), worst):
+        page.wait_for_function("document.querySelector('#matrix img')?.naturalWidth > 0")  # loaded
         box = picture.bounding_box()
         assert box is not None
         scale = box["width"] / picture.evaluate("image => image.naturalWidth")
