@@ -1,4 +1,4 @@
-"""Training progress: a one-line bar in a terminal, one line per epoch anywhere else."""
+"""Training progress: one line per epoch, and in a terminal a bar below."""
 
 import math
 import sys
@@ -15,8 +15,9 @@ from torch import Tensor
 class OneLineProgressBar(RichProgressBar):
     """Show training progress with the latest training loss and validation accuracy.
 
-    If the output is not a terminal (nohup, SLURM, CI), print one line per epoch instead of a bar:
-    ``epoch 3/12  train .057 / 97.8 %  val .487 / 86.8 %  820 img/s  left 0:21``, with loss / accuracy.
+    After each epoch, print one line, with loss / accuracy:
+    ``epoch 3/12  train .057 / 97.8 %  val .487 / 86.8 %  820 img/s  left 0:21``. The bar needs a terminal: there is
+    none with nohup, SLURM or CI.
 
     Args:
         refresh_rate: Number of batches between updates of the bar; updating at every batch slows down small networks.
@@ -26,15 +27,17 @@ class OneLineProgressBar(RichProgressBar):
 
     def __init__(self, refresh_rate: int = 10, leave: bool = False) -> None:
         super().__init__(refresh_rate, leave)
+        self._in_terminal = sys.stdout.isatty()  # rich replaces sys.stdout while it shows a bar
         self._run_start = self._epoch_start = 0.0
         self._first_step = self._images = 0
         self._validation_seconds: float | None = None  # in this epoch; None without a validation
+        self._validated = False  # in this run
         self._pending: dict[str, Any] | None = None  # the finished epoch's line, until its metrics are logged
 
     @property
     def is_enabled(self) -> bool:
         """Whether to show the bar."""
-        return super().is_enabled and sys.stdout.isatty()
+        return super().is_enabled and self._in_terminal
 
     def configure_columns(self, trainer: Trainer) -> list[Any]:
         """Return Lightning's columns without the rate, so that the bar fits on a line of 80 columns."""
@@ -71,6 +74,7 @@ class OneLineProgressBar(RichProgressBar):
         """Add up the time, to keep it out of the training rate."""
         super().on_validation_end(trainer, pl_module)
         if not trainer.sanity_checking:
+            self._validated = True
             self._validation_seconds = (self._validation_seconds or 0) + time.monotonic() - self._validation_start
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -98,7 +102,7 @@ class OneLineProgressBar(RichProgressBar):
 
     def _print_pending(self, trainer: Trainer) -> None:
         metrics = trainer.callback_metrics  # in all processes, since reading them may synchronize
-        if self._pending is not None and super().is_enabled and not sys.stdout.isatty():
+        if self._pending is not None and super().is_enabled:
             print(epoch_line(metrics, **self._pending), flush=True)
         self._pending = None
 
@@ -118,7 +122,7 @@ class OneLineProgressBar(RichProgressBar):
         short: dict[str, Any] = {}
         if "train/loss_step" in metrics:
             short["loss"] = metrics["train/loss_step"]
-        if "val/accuracy" in metrics:
+        if "val/accuracy" in metrics and self._validated:  # not that of the sanity check
             short["val"] = f"{metrics['val/accuracy']:.1%}"
         return short
 

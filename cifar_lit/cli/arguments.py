@@ -28,14 +28,26 @@ def option_values(args: Sequence[str], *names: str) -> list[str]:
     return values
 
 
+def without_options(args: Sequence[str], *names: str) -> list[str]:
+    """Return the arguments without some options and their values.
+
+    >>> without_options(["--seed", "1", "-c", "a.yaml", "--min_lr=2"], "--seed", "--min_lr")
+    ['-c', 'a.yaml']
+    """
+    previous = ["", *args[:-1]]
+    return [arg for before, arg in zip(previous, args, strict=True) if not {before, arg.partition("=")[0]} & {*names}]
+
+
 def with_evaluation_defaults(args: Sequence[str]) -> list[str]:
-    """Return the arguments of ``validate`` or ``test`` with the best checkpoint and float32, unless they name others.
+    """Add the best checkpoint and float32 to the arguments of ``validate`` and ``test``, unless they name others.
 
     ``predict``, ``report`` and the Space evaluate in float32, too.
 
     >>> with_evaluation_defaults(["test", "--ckpt_path", "last"])
     ['test', '--ckpt_path', 'last', '--trainer.precision', '32-true']
     """
+    if args[0] not in ("validate", "test"):
+        return list(args)
     added = [] if option_values(args, "--ckpt_path", "--help", "--print_config") else ["--ckpt_path", "best"]
     if not option_values(args, "--trainer.precision"):
         added += ["--trainer.precision", "32-true"]

@@ -59,11 +59,15 @@ def _unknown_class(key: str, match: re.Match[str], text: str, options: list[str]
 
 def _unknown_setting(key: str, match: re.Match[str], text: str, options: list[str]) -> str:
     name = match[1].lstrip("-")
-    if name in options:
-        return f"{name} has no --{name} before it: give the value alone (see --help)"
+    return f"unknown setting {name!r}{did_you_mean(name, options)} (--help_all lists them)"
+
+
+def _unrecognized(key: str, match: re.Match[str], text: str, options: list[str]) -> str:
     if not match[1].startswith("-"):
         return f"unexpected {match[1]!r}; give a setting as --name value (--help lists them)"
-    return f"unknown setting {name!r}{did_you_mean(name, options)} (--help_all lists them)"
+    if match[1][2:] in options:
+        return f"unexpected {match[1]!r}; give {match[1][2:]} without it (see --help)"
+    return _unknown_setting(key, match, text, options)
 
 
 def _missing(key: str, match: re.Match[str], text: str, options: list[str]) -> str:
@@ -95,7 +99,7 @@ def _not_allowed(key: str, match: re.Match[str], text: str, options: list[str]) 
 _MAX_LENGTH = 330  # characters: three lines
 _EXPLANATIONS = (
     (r"Subcommand '\w+' does not accept option '([^']+)'", _unknown_setting),
-    (r"unrecognized arguments: (\S+)", _unknown_setting),
+    (r"unrecognized arguments: (\S+)", _unrecognized),
     (r"Option '([^']+)' is not accepted", _unknown_argument),
     (r"Importing '([^']+)' is not allowed", _not_allowed),
     (r"following arguments are required: (\w+(?:\.\w+)*(?:, \w+(?:\.\w+)*)*)", _missing),

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -15,7 +16,13 @@ from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_info
 
 from cifar_lit.cli import console
-from cifar_lit.cli.arguments import merge_callbacks, option_values, with_evaluation_defaults, with_explicit_true
+from cifar_lit.cli.arguments import (
+    merge_callbacks,
+    option_values,
+    with_evaluation_defaults,
+    with_explicit_true,
+    without_options,
+)
 from cifar_lit.cli.json_schema import config_schema
 from cifar_lit.cli.jsonargparse_compat import CompatCLI, Parser, subcommand_parser
 from cifar_lit.cli.save_config import SaveRunConfig
@@ -55,7 +62,7 @@ class CommandLine(CompatCLI):
         self._run: CheckpointRun | None = None
         self._resumed_step = 0
         self._lock: FileLock | None = None
-        self._command = "fit" if args[0] == "schema" else args[0]
+        self._args, self._command = list(args), "fit" if args[0] == "schema" else args[0]
         own: dict[str, Any] = {"default_config_files": [str(defaults)], "allow_abbrev": False}
         super().__init__(
             Classifier,
@@ -68,7 +75,7 @@ class CommandLine(CompatCLI):
             seed_everything_default=0,
             auto_configure_optimizers=False,
             parser_kwargs={"allow_abbrev": False, self._command: own},
-            args=list(args),
+            args=self._args,
         )
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "CommandLine":
@@ -90,9 +97,7 @@ class CommandLine(CompatCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         """Parse the arguments and find the checkpoint; raise if it belongs to a different network."""
         args = with_explicit_true(args, "--resume")
-        if args[0] in ("validate", "test"):
-            args = with_evaluation_defaults(args)
-        args = self._with_run_config(args)
+        args = self._with_run_config(with_evaluation_defaults(args))
         self.config = parser.parse_args(args)
         config = self.config[self.config.subcommand]
         self._name_run(config)
@@ -193,8 +198,8 @@ class CommandLine(CompatCLI):
         for logger in self.trainer.loggers:
             logger.finalize("success")
         if self.trainer.is_global_zero:
-            files = "".join(f" --config {file}" for file in self.config[str(self.subcommand)].get("config") or [])
-            print(f"Train with it: {console.program()} fit{files} --model.lr {self.model.lr:.3g}")
+            given = shlex.join(without_options(self._args[1:], "--min_lr", "--max_lr", "--num_training"))
+            print(f"Train with it: {console.program()} fit {given} --model.lr {self.model.lr:.3g}")
 
     @property
     def _run_folder(self) -> str | None:

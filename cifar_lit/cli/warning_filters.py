@@ -38,7 +38,7 @@ _WARNINGS = {
 # advice on float32 matrix products, of which mixed precision leaves few
 _NOISE = re.compile(
     r"Tip:|TPU available|Loading `train_dataloader` to estimate|that has Tensor Cores|Loaded model weights from"
-    r"|Restored all states from|`Trainer.fit` stopped: `max_epochs"
+    r"|Restored all states from|Restoring states from .*\.lr_find|`Trainer.fit` stopped: `max_(epochs|steps)"
 )
 
 

@@ -17,6 +17,7 @@ from cifar_lit.training.lightning_compat import dump_checkpoint, is_between_epoc
 from cifar_lit.training.logger import RunLogger
 from cifar_lit.training.lr_curve import tenth_of_minimum, unbias, write_plot
 from cifar_lit.training.oom import explain_out_of_memory
+from cifar_lit.training.optim.configure import configured_peak
 
 
 class Trainer(pl.Trainer):
@@ -174,6 +175,7 @@ class Trainer(pl.Trainer):
                 f"the optimizer has {len(rates)} learning rates ({', '.join(f'{rate:g}' for rate in rates)}), and"
                 " a search finds only one; try a few values of model.lr, which keeps them in proportion"
             )
+        configured = configured_peak(model.lr_scheduler, model.lr) or rates.pop()
         epochs = self.fit_loop.max_epochs
         self.fit_loop.max_epochs = num_training  # enough even with one batch per epoch; the search ends by its steps
         model.stops_at_nan = False  # the loss of too high a rate may be NaN
@@ -196,7 +198,7 @@ class Trainer(pl.Trainer):
         suggestion = tenth_of_minimum(finder)
         model.lr = suggestion
         model.hparams["lr"] = suggestion
-        rank_zero_info(f"Suggested learning rate: {suggestion:.3g} (the optimizer's is {rates.pop():.3g})")
+        rank_zero_info(f"Suggested learning rate: {suggestion:.3g} (configured: {configured:g})")
         if self.is_global_zero and isinstance(self.logger, TensorBoardLogger):
             write_plot(finder, suggestion, self.logger)
         return suggestion

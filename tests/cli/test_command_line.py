@@ -2,6 +2,7 @@ import csv
 import os
 import re
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,12 @@ import yaml
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from cifar_lit.evaluation.ood import energy
+from cifar_lit.inference.images import Resizing, read_image
 from cifar_lit.models import TinyNet
-from tests.support.images import write_class_folders
-from tests.support.program import QUIET, ROOT, TINY, Outcome
+from cifar_lit.training.checkpointing.checkpoint_files import read_classifier
+from tests.support.images import write_class_folders, write_noise
+from tests.support.program import NO_CALLBACKS, QUIET, ROOT, TINY, Outcome
 from tests.support.runs import weights
 
 QUICKSTART = ROOT / "configs" / "quickstart.yaml"
@@ -305,8 +309,58 @@ def test_predict_handles_any_name_and_tells_what_it_leaves_out(fit: Fit, program
     assert "\n'=1+1.png," in Path("formula.csv").read_text()
 
 
+def set_threshold(checkpoint: Path, threshold: float | None) -> None:
+    """Set the energy score below which an image may be none of the classes; None for a run without such a score."""
+    content = torch.load(checkpoint, weights_only=True)
+    content["ood_thresholds"] = {} if threshold is None else {"energy": threshold}
+    torch.save(content, checkpoint)
+
+
+def verdicts() -> dict[str, str]:
+    with open("predictions.csv") as file:
+        return {row["file"]: row["possibly_none_of_the_classes"] for row in csv.DictReader(file)}
+
+
+def test_predict_shows_twenty_images_and_marks_those_of_no_class(fit: Fit, program: Program) -> None:
+    checkpoint = fit("p", *NO_CALLBACKS) / "checkpoints" / "best.ckpt"
+    names = [f"{number:02}.png" for number in range(23)]
+    pixels = torch.stack(
+        [torch.from_numpy(read_image(file, Resizing((32, 32))).copy()) for file in write_noise(*names)]
+    )
+    scores = energy(read_classifier(checkpoint).logits(pixels.permute(0, 3, 1, 2)))
+    threshold = float(scores.sort()[0][10:12].mean())
+    set_threshold(checkpoint, threshold)
+    outcome = program("predict", *names, "--ckpt_path", checkpoint)
+    assert outcome.status == 0, outcome.err
+    flags = dict(zip(names, (scores < threshold).tolist(), strict=True))
+    assert verdicts() == {name: str(flag) for name, flag in flags.items()}
+    assert re.findall(r"^┃ file +┃ 1 .*┃ (.+) ┃$", outcome.out, re.MULTILINE) == ["none of the classes"]
+    shown = re.findall(r"^│ (\S+) +│ \w+ \d.*│ (possibly|) +│$", outcome.out, re.MULTILINE)
+    assert shown == [(name, "possibly" if flags[name] else "") for name in names[:20]]
+    for line in ("and 3 more", "23 images classified: predictions.csv", "11 may be none of the classes"):
+        assert f"\n{line}" in outcome.out
+    assert outcome.out.startswith("┏")  # no bar, and no empty line instead of one
+    assert all(line.isprintable() for line in outcome.out.split("\n"))
+
+
+def test_predict_without_a_threshold_marks_nothing(fit: Fit, program: Program) -> None:
+    checkpoint = fit("p", *NO_CALLBACKS) / "checkpoints" / "best.ckpt"
+    set_threshold(checkpoint, None)
+    names = [f"{number:02}.png" for number in range(20)]
+    write_noise(*names)
+    outcome = program("predict", *names, "--ckpt_path", checkpoint)
+    assert outcome.status == 0, outcome.err
+    assert verdicts() == dict.fromkeys(names, "")
+    assert [line.split()[1] for line in outcome.out.splitlines() if line.startswith("│")] == names
+    assert not re.search(r"none of the classes|possibly|\d more$", outcome.out, re.MULTILINE)
+
+    refused = program("predict", "--images", *names, "--ckpt_path", checkpoint)
+    assert refused.err == "error: unexpected '--images'; give images without it (see --help)\n"
+
+
 # The learning-rate finder
 
+MAX_LR = ["--model.lr_scheduler", "OneCycleLR", "--model.lr_scheduler.max_lr", 0.5]
 POISON = ["--trainer.callbacks+", "poison.Poison", "--allow_import", "poison"]
 OWN = ["--allow_import", "own_network", "--allow_import", "ten_network"]
 
@@ -333,6 +387,29 @@ def test_lr_find_prints_and_plots_a_suggestion(program: Program) -> None:
     with Image.open("runs/quickstart/version_0/lr_find.png") as plot:
         assert plot.size == (600, 400)
     assert not list(Path("runs").glob(".lr_find*"))
+
+
+@pytest.mark.parametrize(
+    ("start", "options", "configured"),
+    [("python", [], "0.02"), ("uv run", ["--model.lr", 0.3], "0.3"), ("python", MAX_LR, "0.5")],
+)
+def test_lr_find_says_how_to_train_with_its_result(
+    start: str, options: list[object], configured: str, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["main.py"])
+    monkeypatch.delenv("UV", raising=False)
+    if start == "uv run":
+        monkeypatch.setenv("UV", "/bin/uv")
+    args = ["--config", QUICKSTART, *TINY, *options]
+    outcome = program("lr_find", *args, "--num_training", 20)
+    assert outcome.status == 0, outcome.err
+    [(suggested, found)] = re.findall(
+        r"Suggested learning rate: (\S+) \(configured: (\S+)\)$", outcome.err, re.MULTILINE
+    )
+    assert found == configured
+    [hint] = re.findall(r"^Train with it: (.+)$", outcome.out, re.MULTILINE)
+    assert hint == f"{start} main.py fit {' '.join(map(str, args))} --model.lr {suggested}"
+    assert not re.search(r"stopped: |Restoring states", outcome.err)  # said by Lightning about the search
 
 
 def test_nan_loss_does_not_end_the_search(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -391,6 +468,7 @@ _WRONG_MONITOR = '{"class_path": "EarlyStopping", "init_args": {"monitor": "val/
         (["fit", "Q", "--trainer.max_epoch", "3"], "'trainer.max_epoch'; did you mean 'trainer.max_epochs'?"),
         (["fit", "Q", "--trainer.max_epochs", "three"], "trainer.max_epochs: expected int or null, got three"),
         (["fit", "Q", "--model.net", "ResNet99"], "unknown class 'ResNet99'; did you mean 'ResNet9'?"),
+        (["audit", "photos", "--data", "Digits"], "unexpected 'photos'; give a setting as --name value"),
         (["fit", "Q", "--model.net.widht", "3"], "unknown setting 'widht'; did you mean 'width'?"),
         (["fit", "Q", "--model.optimizer", "SDG"], "unknown class 'SDG'; did you mean 'SGD'?"),
         (["fit", "Q", "--data", "Digitz"], "unknown class 'Digitz'; did you mean 'Digits'?"),
@@ -546,14 +624,6 @@ def test_help_shows_how_to_train_on_own_images(program: Program) -> None:
     outcome = program("fit", "--help")
     assert outcome.status == 0
     assert "fit --config configs/own_images.yaml --data.root DIR" in outcome.out
-
-
-@pytest.mark.parametrize("args", [[], ["--help"], ["-h"]])
-def test_help_lists_every_command(program: Callable[..., Outcome], args: list[str]) -> None:
-    outcome = program(*args)
-    assert outcome.status == 0
-    for name in ("fit", "validate", "test", "lr_find", "predict", "demo", "export", "report", "schema"):
-        assert re.search(rf"^  {name} +\w", outcome.out, re.MULTILINE), name
 
 
 # Options of Lightning

@@ -80,7 +80,7 @@ def configure_schedule(
     if steps == float("inf"):
         raise InputError("a schedule with total_steps needs an end: set trainer.max_epochs or trainer.max_steps")
     settings: dict[str, Any] = {"total_steps": int(steps)}
-    peak = lr if lr is not None else getattr(factory, "keywords", {}).get("max_lr")
+    peak = configured_peak(factory, lr)
     if one_peak and peak is not None:
         scales = [group["lr_scale"] for group in optimizer.param_groups if "lr_scale" in group]
         if scales and isinstance(peak, list):
@@ -88,6 +88,11 @@ def configure_schedule(
         settings["max_lr"] = [peak * scale for scale in scales] if scales else peak
     with _name_setting("model.lr_scheduler"):
         return {"scheduler": factory(optimizer, **settings), "interval": "step"}
+
+
+def configured_peak(lr_scheduler: LRSchedulerCallable | None, lr: float | None) -> Any:
+    """Return the peak learning rate that replaces the optimizer's own; None if there is none."""
+    return lr if lr is not None else getattr(lr_scheduler, "keywords", {}).get("max_lr")
 
 
 @contextmanager
