@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from cleanlab.filter import find_label_issues as find_label_issues_of_cleanlab
 from cleanlab.rank import get_label_quality_scores
-from sklearn.metrics import average_precision_score
+from sklearn.metrics import average_precision_score, precision_recall_curve
 from torch import Tensor, nn
 
 from benchmarks.results import commit, machine, replace_section
@@ -17,7 +17,7 @@ from callbacks.rendering.markdown import table
 from cifar_lit.data.augment import AlternatingFlip, ProgressiveResizing, RandomCrop, apply_augmentations
 from cifar_lit.data.cifar import CIFAR10
 from cifar_lit.data.splits import hold_out_fold
-from cifar_lit.evaluation.label_issues import ReferenceSample, find_label_issues
+from cifar_lit.evaluation.label_issues import find_label_issues
 from cifar_lit.malloc import keep_freed_memory
 from cifar_lit.models.airbench import AirbenchNet
 from cifar_lit.models.normalization import PixelNormalization
@@ -31,6 +31,7 @@ from cifar_lit.training.precision import multiplies_bfloat16
 Noise = Literal["aggre", "random1", "random2", "random3", "worse", "planted", "clean"]
 
 _PLANTED = 0.01
+_RECALLS = (0.25, 0.5, 0.75)
 _EPOCHS, _BATCH, _WIDTHS = 8, 250, (32, 128, 256)  # airbench94 at about a third of its operations
 _FILTERS, _METHODS = ("prune_by_noise_rate", "confident_learning"), ("self_confidence", "normalized_margin")
 _AUGMENTATIONS = [AlternatingFlip(), RandomCrop(2), ProgressiveResizing([20, 20, 20, 24, 24, 24, 28, 28])]
@@ -89,8 +90,9 @@ def label_noise(
         for name, rate in (("planted", _PLANTED), ("clean", 0)):
             given = plant_errors(test.labels, rate, seed)
             table_rows += measure(f"test images, {name}", logits, given, test.labels, torch.arange(len(given)))
-    header = ["labels", "wrong", "agree with the network", "method", "flagged", "precision", "estimated precision"]
-    header += ["recall", "average precision of the ranking", "precision of as many as are wrong"]
+    header = ["labels", "wrong", "method", "flagged", "precision", "estimated precision", "recall"]
+    header += ["average precision of the ranking", f"precision at a recall of {', '.join(map(str, _RECALLS))}"]
+    header += ["average precision above that of the highest loss"]
     text = table(header, table_rows, raw=True) + f"\n\nMeasured on {date.today()}, {commit()}, {machine()}."
     print(text)
     replace_section("label noise", text)
@@ -106,9 +108,7 @@ def measure(name: str, logits: Tensor, given: Tensor, true: Tensor, indices: Ten
         true: int64 (N,), the true labels.
         indices: int64 (N,), unique.
     """
-    sample = ReferenceSample()
-    sample.update(logits, given, indices)
-    issues = find_label_issues(logits, given, indices, sample.compute())
+    issues = find_label_issues(logits, given, indices)
     probs, labels, wrong = logits.double().softmax(1).numpy(), given.numpy(), (given != true).numpy()
     last = issues.scores.masked_fill(~issues.flagged, -1).argmax()  # the least suspicious label that is flagged
     estimate = f"{float(issues.precision[last]):.2f}" if issues.flagged.any() else ""
@@ -123,13 +123,24 @@ def measure(name: str, logits: Tensor, given: Tensor, true: Tensor, indices: Ten
     ):
         cells = ["", "", "", ""] if flagged is None else [f"{flagged.sum():,}", "", estimate * (not rows), ""]
         if wrong.any():
-            top = np.argsort(scores, kind="stable")[: wrong.sum()]
-            cells += [f"{average_precision_score(wrong, -scores):.3f}", f"{wrong[top].mean():.2f}"]
+            precision, recall, _ = precision_recall_curve(wrong, -scores)
+            at_recalls = " ".join(f"{precision[recall >= level].max():.2f}" for level in _RECALLS)
+            cells += [f"{average_precision_score(wrong, -scores):.3f}", at_recalls]
+            cells += [difference_from(loss, scores, wrong)] if scores is not loss else [""]
             if flagged is not None and flagged.any():
                 cells[1], cells[3] = f"{wrong[flagged].mean():.2f}", f"{flagged[wrong].mean():.2f}"
-        agree = f"{(logits.argmax(1) == given).float().mean():.3f}"
-        rows.append([name, f"{wrong.sum():,} of {len(wrong):,}", agree, method, *cells, *[""] * (6 - len(cells))])
+        rows.append([name, f"{wrong.sum():,} of {len(wrong):,}", method, *cells, *[""] * (7 - len(cells))])
     return rows
+
+
+def difference_from(loss: np.ndarray, scores: np.ndarray, wrong: np.ndarray) -> str:
+    """Return the 95 % interval of how much higher a ranking's average precision is, by a bootstrap over the images."""
+    samples = np.random.default_rng(0).integers(len(wrong), size=(500, len(wrong)))
+    ours, theirs = (
+        np.array([average_precision_score(wrong[rows], -values[rows]) for rows in samples]) for values in (scores, loss)
+    )
+    low, high = np.quantile(ours - theirs, [0.025, 0.975])
+    return f"{low:+.3f} to {high:+.3f}"
 
 
 def noisy_labels(file: str, noise: Noise, seed: int) -> tuple[Tensor, Tensor]:

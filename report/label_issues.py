@@ -10,7 +10,7 @@ from callbacks.rendering.grid import image_grid
 from callbacks.rendering.text import CORRECT_INK, FAINT_INK, WRONG_INK
 from cifar_lit.csv_text import csv_text
 from cifar_lit.errors import InputError
-from cifar_lit.evaluation.label_issues import LabelIssues, ReferenceSample, find_label_issues
+from cifar_lit.evaluation.label_issues import LabelIssues, find_label_issues
 from report.document import Document, section
 from report.results import TILE
 from space.export.evaluate import EvaluationSplit
@@ -20,9 +20,7 @@ _MAX_SHOWN = 15  # in the picture; the CSV has all
 
 def issues_of(split: EvaluationSplit, logits: Tensor) -> LabelIssues:
     """Return how suspicious the labels of a split are, compared with each other."""
-    sample, images = ReferenceSample(), (logits, split.labels.cpu(), split.rows.cpu())
-    sample.update(*images)
-    return find_label_issues(*images, sample.compute())
+    return find_label_issues(logits, split.labels.cpu(), split.rows.cpu())
 
 
 @section("Labels that may be wrong")

@@ -15,6 +15,8 @@ from cifar_lit.randomness import hash_uniform, key
 _MAX_REFERENCE = 5000  # images
 _BATCH = 1000
 _NEIGHBOR_WEIGHT = 0.1  # of the neighbors' labels in a probability; more ranks worse if many labels are wrong
+# Sharper probabilities than the network's rank wrong labels worse (benchmarks/RESULTS.md)
+_TEMPERATURES = [value for value in TEMPERATURES[::4] if value >= 1]
 _MIN_PRECISION = 0.75  # of the flags, estimated
 _MIN_SHARE = 0.2  # of the images to estimate the rate of wrong labels on
 
@@ -78,7 +80,9 @@ class LabelIssues(NamedTuple):
     flagged: Tensor
 
 
-def find_label_issues(logits: Tensor, labels: Tensor, indices: Tensor, reference: Reference) -> LabelIssues:
+def find_label_issues(
+    logits: Tensor, labels: Tensor, indices: Tensor, reference: Reference | None = None
+) -> LabelIssues:
     """Rate how suspicious labels are, and flag those that may be wrong.
 
     A label is flagged only if both the network and the labels of similar images suggest another class, and its
@@ -88,12 +92,16 @@ def find_label_issues(logits: Tensor, labels: Tensor, indices: Tensor, reference
         logits: float (N, C), of images that the network was not trained on.
         labels: int64 (N,), the given labels.
         indices: int64 (N,), by which an image is recognized among the reference images.
-        reference: Images of the same kind, possibly the same ones.
+        reference: Images of the same kind; by default, a sample of the same ones.
     """
+    if reference is None:
+        sample = ReferenceSample()
+        sample.update(logits, labels, indices)
+        reference = sample.compute()
     # torchmetrics returns a single label as a number
     reference = reference._replace(labels=reference.labels.reshape(-1), indices=reference.indices.reshape(-1))
     temperature = min(
-        TEMPERATURES[::4], key=lambda value: float(F.cross_entropy(reference.logits / value, reference.labels))
+        _TEMPERATURES, key=lambda value: float(F.cross_entropy(reference.logits / value, reference.labels))
     )
     probs, disputed = _rate_labels(logits, labels, indices, reference, temperature)
     thresholds, precision = estimate_precision(*_rate_labels(*reference, reference, temperature), reference.labels)
