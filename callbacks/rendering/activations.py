@@ -15,9 +15,9 @@ _MAX_PREFIX = 8  # class, distillation and register tokens, which come before th
 def feature_maps(net: nn.Module, inputs: Tensor) -> dict[str, tuple[int, int, int]]:
     """Return the layers whose output is a feature map, larger than one pixel and with the image's aspect ratio.
 
-    Of transformers, these are the layer norms, whose tokens are arranged as in the image, unless the logits do not
-    depend on them: after the last attention, only the class token counts. Other 4-D outputs are none: windows of the
-    image, and attention weights, which are as high and wide as there are tokens.
+    Of transformers, these are the layer norms or RMS norms, whose tokens are arranged as in the image, unless the
+    logits do not depend on them: after the last attention, only the class token counts. Other 4-D outputs are none:
+    windows of the image, and attention weights, which are as high and wide as there are tokens.
 
     Args:
         net: Any network; it is not modified: a copy is run.
@@ -28,7 +28,7 @@ def feature_maps(net: nn.Module, inputs: Tensor) -> dict[str, tuple[int, int, in
         usual choice for Grad-CAM.
     """
     found: dict[str, tuple[int, int, int]] = {}
-    norms: dict[str, Tensor] = {}  # outputs of layer norms
+    norms: dict[str, Tensor] = {}  # outputs of layer norms and RMS norms
     tokens: set[int] = set()
     with torch.inference_mode(False), torch.enable_grad():
         twin = copy.deepcopy(uncompiled(net)).eval().requires_grad_(False)
@@ -100,7 +100,8 @@ def _recorder(
         if output.ndim == 3:
             tokens.add(output.shape[1])
         as_map = None
-        if isinstance(module, nn.LayerNorm) and output.shape[-1] == module.normalized_shape[-1]:  # channels last
+        normalized = getattr(module, "normalized_shape", None)  # of layer norms and RMS norms
+        if isinstance(normalized, tuple) and output.shape[-1] == normalized[-1]:  # channels last
             if (as_map := to_map(output, size)) is not None:
                 norms[name] = output
         elif output.ndim == 4 and _is_map_size(output.shape[2:], size) and not tokens >= set(output.shape[2:]):

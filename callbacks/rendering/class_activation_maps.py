@@ -191,7 +191,7 @@ GRADIENT_METHODS: dict[Method, Callable[[Tensor, Tensor], Tensor]] = {
 def _by_library(net: nn.Module, layer: str, inputs: Tensor, classes: Tensor, method: str) -> Tensor:
     """Return maps float32 (N, K, H, W) of one layer, from the grad-cam library."""
     library = _silent_library()
-    from pytorch_grad_cam.ablation_layer import AblationLayer
+    from pytorch_grad_cam.ablation_layer import AblationLayer, AblationLayerVit
     from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(inputs.device.type, enabled=False):
@@ -200,10 +200,12 @@ def _by_library(net: nn.Module, layer: str, inputs: Tensor, classes: Tensor, met
         parent, _, child = layer.rpartition(".")
         twin.get_submodule(parent)._modules[child] = nn.Sequential(target_layers[0], _Clone())
         reshape = partial(to_map, size=inputs.shape[2:])
-        if method == "ablationcam" and isinstance(target_layers[0], nn.LayerNorm):
-            raise ValueError(f"AblationCAM needs a layer of channels, and {layer!r} is a layer of tokens")
         if method == "ablationcam":  # the default ablation_layer is one object shared by all threads
-            explain = library.AblationCAM(twin, target_layers, reshape, ablation_layer=AblationLayer())
+            with capture_activations(net, [layer]) as (view, kept):
+                view(inputs[:1].clone())
+            channels_first = to_map(kept[layer], inputs.shape[2:]) is kept[layer]
+            ablation_layer = AblationLayer() if channels_first else AblationLayerVit()
+            explain = library.AblationCAM(twin, target_layers, reshape, ablation_layer=ablation_layer)
         else:
             explain = {"eigencam": library.EigenCAM, "scorecam": library.ScoreCAM}[method](twin, target_layers, reshape)
         images = inputs.clone().float()

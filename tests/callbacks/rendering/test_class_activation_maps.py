@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import pytorch_grad_cam
 import torch
+from pytorch_grad_cam.ablation_layer import AblationLayerVit
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
@@ -324,6 +325,11 @@ def transformers() -> dict[str, tuple[nn.Module, str, Callable[[Tensor], Tensor]
             "blocks.1.norm2",
             after(0),
         ),
+        "RMS norm": (
+            timm.create_model("vit_tiny_patch16_224", norm_layer=timm.layers.RmsNorm, **tiny),
+            "blocks.1.norm1",
+            after(1),
+        ),
         "distilled": (timm.create_model("deit_tiny_distilled_patch16_224", **tiny), "blocks.1.norm1", after(2)),
         "torchvision": (torchvision_vit, "encoder.layers.encoder_layer_1.ln_1", after(1)),
         "swin": (timm_swin, "norm", channels_first),
@@ -350,8 +356,12 @@ def test_tokens_of_transformers_are_arranged_as_in_the_image() -> None:
         for method in ("eigencam", "hirescam", *rollout):
             assert heatmaps(net, [layer], inputs, classes, method).shape == (1, 2, 1, 64, 64)
         if "norm" in layer:
-            with pytest.raises(ValueError, match="AblationCAM needs a layer of channels"):
-                heatmaps(net, [layer], inputs, classes, "ablationcam")
+            library = pytorch_grad_cam.AblationCAM(
+                net, [net.get_submodule(layer)], reshape_transform=arrange, ablation_layer=AblationLayerVit()
+            )
+            theirs = library(inputs.clone(), [ClassifierOutputTarget(label) for label in classes[:, 0].tolist()])
+            library.activations_and_grads.release()
+            assert np.abs(heatmaps(net, [layer], inputs, classes, "ablationcam")[0, :, 0].numpy() - theirs).max() < 1e-4
 
 
 # Errors
