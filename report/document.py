@@ -21,7 +21,7 @@ from cifar_lit.errors import InputError
 
 _PAGE = Path(__file__).with_name("page.html")
 _FILES = "report_files"  # in the report's folder
-_PICTURE = re.compile(rf'<img src="({_FILES}/[^"/]+)"')
+_PICTURE = re.compile(rf'(<img [^>]*src=")({_FILES}/[^"/]+)"')
 _LINK = re.compile(rf'<a href="({_FILES}/([^"/]+))"')
 _PERCENTAGE = re.compile(r'(<td style="text-align:right)">([\d.]+)%<')
 _MEDIA_TYPES = {".png": "image/png", ".csv": "text/csv", ".yaml": "text/plain"}
@@ -111,7 +111,8 @@ class Document:
         """Add a picture.
 
         Args:
-            name: Name of its file, without the suffix.
+            name: Name of its file, without the suffix; ``chart_`` at its beginning says that colors may be inverted for
+                a dark page.
             pixels: uint8 (H, W, 3).
             description: Alternative text.
         """
@@ -123,7 +124,7 @@ class Document:
         """Add charts, uint8 (H, W, 3) by title, side by side as far as the page is wide; see ``picture``."""
         first = len(self._blocks)
         for title, pixels in charts.items():
-            file = "_".join([name, *re.findall(r"\w+", title.lower())])
+            file = "_".join(["chart", name, *re.findall(r"\w+", title.lower())])
             self.picture(file, pixels, f"{description}: {title}")
         self._blocks[first:] = ["\n".join(self._blocks[first:])]
 
@@ -174,7 +175,8 @@ class Document:
         before, heading, settings = body.partition('<h2 id="settings">Settings</h2>')
         if heading:  # the last section, folded
             body = f'{before}<details id="settings"><summary>Settings</summary>{settings}</details>'
-        body = _PICTURE.sub(lambda match: f'<img src="{self._data_url(match[1])}"', body)
+        body = body.replace(f'<img src="{_FILES}/chart_', f'<img class="chart" src="{_FILES}/chart_')
+        body = _PICTURE.sub(lambda match: f'{match[1]}{self._data_url(match[2])}"', body)
         body = _LINK.sub(lambda match: f'<a download="{match[2]}" href="{self._data_url(match[1])}"', body)
         return Template(_PAGE.read_text(encoding="utf-8")).substitute(title=html.escape(self.title), body=body)
 

@@ -76,12 +76,13 @@ def test_a_report_has_all_sections_and_pictures(report: Path) -> None:
     ):  # fmt: skip
         assert f"\n## {heading}\n" in text
     pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
-    names = "threshold_roc_curves threshold_precision_recall_curves misclassified heatmaps confusion classes augmented"
-    names += " calibration_as_trained calibration_scaled curves_loss curves_accuracy curves_learning_rate"
-    names += " label_errors duplicates neighbors"
+    charts = "threshold_roc_curves threshold_precision_recall_curves confusion classes calibration_as_trained"
+    charts += " calibration_scaled curves_loss curves_accuracy curves_learning_rate"
+    names = ["misclassified", "heatmaps", "augmented", "label_errors", "duplicates", "neighbors"]
+    names += [f"chart_{chart}" for chart in charts.split()]
     stems = [Path(picture).stem for picture in pictures]
-    assert sorted(stem for stem in stems if not stem.startswith("robustness_")) == sorted(names.split())
-    assert sum(stem.startswith("robustness_") for stem in stems) == 14
+    assert sorted(stem for stem in stems if not stem.startswith("chart_robustness_")) == sorted(names)
+    assert sum(stem.startswith("chart_robustness_") for stem in stems) == 14
     assert all((report / picture).is_file() for picture in pictures)
     findings = text.partition("## ")[0]
     for finding in ("images are classified correctly", "Most often confused", "Confidences are off by",
@@ -89,6 +90,7 @@ def test_a_report_has_all_sections_and_pictures(report: Path) -> None:
         assert finding in findings
     page = (report / "report.html").read_text()
     assert page.count("data:image/png;base64,") == len(pictures)
+    assert page.count('<img class="chart" src="data:') == 14 + len(charts.split())
     anchors = re.findall(r'<a href="#([^"]+)"', page)
     assert len(anchors) > 12
     assert all(f'id="{anchor}"' in page for anchor in anchors)
@@ -295,7 +297,7 @@ def test_runs_are_compared_by_mcnemars_test(fit: Callable[..., Path], program: P
     [row] = [line for line in text.splitlines() if line.startswith("| second/") and line.count("|") == 6]
     assert f"| {p_value:.3g} |" in row
     assert f"| {correct[1].mean():.2%} (" in row
-    assert Path("comparison/report_files/comparison_val_accuracy.png").is_file()
+    assert Path("comparison/report_files/chart_comparison_val_accuracy.png").is_file()
 
 
 def test_runs_with_different_classes_are_compared_without_accuracy(fit: Callable[..., Path], program: Program) -> None:
