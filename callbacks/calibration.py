@@ -41,10 +41,10 @@ class CalibrationPlot(EvaluationCallback):
         """Write the diagrams and the curves."""
         temperature, plain, scaled = results
         for name, title, diagram in (
-            ("calibration as trained", f"as trained: mean gap {plain.error:.2%}", plain),
+            ("calibration as trained", f"as trained: ECE {plain.error:.2%}", plain),
             (
                 "calibration with temperature scaling",
-                f"temperature {temperature:.2f}: mean gap {scaled.error:.2%}",
+                f"temperature {temperature:.2f}: ECE {scaled.error:.2%}",
                 scaled,
             ),
         ):

@@ -24,7 +24,7 @@ class ModelSummaryText(Callback):
         """Write the table once; print the number of parameters."""
         trained = sum(weight.numel() for weight in pl_module.net.parameters() if weight.requires_grad)
         total = sum(weight.numel() for weight in pl_module.net.parameters())
-        rank_zero_info(f"Network: {type(pl_module.net).__name__}, {total:,} parameters, {trained:,} of them trainable")
+        rank_zero_info(f"Network: {type(pl_module.net).__name__}, {_parameters(total, trained)}")
         writer = writer_unless_resumed(trainer)
         if writer is not None:
             writer.add_text(f"{DATA}/network", summary_table(pl_module, self.max_depth), trainer.global_step)
@@ -47,5 +47,9 @@ def summary_table(pl_module: LightningModule, max_depth: int) -> str:
     ]
     header = [name for name, _ in columns]
     rows = [list(map(str, row)) for row in zip(*(cells for _, cells in columns), strict=True)]
-    total, trained = summary.total_parameters, summary.trainable_parameters
-    return table(header, rows, raw=True) + f"\n\n**{total:,} parameters, {trained:,} of them trainable**"
+    total = _parameters(summary.total_parameters, summary.trainable_parameters)
+    return table(header, rows, raw=True) + f"\n\n**{total}**"
+
+
+def _parameters(total: int, trained: int) -> str:
+    return f"{total:,} parameters, {'all' if trained == total else f'{trained:,} of them'} trainable"

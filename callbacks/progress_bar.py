@@ -15,9 +15,9 @@ from torch import Tensor
 class OneLineProgressBar(RichProgressBar):
     """Show training progress with the latest training loss and validation accuracy.
 
-    After each epoch, print one line, with loss / accuracy:
-    ``epoch 3/12  train .057 / 97.8 %  val .487 / 86.8 %  820 img/s  left 0:21``. The bar needs a terminal: there is
-    none with nohup, SLURM or CI.
+    After each epoch, print one line (loss / accuracy):
+    ``epoch 3/12  train .057 / 97.8 %  val .487 / 86.8 %  820 img/s  left 0:21``. Without a terminal (nohup, SLURM,
+    CI), there is no bar.
 
     Args:
         refresh_rate: Number of batches between updates of the bar; updating at every batch slows down small networks.
@@ -46,7 +46,7 @@ class OneLineProgressBar(RichProgressBar):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock; a run that resumes within an epoch skips ``on_train_epoch_start``."""
         super().on_train_start(trainer, pl_module)
-        self._first_step, self._pending = trainer.global_step, None
+        self._first_step, self._pending, self._validated = trainer.global_step, None, False
         self._run_start = time.monotonic()
         self._start_epoch()
 

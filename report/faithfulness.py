@@ -51,6 +51,7 @@ def write_faithfulness(document: Document, run: RunData, max_images: int, seed: 
     where = f" at **{escape(layer)}**" if layer else ""
     document.text(
         f"Most faithful by insertion: **{method}**{where}. {close} of the {len(ranked) - 1} others are within two"
-        " standard errors of the paired difference."
+        " standard errors of the paired difference. The other heatmaps of this report and those of an exported page use"
+        " the method and layer that were the most faithful on validation images, without layers of the input's size."
     )
     document.table(["method", "layer", "insertion", "deletion"], [[*name, *result.row()] for name, result in ranked])

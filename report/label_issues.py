@@ -62,11 +62,15 @@ def write_label_issues(
     link = document.file("label_errors.csv", csv_text([header, *cells]), f"the {len(listed):,} most suspicious labels")
     images = sum(len(found.scores) for _, found in issues)
     flagged = sum(int(found.flagged.sum()) for _, found in issues)
+    signals = ": both the network and the labels of the images that it sees alike speak against them, and most of them"
+    signals += " are estimated to be wrong"
+    estimate = (
+        f" Of {link}, an estimated {wrong:.0f} or more are wrong. The estimate assumes that wrong labels are spread"
+    )
+    estimate += " evenly over the images; if more of them are on difficult images, it is too low."
     document.text(
-        f"{how} Of {images:,} labels, {flagged:,} may be wrong: both the network and the labels of the images that it"
-        f" sees alike speak against them, and most of them are estimated to be wrong. Of {link}, an estimated"
-        f" {wrong:.0f} or more are wrong. The estimate assumes that wrong labels are spread evenly over the images; if"
-        " more of them are on difficult images, it is too low."
+        f"{how} Of {images:,} labels, {flagged:,} may be wrong{signals * (flagged > 0)}."
+        + (estimate if wrong >= 0.5 else f" Listed, though probably right: {link}." if listed else "")
     )
     document.finding(f"**{flagged:,}** of {images:,} examined labels may be wrong.")
     if shown := cells[:_MAX_SHOWN]:

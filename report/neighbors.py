@@ -31,7 +31,7 @@ def write_neighbors(document: Document, run: RunData, count: int) -> None:
         captions += [f"{names[label]}\n{cosine:.2f}" for label, cosine in zip(labels, cosines, strict=True)]
     images: np.ndarray = torch.cat(pixels).permute(0, 2, 3, 1).numpy()
     document.text(
-        f"Each row starts with one of the images above, then its nearest of {len(candidates):,}"
+        f"Each row starts with an image of the section *Misclassified images*, then its nearest of {len(candidates):,}"
         " training images, by cosine similarity of penultimate features (shown below each)."
     )
     grid = image_grid(images, captions, 1 + neighbors.shape[1], TILE)

@@ -37,7 +37,7 @@ def write_summary(document: Document, run: RunData) -> None:
     low, high = wilson(correct, images)
     document.finding(
         f"{network}: **{correct / images:.2%}** of {images:,} {run.eval_split.name} images are classified correctly"
-        f" (95% interval {low:.2%} to {high:.2%}); {images - correct:,} are not."
+        f" (95% interval {low:.2%} to {high:.2%}){f'; {images - correct:,} are not' * (correct < images)}."
     )
 
 
@@ -170,12 +170,15 @@ def write_calibration(document: Document, run: RunData) -> None:
     temperature = run.classifier.recipe.temperature
     plain, scaled = result.calibration.numpy()
     charts = {
-        "as trained": reliability_diagram(plain, f"as trained: error {before:.2%}"),
-        "scaled": reliability_diagram(scaled, f"temperature {temperature:.2f}: error {after:.2%}"),
+        "as trained": reliability_diagram(plain, f"as trained: ECE {before:.2%}"),
+        "scaled": reliability_diagram(scaled, f"temperature {temperature:.2f}: ECE {after:.2%}"),
     }
     document.charts("calibration", charts, "Accuracy by confidence")
-    document.finding(f"Confidences are off by **{after:.2%}** on average, {before:.2%} before temperature scaling.")
+    document.finding(
+        f"Confidences are off by **{after:.2%}** on average, {before:.2%} before temperature scaling"
+        f"{', which does not help on these images' * (after > before)}."
+    )
     document.text(
-        f"Expected calibration error {before:.2%} as trained, {after:.2%} with the logits divided by the temperature"
-        f" {temperature:.2f}, which training chose on the validation images."
+        f"Expected calibration error (ECE) {before:.2%} as trained, {after:.2%} with the logits divided by the"
+        f" temperature {temperature:.2f}, which training chose on the validation images."
     )

@@ -15,9 +15,9 @@ _MAX_PREFIX = 8  # class, distillation and register tokens, which come before th
 def feature_maps(net: nn.Module, inputs: Tensor) -> dict[str, tuple[int, int, int]]:
     """Return the layers whose output is a feature map, larger than one pixel and with the image's aspect ratio.
 
-    Of transformers, these are the layer norms or RMS norms, whose tokens are arranged as in the image, unless the
-    logits do not depend on them: after the last attention, only the class token counts. Other 4-D outputs are none:
-    windows of the image, and attention weights, which are as high and wide as there are tokens.
+    Of transformers, these are the layer norms and the RMS norms of torch and timm, whose tokens are arranged as in the
+    image, unless the logits do not depend on them: after the last attention, only the class token counts. Other 4-D
+    outputs are none: windows of the image, and attention weights, which are as high and wide as there are tokens.
 
     Args:
         net: Any network; it is not modified: a copy is run.

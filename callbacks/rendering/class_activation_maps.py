@@ -196,19 +196,22 @@ def _by_library(net: nn.Module, layer: str, inputs: Tensor, classes: Tensor, met
 
     with torch.inference_mode(False), torch.enable_grad(), torch.autocast(inputs.device.type, enabled=False):
         twin = copy.deepcopy(uncompiled(net)).float()  # the library leaves hooks and gradients behind
+        images = inputs.clone().float()
+        with capture_activations(twin, [layer]) as (view, kept):
+            view(images[:1].clone())
+        if layer not in kept:
+            raise ValueError(f"the layer {layer!r} is not used in the forward pass")
+        if (first_map := to_map(kept[layer], inputs.shape[2:])) is None:
+            raise ValueError(f"layer {layer!r} does not return a feature map (N, channels, H, W) or tokens")
         target_layers = [twin.get_submodule(layer)]
         parent, _, child = layer.rpartition(".")
         twin.get_submodule(parent)._modules[child] = nn.Sequential(target_layers[0], _Clone())
         reshape = partial(to_map, size=inputs.shape[2:])
         if method == "ablationcam":  # the default ablation_layer is one object shared by all threads
-            with capture_activations(net, [layer]) as (view, kept):
-                view(inputs[:1].clone())
-            channels_first = to_map(kept[layer], inputs.shape[2:]) is kept[layer]
-            ablation_layer = AblationLayer() if channels_first else AblationLayerVit()
+            ablation_layer = AblationLayer() if first_map is kept[layer] else AblationLayerVit()
             explain = library.AblationCAM(twin, target_layers, reshape, ablation_layer=ablation_layer)
         else:
             explain = {"eigencam": library.EigenCAM, "scorecam": library.ScoreCAM}[method](twin, target_layers, reshape)
-        images = inputs.clone().float()
         columns = [explain(images, list(map(ClassifierOutputTarget, column))) for column in classes.T.tolist()]
     return torch.from_numpy(np.stack(columns, 1)).float().to(inputs.device)
 

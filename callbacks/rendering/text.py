@@ -40,8 +40,8 @@ def drawable(
 ) -> tuple[str, ImageFont.FreeTypeFont]:
     r"""Return a text as it can be drawn, and the font to draw it with.
 
-    A text wider than ``width`` pixels gets a smaller font, down to two thirds, and is then truncated.
-    If DejaVu Sans does not have a character, use an installed font that has all of the text; if there is none, replace
+    If the text is wider than ``width`` pixels, shrink the font by up to a third; truncate what still does not fit. If
+    DejaVu Sans does not have a character, use an installed font that has all of the text; if there is none, replace
     each such character by its Unicode name or number.
 
     >>> drawable("\N{CAT FACE} a")[0] in ("\N{CAT FACE} a", "[cat face] a")
@@ -54,8 +54,9 @@ def drawable(
         if file is None:
             text = "".join(_unicode_name(char) if ord(char) in missing else char for char in text)
     face = _open_font(file, size) if file else font(size, bold)
-    if (length := face.getlength(text)) > width:
-        face = face.font_variant(size=max(round(size * 2 / 3), int(size * width / length)))
+    smallest = round(size * 2 / 3)
+    while face.getlength(text) > width and face.size > smallest:
+        face = _open_font(str(face.path), round(face.size) - 1)
     return truncate(text, face, width), face
 
 

@@ -97,11 +97,15 @@ def print_predictions(rows: Sequence[tuple[str, Sequence[tuple[str, float]], boo
 
 def print_next_steps(checkpoint: str, commands: Sequence[str], run_folder: str) -> None:
     """Print the commands to run next with a checkpoint, and the one that opens TensorBoard."""
-    allowed = "".join(f" {OPTION} {name}" for name in own_modules())
     for command in commands:
-        print(f"{command.capitalize() + ':':<13}{program()} {command} --ckpt_path {checkpoint}{allowed}")
+        print(f"{command.capitalize() + ':':<13}{program()} {command} --ckpt_path {checkpoint}{allow_options()}")
     prefix = "uv run " if "UV" in os.environ else ""
     print(f"TensorBoard: {prefix}tensorboard --logdir {run_folder} --samples_per_plugin images=100")
+
+
+def allow_options() -> str:
+    """Return the options that allow the user's own modules, as part of a command."""
+    return "".join(f" {OPTION} {name}" for name in own_modules())
 
 
 def program() -> str:

@@ -65,9 +65,14 @@ def _unknown_setting(key: str, match: re.Match[str], text: str, options: list[st
 def _unrecognized(key: str, match: re.Match[str], text: str, options: list[str]) -> str:
     if not match[1].startswith("-"):
         return f"unexpected {match[1]!r}; give a setting as --name value (--help lists them)"
-    if match[1][2:] in options:
-        return f"unexpected {match[1]!r}; give {match[1][2:]} without it (see --help)"
+    option = match[1].partition("=")[0]
+    if option[2:] in options:
+        return f"unexpected {option!r}; list the {option[2:]} without it (see --help)"
     return _unknown_setting(key, match, text, options)
+
+
+def _no_value(key: str, match: re.Match[str], text: str, options: list[str]) -> str:
+    return f"{match[1]} needs a value, for example {match[1]} true if it is a switch (see --help)"
 
 
 def _missing(key: str, match: re.Match[str], text: str, options: list[str]) -> str:
@@ -100,6 +105,7 @@ _MAX_LENGTH = 330  # characters: three lines
 _EXPLANATIONS = (
     (r"Subcommand '\w+' does not accept option '([^']+)'", _unknown_setting),
     (r"unrecognized arguments: (\S+)", _unrecognized),
+    (r"argument (--\S+): expected one argument", _no_value),
     (r"Option '([^']+)' is not accepted", _unknown_argument),
     (r"Importing '([^']+)' is not allowed", _not_allowed),
     (r"following arguments are required: (\w+(?:\.\w+)*(?:, \w+(?:\.\w+)*)*)", _missing),

@@ -203,7 +203,8 @@ def _write(
     skip_unreadable: bool,
 ) -> None:
     """Decode the files into a new entry."""
-    resizing = Resizing(size or _common_size(folder, files), fit, interpolation)
+    kept_size = size or _common_size(folder, files)
+    resizing = Resizing(kept_size or _DEFAULT_SIZE, fit, interpolation)
     pixels = np.lib.format.open_memmap(
         unfinished / "pixels.npy", mode="w+", dtype=np.uint8, shape=(len(files), 3, *resizing.size)
     )
@@ -240,9 +241,13 @@ def _write(
     mean, std = mean_and_std(torch.from_numpy(pixels))
     meta = {"fingerprint": fingerprint, "mean": mean, "std": std}
     (unfinished / "meta.json").write_text(json.dumps(meta))
+    if kept_size is None:
+        height, width = resizing.size
+        print(f"Resized the images in {folder} to {height}x{width}; choose another size with --data.image_size")
 
 
-def _common_size(folder: Path, files: list[ImageFile]) -> tuple[int, int]:
+def _common_size(folder: Path, files: list[ImageFile]) -> tuple[int, int] | None:
+    """Return the height and width of all readable images; None if they differ or are large."""
     sizes = set()
     for file in files:
         try:
@@ -254,6 +259,4 @@ def _common_size(folder: Path, files: list[ImageFile]) -> tuple[int, int]:
             break
     if len(sizes) == 1 and max(next(iter(sizes))) <= _MAX_KEPT_SIZE:
         return next(iter(sizes))
-    height, width = _DEFAULT_SIZE
-    print(f"Resizing the images in {folder} to {height}x{width}; choose another size with --data.image_size")
-    return _DEFAULT_SIZE
+    return None

@@ -15,7 +15,7 @@ from cifar_lit.randomness import hash_uniform, key
 _MAX_REFERENCE = 5000  # images
 _BATCH = 1000
 _NEIGHBOR_WEIGHT = 0.1  # of the neighbors' labels in a probability; more ranks worse if many labels are wrong
-# Sharper probabilities than the network's rank wrong labels worse (benchmarks/RESULTS.md)
+# Sharper probabilities rank planted errors worse, though human errors better (benchmarks/RESULTS.md)
 _TEMPERATURES = [value for value in TEMPERATURES[::4] if value >= 1]
 _MIN_PRECISION = 0.75  # of the flags, estimated
 _MIN_SHARE = 0.2  # of the images to estimate the rate of wrong labels on

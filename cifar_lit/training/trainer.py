@@ -198,7 +198,7 @@ class Trainer(pl.Trainer):
         suggestion = tenth_of_minimum(finder)
         model.lr = suggestion
         model.hparams["lr"] = suggestion
-        rank_zero_info(f"Suggested learning rate: {suggestion:.3g} (configured: {configured:g})")
+        rank_zero_info(f"Suggested learning rate: {suggestion:.3g} (configured: {configured})")
         if self.is_global_zero and isinstance(self.logger, TensorBoardLogger):
             write_plot(finder, suggestion, self.logger)
         return suggestion

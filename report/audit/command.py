@@ -61,7 +61,7 @@ def audit(
     _print_summary(issues)
     if audited.note:
         print(audited.note)
-    print(f"{len(images):,} images audited: {document.folder / 'report.html'} and report_files/issues.csv next to it")
+    print(f"{len(images) + len(audited.unreadable):,} images audited: {document.folder / 'report.html'} and report_files/issues.csv next to it")
 
 
 def _print_summary(issues: Sequence[Issue]) -> None:

@@ -37,7 +37,7 @@ def write_page(document: Document, audited: AuditedData, issues: Sequence[Issue]
         [*issue.place, issue.kind, issue.detail, *(issue.other.place if issue.other else [""] * 4)] for issue in issues
     ]
     link = document.file("issues.csv", csv_text([_HEADER, *cells]), "issues.csv")
-    document.finding(f"{len(issues):,} issues in {len(audited.images) + len(audited.unreadable):,} images: {link}.")
+    document.finding(f"{_number(len(issues), 'issue')} in {len(audited.images) + len(audited.unreadable):,} images: {link}.")
     if audited.note:
         document.missing("Splits", audited.note)
     _write_class_counts(document, audited.images, class_names)

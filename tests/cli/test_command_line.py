@@ -1,6 +1,7 @@
 import csv
 import os
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Callable
@@ -355,12 +356,12 @@ def test_predict_without_a_threshold_marks_nothing(fit: Fit, program: Program) -
     assert not re.search(r"none of the classes|possibly|\d more$", outcome.out, re.MULTILINE)
 
     refused = program("predict", "--images", *names, "--ckpt_path", checkpoint)
-    assert refused.err == "error: unexpected '--images'; give images without it (see --help)\n"
+    assert refused.err == "error: unexpected '--images'; list the images without it (see --help)\n"
 
 
 # The learning-rate finder
 
-MAX_LR = ["--model.lr_scheduler", "OneCycleLR", "--model.lr_scheduler.max_lr", 0.5]
+MAX_LR = ["--model.lr_scheduler", "OneCycleLR", "--model.lr_scheduler.max_lr", "[0.5]"]
 POISON = ["--trainer.callbacks+", "poison.Poison", "--allow_import", "poison"]
 OWN = ["--allow_import", "own_network", "--allow_import", "ten_network"]
 
@@ -391,7 +392,11 @@ def test_lr_find_prints_and_plots_a_suggestion(program: Program) -> None:
 
 @pytest.mark.parametrize(
     ("start", "options", "configured"),
-    [("python", [], "0.02"), ("uv run", ["--model.lr", 0.3], "0.3"), ("python", MAX_LR, "0.5")],
+    [
+        ("python", [], "0.02"),
+        ("uv run", ["--model.lr", 0.3, "--trainer.logger.name", "my run"], "0.3"),
+        ("python", [*MAX_LR, "--model.net", "own.Own", "--allow_import", "own"], "[0.5]"),
+    ],
 )
 def test_lr_find_says_how_to_train_with_its_result(
     start: str, options: list[object], configured: str, program: Program, monkeypatch: pytest.MonkeyPatch
@@ -400,15 +405,23 @@ def test_lr_find_says_how_to_train_with_its_result(
     monkeypatch.delenv("UV", raising=False)
     if start == "uv run":
         monkeypatch.setenv("UV", "/bin/uv")
-    args = ["--config", QUICKSTART, *TINY, *options]
+    Path("own.py").write_text("from cifar_lit.models import TinyNet\n\n\nclass Own(TinyNet): ...\n")
+    monkeypatch.syspath_prepend(".")
+    args = [f"--config={QUICKSTART}", *TINY, *options]
     outcome = program("lr_find", *args, "--num_training", 20)
     assert outcome.status == 0, outcome.err
     [(suggested, found)] = re.findall(
-        r"Suggested learning rate: (\S+) \(configured: (\S+)\)$", outcome.err, re.MULTILINE
+        r"Suggested learning rate: (\S+) \(configured: (.+)\)$", outcome.err, re.MULTILINE
     )
     assert found == configured
     [hint] = re.findall(r"^Train with it: (.+)$", outcome.out, re.MULTILINE)
-    assert hint == f"{start} main.py fit {' '.join(map(str, args))} --model.lr {suggested}"
+    assert hint.startswith(f"{start} main.py fit --config={QUICKSTART} ")
+    outcome = program(*shlex.split(hint.removeprefix(f"{start} main.py ")))
+    assert outcome.status == 0, outcome.err
+    [config] = Path("runs").glob("*/version_1/config.yaml")
+    settings = yaml.safe_load(config.read_text())
+    assert settings["model"]["lr"] == float(suggested)
+    assert settings["trainer"]["max_epochs"] == 1
     assert not re.search(r"stopped: |Restoring states", outcome.err)  # said by Lightning about the search
 
 
@@ -468,6 +481,7 @@ _WRONG_MONITOR = '{"class_path": "EarlyStopping", "init_args": {"monitor": "val/
         (["fit", "Q", "--trainer.max_epoch", "3"], "'trainer.max_epoch'; did you mean 'trainer.max_epochs'?"),
         (["fit", "Q", "--trainer.max_epochs", "three"], "trainer.max_epochs: expected int or null, got three"),
         (["fit", "Q", "--model.net", "ResNet99"], "unknown class 'ResNet99'; did you mean 'ResNet9'?"),
+        (["audit", "--data", "Digits", "--output"], "--output needs a value"),
         (["audit", "photos", "--data", "Digits"], "unexpected 'photos'; give a setting as --name value"),
         (["fit", "Q", "--model.net.widht", "3"], "unknown setting 'widht'; did you mean 'width'?"),
         (["fit", "Q", "--model.optimizer", "SDG"], "unknown class 'SDG'; did you mean 'SGD'?"),

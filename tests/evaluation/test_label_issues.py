@@ -84,14 +84,23 @@ def test_the_estimated_precision_is_that_of_planted_errors(rate: float) -> None:
     true = torch.distributions.Categorical(logits=1.5 * logits).sample()
     wrong = torch.rand(images) < rate
     labels = torch.where(wrong, (true + torch.randint(1, classes, (images,))) % classes, true)
-    indices = torch.arange(images)
-    sample = ReferenceSample()
-    sample.update(logits, labels, indices)
-    found = find_label_issues(logits, labels, indices, sample.compute())
+    found = find_label_issues(logits, labels, torch.arange(images))
     assert wrong[found.flagged].float().mean() == pytest.approx(0.75, abs=0.15)
     assert found.flagged.sum() > 0.3 * wrong.sum()
     worst = found.scores.argsort()[: int(wrong.sum())]
     assert wrong[worst].float().mean() == pytest.approx(float(found.precision[worst[-1]]), abs=0.15)
+
+
+def test_probabilities_are_made_less_sharp_but_not_sharper() -> None:
+    logits, labels, indices = clusters(2000, spread=2.0)
+    wrong = torch.rand(len(labels)) < 0.05
+    labels = torch.where(wrong, (labels + torch.randint(1, 4, labels.shape)) % 4, labels)
+    by_sharpness = [find_label_issues(scale * logits, labels, indices).scores for scale in (0.1, 10.0)]
+    unchanged = (
+        (0.1 * logits).softmax(1).lerp(neighbor_shares(logits, indices, Reference(logits, labels, indices)), 0.1)
+    )
+    assert torch.allclose(by_sharpness[0], unchanged.gather(1, labels[:, None])[:, 0])
+    assert -by_sharpness[1].log().mean() < F.cross_entropy(10 * logits, labels) / 2
 
 
 def test_the_ranking_beats_cleanlabs_where_the_network_makes_systematic_mistakes() -> None:

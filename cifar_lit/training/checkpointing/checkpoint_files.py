@@ -21,7 +21,8 @@ from cifar_lit.training.checkpointing.checkpoint_paths import CheckpointRun, loc
 from cifar_lit.training.pretrained import without_pretrained
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
-SET_FROM_DATA = ("num_classes", "class_names", "image_size", "fit", "interpolation", "mean", "std")  # of the model
+# Settings of the model that come from the data
+SET_FROM_DATA = ("num_classes", "class_names", "image_size", "fit", "interpolation", "mean", "std")
 
 
 def find_checkpoint(wanted: str, runs: str) -> CheckpointRun:

@@ -90,9 +90,10 @@ def configure_schedule(
         return {"scheduler": factory(optimizer, **settings), "interval": "step"}
 
 
-def configured_peak(lr_scheduler: LRSchedulerCallable | None, lr: float | None) -> Any:
+def configured_peak(lr_scheduler: LRSchedulerCallable | None, lr: float | None) -> float | list[float] | None:
     """Return the peak learning rate that replaces the optimizer's own; None if there is none."""
-    return lr if lr is not None else getattr(lr_scheduler, "keywords", {}).get("max_lr")
+    peak: float | list[float] | None = getattr(lr_scheduler, "keywords", {}).get("max_lr")
+    return peak if lr is None else lr
 
 
 @contextmanager

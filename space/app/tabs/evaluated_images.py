@@ -20,7 +20,7 @@ from space.app.tabs.classify import COMPUTING, ClassifyTab
 
 ANY = "any class"
 CLICK_HINT = "Click an image to open it in *Classify*."
-# Of the band with the headings of a comparison, legible in both themes
+# Heading band of a comparison, legible in both themes
 _HEAD_LINE, _HEAD_COLOR, _HEAD_SIZE = 32, "#334155", 24
 _MAX_COLUMNS = 3  # of a comparison, so that a phone shows all of it
 
@@ -98,7 +98,7 @@ def tiles(
 
 
 def comparison(images: Sequence[tuple[str, np.ndarray]]) -> np.ndarray:
-    """Return images uint8 (H, W, 3) in rows, each below up to two lines of text; a single one without."""
+    """Return images uint8 (H, W, 3) in rows, each below up to two lines of text; return a single one unchanged."""
     if len(images) == 1:
         return images[0][1]
     height, width = images[0][1].shape[:2]

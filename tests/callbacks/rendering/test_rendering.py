@@ -27,6 +27,12 @@ def test_captions_are_drawn_below_and_truncated_to_the_image_width() -> None:
     long = truncate("a very long name of a class", font(), 90)
     assert long.endswith("…")
     assert font().getlength(long) <= 90
+    full = font().getlength("automobile")
+    text_shown, face = drawable("automobile", width=0.8 * full)
+    assert (text_shown, face.size < font().size, face.getlength(text_shown) <= 0.8 * full) == ("automobile", True, True)
+    text_shown, face = drawable("automobile", width=0.5 * full)
+    assert text_shown.endswith("…")
+    assert face.size == font().size * 2 / 3
     grid = image_grid(np.zeros((1, 8, 8, 3), np.uint8), ["cat"], tile=64)
     assert grid[75:].min() < 100  # text
 
