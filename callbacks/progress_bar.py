@@ -46,6 +46,8 @@ class OneLineProgressBar(RichProgressBar):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock; a run that resumes within an epoch skips ``on_train_epoch_start``."""
         super().on_train_start(trainer, pl_module)
+        if self.progress is not None:
+            self.progress.live.transient = not self._leave  # the last bar, below the line of its epoch
         self._first_step, self._pending, self._validated = trainer.global_step, None, False
         self._run_start = time.monotonic()
         self._start_epoch()
