@@ -67,9 +67,9 @@ def test_only_ten_images_are_classified_and_unreadable_ones_are_listed(network: 
     ]
 
 
-def test_a_photo_of_24_megapixels_is_read_like_predict_reads_it() -> None:
-    gradient = np.linspace(0, 255, 6000, dtype=np.uint8)
-    Image.fromarray(np.broadcast_to(gradient, (4000, 6000)).copy()).convert("RGB").save("photo.jpg")
+def test_a_photo_of_50_megapixels_is_read_like_predict_reads_it() -> None:
+    gradient = np.linspace(0, 255, 8700, dtype=np.uint8)
+    Image.fromarray(np.broadcast_to(gradient, (5800, 8700)).copy()).convert("RGB").save("photo.jpg")
     images, errors = read_images(["photo.jpg"], Resizing(SIZE))
     assert errors == []
     assert np.array_equal(images[1].pixels, read_image(Path("photo.jpg"), Resizing(SIZE)))

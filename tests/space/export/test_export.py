@@ -8,7 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +20,7 @@ import timm
 import torch
 import yaml
 from PIL import Image
+from torch import Tensor, nn
 
 from cifar_lit.data.digits import Digits
 from cifar_lit.errors import InputError
@@ -27,6 +28,7 @@ from cifar_lit.evaluation.result import PER_IMAGE, EvaluationResult
 from cifar_lit.inference.bundle import read_bundle
 from cifar_lit.inference.images import Resizing, read_image
 from cifar_lit.training.checkpointing.checkpoint_files import read_classifier
+from space.app.loaded_bundle import LoadedBundle
 from space.export.external_code import ExternalCode, find_external_code
 from space.export.space_folder import SHIPPED
 from tests.support.images import write_class_folders
@@ -132,6 +134,28 @@ def test_a_space_needs_no_file_of_weights(
     code = "from cifar_lit.inference.bundle import read_bundle; from pathlib import Path; "
     code += "print(len(read_bundle(Path('bundle'), ['timm.create_model']).recipe.class_names))"
     assert run_python(code, Path(moved)) == "2\n"
+
+
+def test_the_page_shows_the_heatmaps_measured_as_most_faithful_unless_the_user_chooses(
+    space: Path, program: Program, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[list[str] | None] = []
+
+    def select(net: nn.Module, inputs: Tensor, layers: list[str] | None, methods: Iterable[str]) -> tuple[str, str]:
+        measured.append(layers)
+        return (layers or ["features.0"])[0], list(methods)[-1]
+
+    monkeypatch.setattr("space.export.evaluate.select_heatmap", select)
+    for options, layer, method in (
+        ([], "features.0", "layercam"),
+        (["--method", "hirescam"], "features.0", "hirescam"),
+        (["--layer", "features", "--method", "gradcam"], "features", "gradcam"),
+    ):
+        outcome = program("export", "--ckpt_path", checkpoint_of(space), "--output", "page", *options)
+        assert outcome.status == 0, outcome.err
+        network = LoadedBundle.load(Path("page", "bundle"), Path("page", "README.md").read_text()).network
+        assert (network.layer, network.method) == (layer, method)
+    assert measured == [None, None]  # nothing is measured if the user chooses both
 
 
 def test_a_heatmap_method_must_work_for_the_network(space: Path, program: Callable[..., Outcome]) -> None:
