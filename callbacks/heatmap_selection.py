@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from callbacks.rendering.activations import feature_maps, last_of_each_size
-from callbacks.rendering.class_activation_maps import Method, distinct_layers, fast_methods, heatmaps
+from callbacks.rendering.class_activation_maps import Method, fast_methods, heatmaps_by_layer
 from cifar_lit.evaluation.faithfulness import InsertionDeletion
 
 
@@ -38,8 +38,7 @@ def select_heatmap(
     areas = {
         (layer, method): float(curves.insertion(maps[:, 0]).mean())
         for method in methods or fast_methods(net, inputs)
-        for shown in [distinct_layers(method, layers)]
-        for layer, maps in zip(shown, heatmaps(net, shown, inputs, classes, method), strict=True)
+        for layer, maps in heatmaps_by_layer(net, layers, inputs, classes, method).items()
     }
     return max(areas, key=lambda choice: areas[choice])
 

@@ -27,6 +27,7 @@ class OneLineProgressBar(RichProgressBar):
 
     def __init__(self, refresh_rate: int = 10, leave: bool = False) -> None:
         super().__init__(refresh_rate, leave)
+        self._leaves_bars = leave
         self._in_terminal = sys.stdout.isatty()  # rich replaces sys.stdout while it shows a bar
         self._run_start = self._epoch_start = 0.0
         self._first_step = self._images = 0
@@ -47,7 +48,7 @@ class OneLineProgressBar(RichProgressBar):
         """Start the clock; a run that resumes within an epoch skips ``on_train_epoch_start``."""
         super().on_train_start(trainer, pl_module)
         if self.progress is not None:
-            self.progress.live.transient = not self._leave  # the last bar, below the line of its epoch
+            self.progress.live.transient = not self._leaves_bars  # the last bar, below the line of its epoch
         self._first_step, self._pending, self._validated = trainer.global_step, None, False
         self._run_start = time.monotonic()
         self._start_epoch()

@@ -21,6 +21,7 @@ from cifar_lit.errors import InputError
 
 _PAGE = Path(__file__).with_name("page.html")
 _FILES = "report_files"  # in the report's folder
+_CHART = "chart_"  # at the beginning of a chart's name, also for the Space's style sheet
 _PICTURE = re.compile(rf'(<img [^>]*src=")({_FILES}/[^"/]+)"')
 _LINK = re.compile(rf'<a href="({_FILES}/([^"/]+))"')
 _PERCENTAGE = re.compile(r'(<td style="text-align:right)">([\d.]+)%<')
@@ -107,15 +108,16 @@ class Document:
         fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
         self._blocks.append(f"{fence}{language}\n{text.strip()}\n{fence}")
 
-    def picture(self, name: str, pixels: np.ndarray, description: str) -> None:
+    def picture(self, name: str, pixels: np.ndarray, description: str, is_chart: bool = False) -> None:
         """Add a picture.
 
         Args:
-            name: Name of its file, without the suffix; ``chart_`` at its beginning says that colors may be inverted for
-                a dark page.
+            name: Name of its file, without the suffix.
             pixels: uint8 (H, W, 3).
             description: Alternative text.
+            is_chart: Whether its colors may be inverted on a dark page.
         """
+        name = f"{_CHART}{name}" if is_chart else name
         with _writing():
             Image.fromarray(pixels).save(self._unfinished / f"{name}.png", "PNG")
         self._blocks.append(f"![{escape(description)}]({_FILES}/{name}.png)")
@@ -124,8 +126,8 @@ class Document:
         """Add charts, uint8 (H, W, 3) by title, side by side as far as the page is wide; see ``picture``."""
         first = len(self._blocks)
         for title, pixels in charts.items():
-            file = "_".join(["chart", name, *re.findall(r"\w+", title.lower())])
-            self.picture(file, pixels, f"{description}: {title}")
+            file = "_".join([name, *re.findall(r"\w+", title.lower())])
+            self.picture(file, pixels, f"{description}: {title}", is_chart=True)
         self._blocks[first:] = ["\n".join(self._blocks[first:])]
 
     def file(self, name: str, content: str, link: str) -> str:
@@ -175,7 +177,7 @@ class Document:
         before, heading, settings = body.partition('<h2 id="settings">Settings</h2>')
         if heading:  # the last section, folded
             body = f'{before}<details id="settings"><summary>Settings</summary>{settings}</details>'
-        body = body.replace(f'<img src="{_FILES}/chart_', f'<img class="chart" src="{_FILES}/chart_')
+        body = body.replace(f'<img src="{_FILES}/{_CHART}', f'<img class="chart" src="{_FILES}/{_CHART}')
         body = _PICTURE.sub(lambda match: f'{match[1]}{self._data_url(match[2])}"', body)
         body = _LINK.sub(lambda match: f'<a download="{match[2]}" href="{self._data_url(match[1])}"', body)
         return Template(_PAGE.read_text(encoding="utf-8")).substitute(title=html.escape(self.title), body=body)

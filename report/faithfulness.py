@@ -3,7 +3,7 @@
 import torch
 
 from callbacks.rendering.activations import feature_maps, last_of_each_size
-from callbacks.rendering.class_activation_maps import METHOD_NAMES, distinct_layers, fast_methods, heatmaps
+from callbacks.rendering.class_activation_maps import METHOD_NAMES, fast_methods, heatmaps_by_layer
 from callbacks.rendering.markdown import escape
 from cifar_lit.errors import InputError
 from cifar_lit.evaluation.faithfulness import InsertionDeletion
@@ -32,8 +32,7 @@ def write_faithfulness(document: Document, run: RunData, max_images: int, seed: 
         results = {
             (METHOD_NAMES[method], layer): curves.evaluate(maps[:, 0])
             for method in with_progress(methods, "Evaluating heatmaps")
-            for shown in [distinct_layers(method, layers)]
-            for layer, maps in zip(shown, heatmaps(network.net, shown, inputs, classes, method), strict=True)
+            for layer, maps in heatmaps_by_layer(network.net, layers, inputs, classes, method).items()
         }
     except ValueError as error:  # a network that disables gradients
         raise InputError(str(error)) from error

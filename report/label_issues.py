@@ -62,16 +62,17 @@ def write_label_issues(
     link = document.file("label_errors.csv", csv_text([header, *cells]), f"the {len(listed):,} most suspicious labels")
     images = sum(len(found.scores) for _, found in issues)
     flagged = sum(int(found.flagged.sum()) for _, found in issues)
-    signals = ": both the network and the labels of the images that it sees alike speak against them, and most of them"
-    signals += " are estimated to be wrong"
-    estimate = (
-        f" Of {link}, an estimated {wrong:.0f} or more are wrong. The estimate assumes that wrong labels are spread"
-    )
-    estimate += " evenly over the images; if more of them are on difficult images, it is too low."
-    document.text(
-        f"{how} Of {images:,} labels, {flagged:,} may be wrong{signals * (flagged > 0)}."
-        + (estimate if wrong >= 0.5 else f" Listed, though probably right: {link}." if listed else "")
-    )
+    sentences = [how, f"Of {images:,} labels, {flagged:,} may be wrong."]
+    if flagged:
+        sentences.append("Both the network and the labels of the images that it sees alike speak against them.")
+        sentences.append("Most of them are estimated to be wrong.")
+    if wrong >= 0.5:
+        sentences.append(f"Of {link}, an estimated {wrong:.0f} or more are wrong.")
+        sentences.append("The estimate assumes that wrong labels are spread evenly over the images.")
+        sentences.append("If more of them are on difficult images, it is too low.")
+    elif listed:
+        sentences.append(f"Listed, though probably right: {link}.")
+    document.text(" ".join(sentences))
     document.finding(f"**{flagged:,}** of {images:,} examined labels may be wrong.")
     if shown := cells[:_MAX_SHOWN]:
         captions = [f"{label}\n{suggested}?\n{split}\n#{row}" for split, row, _, label, suggested, *_ in shown]

@@ -62,7 +62,7 @@ def write_accuracy(document: Document, run: RunData, seed: int) -> None:
     document.text(class_scores_table(class_scores(result.counts), run.class_names))
     title = f"Confusion matrix: number of images\n{run.eval_split.name} · {result.accuracy:.2%} correct"
     picture = confusion_picture(result.counts.numpy(), run.class_names, "counts", title)
-    document.picture("chart_confusion", picture, "Confusion matrix")
+    document.picture("confusion", picture, "Confusion matrix", is_chart=True)
     if pairs := most_confused_pairs(result.counts):
         true, predicted, count, share = pairs[0]
         names = [f"**{escape(run.class_names[label])}**" for label in (true, predicted)]

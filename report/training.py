@@ -195,4 +195,4 @@ def write_data(document: Document, run: RunData) -> None:
     labels = {"train": run.training_data.train_set.labels} | {split.name: split.labels for split in run.splits}
     classes = len(run.class_names)
     counts = {name: torch.bincount(values.cpu(), minlength=classes).tolist() for name, values in labels.items()}
-    document.picture("chart_classes", class_count_chart(run.class_names, counts), "Images of each class")
+    document.picture("classes", class_count_chart(run.class_names, counts), "Images of each class", is_chart=True)

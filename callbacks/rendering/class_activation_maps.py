@@ -1,7 +1,7 @@
 """Class-activation heatmaps: where in an image a network finds evidence for a class."""
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from types import SimpleNamespace
 from typing import Any, Literal
@@ -112,6 +112,14 @@ def distinct_layers(method: Method, layers: Sequence[str]) -> list[str]:
     return list(layers[:1] if method == "attention_rollout" else layers)
 
 
+def heatmaps_by_layer(
+    net: nn.Module, layers: Sequence[str], inputs: Tensor, classes: Tensor, method: Method
+) -> dict[str, Tensor]:
+    """Return ``heatmaps``, float32 (N, K, H, W), by layer; only those that differ."""
+    distinct = distinct_layers(method, layers)
+    return dict(zip(distinct, heatmaps(net, distinct, inputs, classes, method), strict=True))
+
+
 def name_layers(method: Method, layers: Sequence[str]) -> str:
     """Return the layers that heatmaps of this method show, as text.
 
@@ -138,8 +146,7 @@ def _by_gradient(
     with capture_activations(net, layers) as (view, kept):
         logits = view(inputs.clone()).float()  # inference tensors cannot be used in autograd
         classes = target_classes(logits, classes)
-        if missing := set(layers) - kept.keys():
-            raise ValueError(f"these layers are not used in the forward pass: {', '.join(sorted(missing))}")
+        _check_used(layers, kept)
         if not logits.requires_grad:
             raise ValueError("the forward pass disables gradients; freeze weights with requires_grad_(False) instead")
         activations = [kept[layer] for layer in layers]
@@ -150,11 +157,21 @@ def _by_gradient(
             for layer, layer_maps, activation, gradient in zip(layers, maps, activations, gradients, strict=True):
                 if gradient is None:
                     raise ValueError(f"the logits do not depend on the layer {layer!r}")
-                pair = [to_map(tensor.detach().float(), inputs.shape[2:]) for tensor in (activation, gradient)]
-                if pair[0] is None or pair[1] is None:
-                    raise ValueError(f"layer {layer!r} does not return a feature map (N, channels, H, W) or tokens")
-                layer_maps.append(combine(pair[0], pair[1]).relu())
+                pair = (_map_of(layer, tensor.detach().float(), inputs) for tensor in (activation, gradient))
+                layer_maps.append(combine(*pair).relu())
     return logits.detach(), [torch.stack(columns, 1) for columns in maps]
+
+
+def _check_used(layers: Sequence[str], outputs: Mapping[str, Tensor]) -> None:
+    if missing := set(layers) - outputs.keys():
+        raise ValueError(f"these layers are not used in the forward pass: {', '.join(sorted(missing))}")
+
+
+def _map_of(layer: str, output: Tensor, inputs: Tensor) -> Tensor:
+    """Return a layer's output as a feature map (N, C, h, w)."""
+    if (as_map := to_map(output, inputs.shape[2:])) is None:
+        raise ValueError(f"layer {layer!r} does not return a feature map (N, channels, H, W) or tokens")
+    return as_map
 
 
 # Map activations and gradients, float (N, C, h, w), to maps (N, h, w)
@@ -199,16 +216,14 @@ def _by_library(net: nn.Module, layer: str, inputs: Tensor, classes: Tensor, met
         images = inputs.clone().float()
         with capture_activations(twin, [layer]) as (view, kept):
             view(images[:1].clone())
-        if layer not in kept:
-            raise ValueError(f"the layer {layer!r} is not used in the forward pass")
-        if (first_map := to_map(kept[layer], inputs.shape[2:])) is None:
-            raise ValueError(f"layer {layer!r} does not return a feature map (N, channels, H, W) or tokens")
+        _check_used([layer], kept)
+        channels_first = _map_of(layer, kept[layer], inputs) is kept[layer]
         target_layers = [twin.get_submodule(layer)]
         parent, _, child = layer.rpartition(".")
         twin.get_submodule(parent)._modules[child] = nn.Sequential(target_layers[0], _Clone())
         reshape = partial(to_map, size=inputs.shape[2:])
         if method == "ablationcam":  # the default ablation_layer is one object shared by all threads
-            ablation_layer = AblationLayer() if first_map is kept[layer] else AblationLayerVit()
+            ablation_layer = AblationLayer() if channels_first else AblationLayerVit()
             explain = library.AblationCAM(twin, target_layers, reshape, ablation_layer=ablation_layer)
         else:
             explain = {"eigencam": library.EigenCAM, "scorecam": library.ScoreCAM}[method](twin, target_layers, reshape)

@@ -198,8 +198,8 @@ class CommandLine(CompatCLI):
         for logger in self.trainer.loggers:
             logger.finalize("success")
         if self.trainer.is_global_zero:
-            own = "--min_lr", "--max_lr", "--num_training", "--model.lr"
-            given = shlex.join(without_options(self._args[1:], *own)) + console.allow_options()
+            of_search = "--min_lr", "--max_lr", "--num_training", "--model.lr"
+            given = shlex.join(without_options(self._args[1:], *of_search)) + console.allow_options()
             print(f"Train with it: {console.program()} fit {given} --model.lr {self.model.lr:.3g}")
 
     @property

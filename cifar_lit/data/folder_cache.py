@@ -103,7 +103,12 @@ def decode_folder(
             found = _read(entry, fingerprint)
             if found is None:
                 with _new_entry(entry) as unfinished:
-                    _write(unfinished, fingerprint, folder, files, size, fit, interpolation, skip_unreadable)
+                    common_size = size or _common_size(folder, files)
+                    resizing = Resizing(common_size or _DEFAULT_SIZE, fit, interpolation)
+                    _write(unfinished, fingerprint, folder, files, resizing, skip_unreadable)
+                    if common_size is None:
+                        shown = "x".join(map(str, _DEFAULT_SIZE))
+                        print(f"Resized the images in {folder} to {shown}; choose another size with --data.image_size")
                 found = _read(entry, fingerprint)
     except OSError as error:
         raise InputError(
@@ -169,8 +174,8 @@ def _read(entry: Path, fingerprint: str) -> FolderImages | None:
         if meta["fingerprint"] != fingerprint:
             return None
         # Copy-on-write, since torch warns about read-only memory
-        pixels = torch.from_numpy(np.load(entry / "pixels.npy", mmap_mode="c"))
         labels = torch.from_numpy(np.load(entry / "labels.npy"))
+        pixels = torch.from_numpy(np.load(entry / "pixels.npy", mmap_mode="c")[: len(labels)])
         files = json.loads((entry / "files.json").read_text())
     except (FileNotFoundError, EOFError, ValueError, KeyError, TypeError):
         return None
@@ -193,18 +198,9 @@ def _new_entry(entry: Path) -> Iterator[Path]:
 
 
 def _write(
-    unfinished: Path,
-    fingerprint: str,
-    folder: Path,
-    files: list[ImageFile],
-    size: tuple[int, int] | None,
-    fit: Fit,
-    interpolation: Interpolation,
-    skip_unreadable: bool,
+    unfinished: Path, fingerprint: str, folder: Path, files: list[ImageFile], resizing: Resizing, skip_unreadable: bool
 ) -> None:
     """Decode the files into a new entry."""
-    kept_size = size or _common_size(folder, files)
-    resizing = Resizing(kept_size or _DEFAULT_SIZE, fit, interpolation)
     pixels = np.lib.format.open_memmap(
         unfinished / "pixels.npy", mode="w+", dtype=np.uint8, shape=(len(files), 3, *resizing.size)
     )
@@ -223,13 +219,15 @@ def _write(
         errors = {file.path: error for file, error in zip(files, decoding, strict=True) if error is not None}
     if errors and skip_unreadable:
         print(*(f"skipped: {error}" for error in errors.values()), sep="\n")
-        kept = [file for file in files if file.path not in errors]
+        kept = [row for row, file in enumerate(files) if file.path not in errors]
         if not kept:
             raise InputError(f"none of the {len(files)} images in {folder} can be read")
-        return _write(unfinished, fingerprint, folder, kept, size, fit, interpolation, skip_unreadable)
-    if len(errors) == 1:
+        for position, row in enumerate(kept):
+            pixels[position] = pixels[row]
+        files = [files[row] for row in kept]
+    elif len(errors) == 1:
         raise InputError(f"{next(iter(errors.values()))}: replace or remove it, or skip it: {_SKIP_OPTION}")
-    if errors:
+    elif errors:
         more = f" and {len(errors) - _MAX_NAMED} more" if len(errors) > _MAX_NAMED else ""
         raise InputError(
             f"{len(errors)} files in {folder} cannot be read as images: {', '.join(list(errors)[:_MAX_NAMED])}{more};"
@@ -238,12 +236,9 @@ def _write(
     pixels.flush()
     np.save(unfinished / "labels.npy", np.array([file.label for file in files], dtype=np.int64))
     (unfinished / "files.json").write_text(json.dumps([file.path for file in files]))
-    mean, std = mean_and_std(torch.from_numpy(pixels))
+    mean, std = mean_and_std(torch.from_numpy(pixels[: len(files)]))
     meta = {"fingerprint": fingerprint, "mean": mean, "std": std}
     (unfinished / "meta.json").write_text(json.dumps(meta))
-    if kept_size is None:
-        height, width = resizing.size
-        print(f"Resized the images in {folder} to {height}x{width}; choose another size with --data.image_size")
 
 
 def _common_size(folder: Path, files: list[ImageFile]) -> tuple[int, int] | None:
