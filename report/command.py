@@ -56,7 +56,8 @@ def report(
         faithfulness_images: Number of images whose heatmaps are evaluated; 0 to skip.
         unknown: A folder of images that belong to none of the classes, to test whether the network detects them.
         unknown_class: Classes to leave out, one at a time: another network is trained without each.
-        votes: People's votes on each image, as counts per class: a NumPy file (CIFAR-10H's counts) or a CSV file.
+        votes: People's votes on each image, as counts per class: a NumPy file (CIFAR-10H's counts) or a CSV file; by
+            default the run's ``data.votes``.
         seed: Seed of all random choices in the report.
         compare: Two or more checkpoints or run folders to compare instead; can be combined with ``output`` and
             ``images`` only.
@@ -92,6 +93,7 @@ def report(
     if unknown_class:
         check_retraining(run, "--unknown_class")
         check_unknown_classes(run, unknown_class)
+    votes = votes or (run.data.votes if run.data else None)
     counts = read_votes(Path(votes), run.splits, run.class_names) if votes else None
     document = Document(Path(output or default), run.title)
     predictions, how = out_of_sample_predictions(run, folds)  # slow: only after all checks

@@ -3,8 +3,8 @@
 import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
+from cifar_lit.training.checkpointing.checkpoint_digest import digest_of
 from space.export.run_data import RunData
-from space.export.run_metadata import digest_of
 
 
 def front_matter(run: RunData) -> str:

@@ -1,5 +1,6 @@
 """Report section: labels that may be wrong."""
 
+import heapq
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -43,18 +44,19 @@ def write_label_issues(
     if not predictions:
         raise InputError("there are no images that the network was not trained on")
     issues = [(split, issues_of(split, logits)) for split, logits in predictions]
-    suspicious = [
-        (float(found.scores[position]), split, found, position)
+    scored = [
+        (score, split, found, position)
         for split, found in issues
-        for position in (found.suggested != split.labels.cpu()).nonzero()[:, 0].tolist()
+        for position, score in enumerate(found.scores.tolist())
     ]
-    listed = sorted(suspicious, key=lambda item: item[0])[:count]
+    listed = heapq.nsmallest(count, scored, key=lambda item: item[0])
     header = ["split", "index", "file", "label", "suggested", "probability of the label", "may_be_wrong"]
     cells, precisions = [], defaultdict(list)
     for score, split, found, position in listed:
         row = int(split.rows[position])
         file = split.images.files[row] if split.images.files else ""
         label, suggested = names[int(split.images.labels[row])], names[int(found.suggested[position])]
+        suggested = "" if suggested == label else suggested  # ranked, but no other class is more probable
         cells.append([split.name, row, file, label, suggested, f"{score:.6f}", int(found.flagged[position])])
         if (precision := float(found.precision[position])) > 0:
             precisions[split.name].append(precision)
@@ -74,13 +76,13 @@ def write_label_issues(
         sentences.append(f"Listed, though probably right: {link}.")
     document.text(" ".join(sentences))
     document.finding(f"**{flagged:,}** of {images:,} examined labels may be wrong.")
-    if shown := cells[:_MAX_SHOWN]:
-        captions = [f"{label}\n{suggested}?\n{split}\n#{row}" for split, row, _, label, suggested, *_ in shown]
-        pixels = [split.images.pixels[split.rows[position]] for _, split, _, position in listed[:_MAX_SHOWN]]
+    if shown := [pair for pair in zip(cells, listed, strict=True) if pair[0][4]][:_MAX_SHOWN]:  # with a suggestion
+        captions = [f"{label}\n{suggested}?\n{split}\n#{row}" for (split, row, _, label, suggested, *_), _ in shown]
+        pixels = [split.images.pixels[split.rows[position]] for _, (_, split, _, position) in shown]
         colors = (WRONG_INK, CORRECT_INK, FAINT_INK, FAINT_INK)
         document.text("The most suspicious, each with its label, the most probable class, and the image's index.")
         grid = image_grid(torch.stack(pixels).cpu().permute(0, 2, 3, 1).numpy(), captions, 5, TILE, line_colors=colors)
         document.picture("label_errors", grid, "Images with the most suspicious labels")
-        if any(file for _, _, file, *_ in shown):
-            rows = [[f"{split} #{row}", file, label, suggested] for split, row, file, label, suggested, *_ in shown]
+        if any(file for (_, _, file, *_), _ in shown):
+            rows = [[f"{split} #{row}", file, label, other] for (split, row, file, label, other, *_), _ in shown]
             document.table(["image", "file", "label", "suggested"], rows)

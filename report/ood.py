@@ -1,6 +1,5 @@
 """Report section: detection of images that belong to none of the classes."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -14,13 +13,13 @@ from cifar_lit.evaluation.ood import (
     MIN_NEAR_AUROC,
     SCORE_NAMES,
     SCORES,
+    OODScore,
     OODThreshold,
     auroc,
     knn,
 )
 from cifar_lit.inference.bundle import TrainedClassifier
-from cifar_lit.safe_files import write_atomically
-from cifar_lit.training.checkpointing.checkpoint_files import read_near_ood
+from cifar_lit.training.checkpointing.near_ood import read_near_ood, record_near_ood
 from report.document import Document, section
 from report.retraining import retrain
 from space.export.evaluate import EvaluationSplit, compute_logits
@@ -29,7 +28,7 @@ from space.export.run_data import MAX_TRAINING_FEATURES, RunData
 
 _MAX_KNOWN = 2000  # images of the other classes, if a class is left out
 _SYNTHETIC = 256  # images of each kind
-Scores = dict[str, Tensor]  # float (N,), by name of the score
+Scores = dict[OODScore, Tensor]  # float (N,), by name of the score
 
 
 def check_unknown_classes(run: RunData, names: Sequence[str]) -> None:
@@ -71,21 +70,23 @@ def write_ood(
     synthetic = ood_samples(_SYNTHETIC, recipe.image_size, recipe.class_names, seed)
     images = {**similar, **others, **synthetic}
     logits = {kind: run.classifier.logits(pixels).cpu() for kind, pixels in images.items()}
-    known = _scores(run.eval_logits)
+    known, chosen_on = _scores(run.eval_logits), _scores(run.logits[run.splits[0].name])
     scores = {kind: _scores(values) for kind, values in logits.items()}
     try:
         training_features = run.training_features[1]
         known["knn"] = knn(run.eval_features[1], training_features)
+        if similar or unknown_classes:
+            chosen_on["knn"] = knn(_features(run.classifier, run.splits[0]), training_features)
         for kind, pixels in images.items():
             scores[kind]["knn"] = knn(features(network, pixels.split(size)), training_features)
     except InputError:  # no training images, or no penultimate features
         known.pop("knn", None)
+        chosen_on.pop("knn", None)
     left_out = {f"class {name}": _leave_out(run, name) for name in unknown_classes}
-    chosen_on = _scores(run.logits[run.splits[0].name])
     near = {kind: _aurocs(*by_split[0]) for kind, by_split in left_out.items()}
     near |= {kind: _aurocs(chosen_on, scores[kind]) for kind in similar}
-    _record(document, run, near)
-    threshold = run.fit_ood_threshold({kind: logits[kind] for kind in synthetic})
+    _record(document, run, near, chosen_on)
+    threshold = run.fit_ood_threshold({kind: (logits[kind], images[kind]) for kind in synthetic})
     document.text(
         "A score should be higher for images of the classes than for others: the energy ([Liu et al."
         " 2020](https://arxiv.org/abs/2010.03759)), the largest logit ([Hendrycks et al."
@@ -99,7 +100,7 @@ def write_ood(
     measured = {kind: by_split[-1] for kind, by_split in left_out.items()}
     measured |= {kind: (known, scores[kind]) for kind in images}
     aurocs = {kind: _aurocs(*pair) for kind, pair in measured.items()}
-    names = [*SCORES, "knn"] if "knn" in known else list(SCORES)
+    names = list(known)
     rows = []
     for kind, (inside, outside) in measured.items():
         is_left_out = kind in left_out
@@ -186,20 +187,22 @@ def _scores(logits: Tensor) -> Scores:
     return {name: score(logits) for name, score in SCORES.items()}
 
 
-def _aurocs(known: Scores, unknown: Scores) -> dict[str, float]:
+def _aurocs(known: Scores, unknown: Scores) -> dict[OODScore, float]:
     return {name: auroc(scores, unknown[name]) for name, scores in known.items()}
 
 
-def _record(document: Document, run: RunData, near: Mapping[str, Mapping[str, float]]) -> None:
+def _record(document: Document, run: RunData, near: Mapping[str, Mapping[OODScore, float]], chosen_on: Scores) -> None:
     """Add AUROCs to those in the run's folder, from which ``predict`` and ``export`` choose the score.
 
     Not if the images of the classes are not the run's own.
     """
     if not near or run.has_other_images or not run.checkpoint_run.in_run_folder:
         return
-    file, recorded = run.checkpoint_run.near_ood, read_near_ood(run.checkpoint_run.file)
-    merged = {score: recorded.get(score, {}) | {kind: areas[score] for kind, areas in near.items()} for score in SCORES}
+    similarities = chosen_on.get("knn")
     try:
-        write_atomically(file, json.dumps(merged, indent=1, ensure_ascii=False).encode())
+        stored = None
+        if similarities is not None and run.splits[0].name == "val":
+            stored = run.training_features[1], float(similarities.quantile(FALSE_ALARM_RATE))
+        record_near_ood(run.checkpoint_run.file, near, stored)
     except OSError as error:
-        document.text(f"{file.name} cannot be written ({error.strerror}), so no command uses these results.")
+        document.text(f"The run's folder cannot be written ({error.strerror}), so no command uses these results.")

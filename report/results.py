@@ -14,11 +14,12 @@ from callbacks.rendering.text import CORRECT_INK, FAINT_INK, WRONG_INK
 from callbacks.rendering.threshold_curves import threshold_curve_charts, thresholds_table
 from cifar_lit.errors import InputError
 from cifar_lit.evaluation.class_scores import class_scores, most_confused_pairs
-from cifar_lit.evaluation.significance import bootstrap_mean, wilson
+from cifar_lit.evaluation.significance import bootstrap_mean, paired_difference, wilson
 from cifar_lit.evaluation.threshold_curves import exact_curves
 from cifar_lit.evaluation.top_mistakes import rank_mistakes
+from cifar_lit.training.checkpointing.checkpoint_files import LAST, read_checkpoint, read_classifier
 from report.document import Document, section
-from space.export.evaluate import default_heatmap
+from space.export.evaluate import compute_logits, default_heatmap
 from space.export.run_data import RunData
 
 CHOSEN_BY_VAL = " The epoch was chosen on the val images, so their accuracy is slightly optimistic."
@@ -71,6 +72,29 @@ def write_accuracy(document: Document, run: RunData, seed: int) -> None:
         document.text("The most confused classes:")
         document.text(confused_pairs_table(pairs, run.class_names))
     _write_threshold_curves(document, run)
+    _write_choice(document, run)
+
+
+def _write_choice(document: Document, run: RunData) -> None:
+    """Write how much more accurate the best checkpoint is than the last one, on the images that it was chosen on."""
+    file = run.checkpoint_run.file.with_name(LAST)
+    if run.checkpoint_run.file.stem != "best" or "val" not in run.logits or not file.is_file():
+        return
+    last, split, best_logits = read_checkpoint(file), run.splits[0], run.logits["val"]
+    if last["global_step"] == run.checkpoint["global_step"]:
+        document.text("The best checkpoint is that of the last epoch.")
+        return
+    classifier = read_classifier(file)
+    classifier.network.to(run.classifier.device)
+    before, after = (
+        (logits.argmax(1) == split.labels.cpu()).numpy() for logits in (compute_logits(classifier, split), best_logits)
+    )
+    low, high = paired_difference(before, after)
+    document.text(
+        f"The best checkpoint is that of epoch {run.checkpoint['epoch'] + 1}. Compared with the last one, of epoch"
+        f" {last['epoch'] + 1}, its accuracy on the val images is {after.mean() - before.mean():+.2%} (95% interval"
+        f" {low:+.2%} to {high:+.2%})."
+    )
 
 
 def _write_threshold_curves(document: Document, run: RunData) -> None:

@@ -52,6 +52,7 @@ class ImageDataModule(LightningDataModule, ABC):
             ``shuffled`` draws each image once.
         min_batches: Repeat the training images until an epoch has at least this many batches, if there are few.
         decisions: CSV file with images to relabel or drop, from a review of the training images.
+        votes: File with people's votes on the images, for ``report``, which describes it.
         omit_class: A class to leave out, to test how well its images are detected as unknown.
         mean, std: Mean and standard deviation of each channel in [0, 1], instead of the source's own.
     """
@@ -76,6 +77,7 @@ class ImageDataModule(LightningDataModule, ABC):
         sampler: Literal["shuffled", "balanced"] = "shuffled",
         min_batches: int = 0,
         decisions: str | None = None,
+        votes: str | None = None,
         omit_class: str | None = None,
         mean: list[float] | None = None,
         std: list[float] | None = None,
@@ -97,7 +99,7 @@ class ImageDataModule(LightningDataModule, ABC):
         ignored, used = (albumentations, augment) if route == "batched" else (augment, albumentations)
         if route != "both" and ignored and not used:
             raise InputError(f"data.route {route} would ignore all configured augmentations; use route both")
-        self.batch_size, self.num_workers = batch_size, num_workers
+        self.batch_size, self.num_workers, self.votes = batch_size, num_workers, votes
         self.augment = [] if augment is None or route == "per_sample" else augment
         self._albumentations = None if route == "batched" else albumentations
         self._mixup_alphas, self._min_batches = (mixup, cutmix), min_batches

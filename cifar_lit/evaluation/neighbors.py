@@ -1,7 +1,7 @@
 """Nearest training images of an image, by penultimate features."""
 
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+import copy
+from collections.abc import Iterable
 from typing import Protocol
 
 import torch
@@ -23,25 +23,23 @@ class Model(Protocol):
         """Return logits (N, C)."""
 
 
-@contextmanager
-def _capture_head(net: nn.Module) -> Iterator[list[Tensor]]:
-    """Yield a list that a forward pass fills with the input (N, F) and output (N, C) of the layer that ran last.
+def _capture_head(net: nn.Module) -> tuple[nn.Module, list[Tensor]]:
+    """Return a copy of the network, and a list that it fills with the input (N, F) and output (N, C) of its last layer.
 
-    Only linear layers, and convolutions with an output of one pixel, are captured.
+    That is the linear layer, or convolution with an output of one pixel, that ran last. The copy shares the weights;
+    the network itself is not modified, so that several threads may share it.
     """
+    twin = copy.deepcopy(net, {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())})
     captured: list[Tensor] = []
 
     def capture(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         if inputs and (isinstance(module, nn.Linear) or (output.dim() == 4 and output.shape[2:] == (1, 1))):
             captured[:] = [inputs[0].flatten(1).float(), output.flatten(1).float()]
 
-    layers = [module for module in net.modules() if isinstance(module, nn.Linear | nn.Conv2d)]
-    hooks = [module.register_forward_hook(capture) for module in layers]
-    try:
-        yield captured
-    finally:
-        for hook in hooks:
-            hook.remove()
+    for module in twin.modules():
+        if isinstance(module, nn.Linear | nn.Conv2d):
+            module.register_forward_hook(capture)
+    return twin, captured
 
 
 @torch.inference_mode()
@@ -56,17 +54,17 @@ def features(model: Model, batches: Iterable[Tensor]) -> Tensor:
         InputError: if no layer's output equals the logits up to their scale.
     """
     device, result = next(model.net.parameters()).device, []
-    with _capture_head(model.net) as captured:
-        for pixels in batches:
-            logits = model.net(model.preprocess(pixels.to(device))).float()
-            if (
-                not captured
-                or captured[1].shape != logits.shape
-                or not (F.cosine_similarity(captured[1], logits, dim=1) > 0.999).all()
-            ):
-                raise InputError("no layer of the network outputs its logits, so it has no penultimate features")
-            result.append(F.normalize(captured[0], dim=1).cpu())
-            captured.clear()
+    net, captured = _capture_head(model.net)
+    for pixels in batches:
+        logits = net(model.preprocess(pixels.to(device))).float()
+        if (
+            not captured
+            or captured[1].shape != logits.shape
+            or not (F.cosine_similarity(captured[1], logits, dim=1) > 0.999).all()
+        ):
+            raise InputError("no layer of the network outputs its logits, so it has no penultimate features")
+        result.append(F.normalize(captured[0], dim=1).cpu())
+        captured.clear()
     return torch.cat(result)
 
 

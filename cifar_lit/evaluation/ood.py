@@ -9,7 +9,7 @@ from torch import Tensor
 
 from cifar_lit.evaluation.neighbors import nearest
 
-OODScore = Literal["energy", "max_logit", "msp"]
+OODScore = Literal["energy", "max_logit", "msp", "knn"]
 FALSE_ALARM_RATE = 0.05  # share of the validation images that a threshold flags
 _MARGIN = 0.01  # of the mean AUROC, below which another score is not preferred to the energy
 MIN_NEAR_AUROC = 0.8  # on images similar to those of the classes, below which the page flags no image by default
@@ -42,8 +42,9 @@ def msp(logits: Tensor) -> Tensor:
     return logits.float().softmax(1).amax(1)
 
 
+# Of the logits alone; k-NN needs features
 SCORES: dict[OODScore, Callable[[Tensor], Tensor]] = {"energy": energy, "max_logit": max_logit, "msp": msp}
-SCORE_NAMES: dict[str, str] = {"energy": "energy", "max_logit": "max-logit", "msp": "MSP", "knn": "k-NN"}
+SCORE_NAMES: dict[OODScore, str] = {"energy": "energy", "max_logit": "max-logit", "msp": "MSP", "knn": "k-NN"}
 
 
 def knn(features: Tensor, training_features: Tensor, k: int = 10) -> Tensor:
@@ -97,34 +98,30 @@ class OODThreshold:
         """Whether the page flags images."""
         return self.useful if self.flag_images is None else self.flag_images
 
-    def flags(self, logits: Tensor) -> Tensor:
-        """Return bool (N,), whether each image is flagged, for logits (N, C)."""
-        return SCORES[self.score](logits) < self.threshold
-
 
 def fit_ood_threshold(
     known: Mapping[str, Tensor],
     unknown: Mapping[str, Tensor],
-    score: OODScore = "energy",
+    score: OODScore,
     threshold: float | None = None,
 ) -> OODThreshold:
     """Return the threshold that flags ``FALSE_ALARM_RATE`` of the in-distribution images, with its error rates.
 
     Args:
-        known: Logits (N, C) of in-distribution images by split; the threshold is fitted on the first split and
+        known: Scores (N,) of in-distribution images by split; the threshold is fitted on the first split and
             evaluated on the last.
-        unknown: Logits (N, C) of out-of-distribution images by kind.
-        score: The score.
+        unknown: Scores (N,) of out-of-distribution images by kind.
+        score: Name of the score.
         threshold: A threshold fitted before, on ``val``.
     """
     fitted_on, evaluated_on = next(iter(known)) if threshold is None else "val", list(known)[-1]
     if threshold is None:
-        threshold = float(SCORES[score](known[fitted_on]).quantile(FALSE_ALARM_RATE))
+        threshold = float(known[fitted_on].quantile(FALSE_ALARM_RATE))
 
-    def flagged(logits: Tensor) -> float:
-        return float((SCORES[score](logits) < threshold).float().mean())
+    def flagged(scores: Tensor) -> float:
+        return float((scores < threshold).float().mean())
 
-    found = {kind: flagged(logits) for kind, logits in unknown.items()}
+    found = {kind: flagged(scores) for kind, scores in unknown.items()}
     return OODThreshold(score, threshold, fitted_on, evaluated_on, flagged(known[evaluated_on]), found)
 
 

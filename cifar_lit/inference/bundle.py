@@ -2,8 +2,8 @@
 
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -14,7 +14,8 @@ from torch import Tensor
 
 from cifar_lit import models
 from cifar_lit.errors import InputError
-from cifar_lit.evaluation.ood import OODScore
+from cifar_lit.evaluation.neighbors import features
+from cifar_lit.evaluation.ood import SCORES, OODScore, knn
 from cifar_lit.inference.images import Fit, Interpolation, Resizing
 from cifar_lit.inference.model import CPU_BATCH, InferenceModel
 from cifar_lit.models import PixelNormalization
@@ -22,7 +23,7 @@ from cifar_lit.models.factory import build_network
 
 _FORMAT = 1  # increment when the format changes
 _MAX_BATCH, _MAX_BATCH_PIXELS = 256, 2**24
-_RECIPE, _WEIGHTS = "recipe.json", "weights.safetensors"
+_RECIPE, _WEIGHTS, _TRAINING_FEATURES = "recipe.json", "weights.safetensors", "training_features.safetensors"
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,14 @@ class Recipe:
 
 @dataclass(frozen=True)
 class TrainedClassifier:
-    """A trained classifier in evaluation mode, float32, without gradients."""
+    """A trained classifier in evaluation mode, float32, without gradients.
+
+    training_features: float (M, F), of training images, if the k-NN score detects unknown images; otherwise None.
+    """
 
     recipe: Recipe
     network: InferenceModel
+    training_features: Tensor | None = None
 
     @classmethod
     def from_weights(cls, recipe: Recipe, weights: Mapping[str, Tensor]) -> "TrainedClassifier":
@@ -98,6 +103,17 @@ class TrainedClassifier:
         forward = self.network if use_tta else self.network.single_view
         return torch.cat([forward(batch.to(self.device)) for batch in pixels.split(self.batch_size)])
 
+    def ood_scores(self, logits: Tensor, batches: Iterable[Tensor]) -> Tensor:
+        """Return the scores float (N,) that are low for images of none of the classes.
+
+        Args:
+            logits: float (N, C), of the images.
+            batches: Their pixels uint8 (n, 3, H, W), N images in all; read only for the k-NN score.
+        """
+        if self.training_features is None:
+            return SCORES[self.recipe.ood_score](logits)
+        return knn(features(self.network, batches), self.training_features.float())
+
     @property
     def batch_size(self) -> int:
         """Number of images per forward pass, fewer if they are large."""
@@ -124,12 +140,16 @@ def _check_fit(recipe: Recipe, weights: Mapping[str, Tensor]) -> None:
     network.load_state_dict(weights, assign=True)
 
 
-def write_bundle(folder: Path, recipe: Recipe, weights: Mapping[str, Tensor]) -> None:
-    """Write a trained classifier to a folder."""
+def write_bundle(
+    folder: Path, recipe: Recipe, weights: Mapping[str, Tensor], training_features: Tensor | None = None
+) -> None:
+    """Write a trained classifier to a folder; see ``TrainedClassifier``."""
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"format": _FORMAT, **asdict(recipe)}, indent=2, ensure_ascii=False)
     (folder / _RECIPE).write_text(text + "\n", encoding="utf-8")
     save_file({name: tensor.clone().contiguous() for name, tensor in weights.items()}, folder / _WEIGHTS)
+    if training_features is not None:
+        save_file({"features": training_features}, folder / _TRAINING_FEATURES)
 
 
 def read_bundle(folder: Path, trusted: Sequence[str] = ()) -> TrainedClassifier:
@@ -151,7 +171,10 @@ def read_bundle(folder: Path, trusted: Sequence[str] = ()) -> TrainedClassifier:
         _check_values(recipe)
         if unknown := sorted(set(class_paths(recipe.net)) - own_networks() - set(trusted)):
             raise ValueError(f"its network {', '.join(unknown)} is not trusted")
-        return TrainedClassifier.from_weights(recipe, load_file(folder / _WEIGHTS))
+        classifier = TrainedClassifier.from_weights(recipe, load_file(folder / _WEIGHTS))
+        if recipe.ood_score != "knn":
+            return classifier
+        return replace(classifier, training_features=load_file(folder / _TRAINING_FEATURES)["features"])
     except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError, InputError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{folder} is not an intact bundle ({reason}); export it again") from error

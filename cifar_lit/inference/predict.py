@@ -8,7 +8,6 @@ from typing import NamedTuple
 import torch
 
 from cifar_lit.errors import InputError
-from cifar_lit.evaluation.ood import SCORES
 from cifar_lit.inference.bundle import TrainedClassifier
 from cifar_lit.inference.images import read_image
 
@@ -65,7 +64,7 @@ def predict_files(
                 continue
             batch_pixels = torch.stack([pixels for _, pixels in images])
             logits, threshold = classifier.logits(batch_pixels), classifier.recipe.ood_threshold
-            scores = SCORES[classifier.recipe.ood_score](logits)
+            scores = classifier.ood_scores(logits, batch_pixels.split(classifier.batch_size))
             is_ood = [None] * len(logits) if threshold is None else (scores < threshold).tolist()
             top = (logits / classifier.recipe.temperature).softmax(1).topk(top_k)
             columns = images, top.indices.tolist(), top.values.tolist(), is_ood

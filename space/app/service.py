@@ -133,7 +133,7 @@ class Network:
         method: Method = "gradcam",
     ) -> None:
         self.recipe, self.ood_threshold = trained.recipe, ood_threshold
-        self._classifier = trained.network
+        self._classifier, self._ood_scores = trained.network, trained.ood_scores
         example = torch.zeros(1, 3, *self.recipe.image_size, dtype=torch.uint8)
         inputs = self._classifier.preprocess(example)
         self.layers = feature_maps(self._classifier.net, inputs)
@@ -171,7 +171,7 @@ class Network:
         classes: np.ndarray | None = None,
         layer: str = "",
         method: Method = "gradcam",
-    ) -> tuple[np.ndarray, np.ndarray]:
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Classify images, and explain the first M of them, in one pass.
 
         Args:
@@ -182,7 +182,8 @@ class Network:
             method: The method.
 
         Returns:
-            Logits float32 (N, C), and heatmaps float32 (M, K, H, W) in [0, 1].
+            Logits float32 (N, C), heatmaps float32 (M, K, H, W) in [0, 1], and scores float32 (N,) that are low for
+            out-of-distribution images.
         """
         batch = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))).to(self._device)
         first, rest = batch[:explained], batch[explained:]
@@ -194,7 +195,8 @@ class Network:
         if len(rest):
             with torch.inference_mode():
                 logits.append(self._classifier(rest))
-        return torch.cat(logits).cpu().numpy(), maps
+        all_logits = torch.cat(logits).cpu()
+        return all_logits.numpy(), maps, self._ood_scores(all_logits, [batch]).numpy()
 
     def _explain(
         self, pixels: torch.Tensor, classes: np.ndarray | None, layer: str, method: Method
@@ -223,8 +225,8 @@ def classify(network: Network, paths: Sequence[str], options: ExplainOptions | N
     if not decoded:
         return UploadResult(list(paths), [], errors)
     pixels = np.stack([image.pixels for image in decoded.values()])
-    logits, maps = network.run(pixels, options.count, None, options.layer, options.method)
-    probs, ood = network.probabilities(logits), flagged(network.ood_threshold, logits)
+    logits, maps, scores = network.run(pixels, options.count, None, options.layer, options.method)
+    probs, ood = network.probabilities(logits), flagged(network.ood_threshold, scores)
     images = [
         ImageResult(number, image.upload, image.pixels, logits[index], probs[index], ood[index])
         for index, (number, image) in enumerate(decoded.items())
@@ -244,7 +246,7 @@ def explain(network: Network, result: UploadResult, options: ExplainOptions) -> 
         if all(one.selected is None for one in chosen):
             classes = classes[:, :1]
         pixels = np.stack([one.pixels for one in chosen])
-        _, maps = network.run(pixels, len(chosen), classes, options.layer, options.method)
+        _, maps, _ = network.run(pixels, len(chosen), classes, options.layer, options.method)
         for index, labels, of_image in zip(indices, classes.tolist(), maps, strict=True):
             images[index] = replace(images[index], heatmaps=dict(zip(labels, of_image, strict=True)))
     return replace(result, images=images)
@@ -271,14 +273,14 @@ def read_images(paths: Sequence[str], resizing: Resizing) -> tuple[dict[int, Dec
     return images, errors
 
 
-def flagged(threshold: OODThreshold | None, logits: np.ndarray) -> list[bool] | list[None]:
-    """Return whether each image is probably out-of-distribution, for logits (N, C).
+def flagged(threshold: OODThreshold | None, scores: np.ndarray) -> list[bool] | list[None]:
+    """Return whether each image is probably out-of-distribution, for scores (N,).
 
     All are None without a threshold, and False if the page flags no images.
     """
     if threshold is None:
-        return [None] * len(logits)
-    flags: list[bool] = (threshold.flags(torch.from_numpy(logits)) & threshold.is_active).tolist()
+        return [None] * len(scores)
+    flags: list[bool] = ((scores < threshold.threshold) & threshold.is_active).tolist()
     return flags
 
 

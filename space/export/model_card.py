@@ -89,6 +89,7 @@ _SCORES = {
     "energy": "the energy score (the log-sum-exp of the logits; [Liu et al. 2020](https://arxiv.org/abs/2010.03759))",
     "max_logit": "the largest logit ([Hendrycks et al. 2022](https://arxiv.org/abs/1911.11132))",
     "msp": "the maximum softmax probability, before calibration ([Hendrycks & Gimpel 2017](https://arxiv.org/abs/1610.02136))",
+    "knn": "the similarity to the tenth nearest training image ([Sun et al. 2022](https://arxiv.org/abs/2204.06507))",
 }
 
 

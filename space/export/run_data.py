@@ -18,12 +18,11 @@ from cifar_lit.evaluation.result import EvaluationResult
 from cifar_lit.inference.bundle import TrainedClassifier
 from cifar_lit.training.checkpointing.checkpoint_files import (
     find_checkpoint,
-    ood_score_of,
     read_checkpoint,
     read_classifier,
-    read_near_ood,
 )
 from cifar_lit.training.checkpointing.checkpoint_paths import CheckpointRun
+from cifar_lit.training.checkpointing.near_ood import read_near_ood, with_best_ood_score
 from cifar_lit.training.tensorboard_reader import read_history
 from space.export.evaluate import EvaluationSplit, compute_logits, evaluate_images
 from space.export.run_datasets import find_run_datasets
@@ -130,16 +129,21 @@ class RunData:
         """Return the evaluation result on ``eval_split``, with at most ``max_mistakes`` mistakes."""
         return evaluate_images(self.eval_split, self.eval_logits, self.classifier.recipe.temperature, max_mistakes)
 
-    def fit_ood_threshold(self, unknown: Mapping[str, Tensor]) -> OODThreshold:
+    def fit_ood_threshold(self, unknown: Mapping[str, tuple[Tensor, Tensor]]) -> OODThreshold:
         """Fit the threshold below which an image is called unknown, unless training did, and measure it.
 
         Args:
-            unknown: Logits float32 (N, C) of synthetic out-of-distribution images by kind.
+            unknown: Logits float32 (N, C) and pixels uint8 (N, 3, H, W) of out-of-distribution images by kind.
         """
-        file = self.checkpoint_run.file
-        score, threshold = ood_score_of(file, self.checkpoint)
-        fitted = fit_ood_threshold(self.logits, unknown, score, threshold)
-        return replace(fitted, near=read_near_ood(file).get(score, {}))
+        file, size = self.checkpoint_run.file, self.classifier.batch_size
+        classifier = with_best_ood_score(self.classifier, file, self.checkpoint)  # as the report may have changed it
+        known = {
+            split.name: classifier.ood_scores(self.logits[split.name], split.batches(size)) for split in self.splits
+        }
+        others = {kind: classifier.ood_scores(logits, pixels.split(size)) for kind, (logits, pixels) in unknown.items()}
+        recipe = classifier.recipe
+        fitted = fit_ood_threshold(known, others, recipe.ood_score, recipe.ood_threshold)
+        return replace(fitted, near=read_near_ood(file).get(recipe.ood_score, {}))
 
     @property
     def title(self) -> str:

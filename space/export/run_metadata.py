@@ -1,10 +1,8 @@
 """Metadata and configuration of a run, as a Space and a report show them."""
 
-import hashlib
 from collections.abc import Collection, Sequence
 from datetime import date
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -63,12 +61,6 @@ def recipe_text(run: RunData) -> str:
     settings |= {"data": config.get("data"), "model": model}
     settings = _without(settings, {*_FOLDERS, "_instantiator"}, (None, {}, []))
     return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
-
-
-def digest_of(file: Path) -> str:
-    """Return the SHA-256 of a file, which links a report to its checkpoint."""
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def config_to_share(config: dict[str, Any]) -> dict[str, Any]:

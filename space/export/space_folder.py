@@ -18,6 +18,7 @@ from callbacks.rendering.activations import feature_maps, last_of_each_size
 from callbacks.rendering.class_activation_maps import Method, fast_methods
 from cifar_lit.errors import InputError
 from cifar_lit.inference.bundle import TrainedClassifier, write_bundle
+from cifar_lit.training.checkpointing.checkpoint_digest import digest_of
 from cifar_lit.training.checkpointing.checkpoint_paths import CheckpointRun
 from space.app.bundle_metadata import EVALUATION, EXAMPLES, METADATA, REPORT_FILES, REPORT_MARKER, BundleMetadata
 from space.export.evaluate import EvaluationSplit, default_heatmap, with_neighbors
@@ -25,7 +26,7 @@ from space.export.external_code import ExternalCode, find_external_code, local_f
 from space.export.model_card import front_matter, model_card
 from space.export.ood_samples import ood_samples
 from space.export.run_data import RunData
-from space.export.run_metadata import digest_of, recipe_text, run_metadata
+from space.export.run_metadata import recipe_text, run_metadata
 
 ROOT = Path(__file__).parents[2]
 # The code that a Space contains: folders, and the modules of their parent packages
@@ -93,24 +94,24 @@ def write_space(
         print(f"Without examples, mistakes, confusion matrix and thresholds: {note}. Add images with --images DIR.")
     elif note:
         print(f"Without validation images to choose the thresholds on: {note}.")
-    classifier, unknown = run.classifier, None
+    classifier, threshold = run.classifier, None
     heatmap = default_heatmap(classifier, run.splits[0] if run.splits else None, layer, method)
     result = run.evaluate(mistakes) if run.splits else None
     if result is not None:
         samples = ood_samples(256, classifier.recipe.image_size, classifier.recipe.class_names)
-        logits = {kind: classifier.logits(pixels).cpu() for kind, pixels in samples.items()}
-        unknown = replace(run.fit_ood_threshold(logits), flag_images=flag_unknown)
+        unknown = {kind: (classifier.logits(pixels).cpu(), pixels) for kind, pixels in samples.items()}
+        threshold = replace(run.fit_ood_threshold(unknown), flag_images=flag_unknown)
         if run.data is not None and neighbors:
             result = with_neighbors(classifier, result, run.data.train_set, neighbors)
     with _replacing(folder) as unfinished:
         _write_code(unfinished, external)
         bundle = unfinished / "bundle"
-        write_bundle(bundle, classifier.recipe, classifier.network.state_dict())
+        write_bundle(bundle, classifier.recipe, classifier.network.state_dict(), classifier.training_features)
         metadata = BundleMetadata(
             title=title or run.title,
             run=run_metadata(run),
             history=run.history,
-            unknown=unknown,
+            unknown=threshold,
             examples=_write_examples(bundle / EXAMPLES, classifier, run.eval_split, *heatmap) if run.splits else [],
             layer=heatmap[0],
             method=heatmap[1],

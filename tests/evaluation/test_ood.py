@@ -46,17 +46,15 @@ def test_scores_equal_those_of_pytorch_ood() -> None:
 def test_threshold_flags_a_twentieth_of_the_first_split() -> None:
     val, test = random_logits(2000), random_logits(1000, seed=1)
     flat = torch.zeros(50, 10)
-    unknown = fit_ood_threshold({"val": val, "test": test}, {"flat": flat})
+    unknown = fit_ood_threshold({"val": energy(val), "test": energy(test)}, {"flat": energy(flat)}, "energy")
     values = logsumexp(val.numpy(), axis=1)
     assert np.allclose(energy(val), values, atol=1e-5)
     assert unknown.threshold == pytest.approx(np.quantile(values, 0.05), abs=1e-4)
-    assert float(unknown.flags(val).float().mean()) == pytest.approx(0.05, abs=0.001)
+    assert float((energy(val) < unknown.threshold).float().mean()) == pytest.approx(0.05, abs=0.001)
     assert unknown.false_alarms == pytest.approx((logsumexp(test.numpy(), axis=1) < unknown.threshold).mean())
     assert unknown.found == {"flat": float(np.log(10) < unknown.threshold)}
     assert (unknown.fitted_on, unknown.evaluated_on) == ("val", "test")
-    by_probability = fit_ood_threshold({"val": val}, {"flat": flat}, "msp")
-    assert by_probability.threshold == pytest.approx(float(val.softmax(1).amax(1).quantile(0.05)))
-    assert torch.equal(by_probability.flags(val), val.softmax(1).amax(1) < by_probability.threshold)
+    assert fit_ood_threshold({"val": energy(val)}, {}, "energy", threshold=1.5).threshold == 1.5
 
 
 @pytest.mark.parametrize(
@@ -74,13 +72,13 @@ def test_the_page_flags_images_only_where_that_is_useful_or_wanted(
     def threshold(flag_images: bool | None) -> OODThreshold:
         return OODThreshold("energy", 3.0, "val", "test", 0.06, found, near, flag_images)
 
-    logits = np.zeros((2, 3), np.float32)  # energy log(3), below the threshold
+    scores = np.full(2, 2.9, np.float32)  # below the threshold
     assert threshold(None).useful is useful
-    assert flagged(threshold(None), logits) == [useful, useful]
-    assert flagged(threshold(True), logits) == [True, True]
-    assert flagged(threshold(False), logits) == [False, False]
-    assert flagged(threshold(None), logits[:0]) == []
-    assert flagged(None, logits) == [None, None]
+    assert flagged(threshold(None), scores) == [useful, useful]
+    assert flagged(threshold(True), scores) == [True, True]
+    assert flagged(threshold(False), scores) == [False, False]
+    assert flagged(threshold(None), scores[:0]) == []
+    assert flagged(None, scores) == [None, None]
 
 
 def test_auroc_is_the_fraction_of_correctly_ordered_pairs() -> None:

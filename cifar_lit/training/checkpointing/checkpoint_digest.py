@@ -1,4 +1,4 @@
-"""A digest in each checkpoint file, to detect damage.
+"""Digests of checkpoint files: one in each file, to detect damage, and one to link other files to it.
 
 A checkpoint is a zip archive. A digest of its bytes is stored in the archive's comment, which readers of such files
 ignore; torch itself does not notice a flipped bit.
@@ -50,6 +50,12 @@ def find_damage(file: Path) -> str | None:
     if file.is_dir():  # a sharded checkpoint has its own checks
         return None if any(file.iterdir()) else "is an empty folder"
     return _find_damage(file.absolute(), stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+
+def digest_of(file: Path) -> str:
+    """Return the SHA-256 of a file."""
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 @lru_cache(maxsize=64)

@@ -1,7 +1,6 @@
 """Read checkpoint files, skipping damaged ones; detect a mismatched network."""
 
 import glob
-import json
 import os
 import pickle
 import sys
@@ -13,11 +12,11 @@ import torch
 from jsonargparse import Namespace
 
 from cifar_lit.errors import InputError
-from cifar_lit.evaluation.ood import SCORES, OODScore, best_score
 from cifar_lit.import_allowlist import check_allowed
 from cifar_lit.inference.bundle import Recipe, TrainedClassifier, class_paths
 from cifar_lit.training.checkpointing.checkpoint_digest import find_damage
 from cifar_lit.training.checkpointing.checkpoint_paths import CheckpointRun, locate_checkpoint
+from cifar_lit.training.checkpointing.near_ood import with_best_ood_score
 from cifar_lit.training.pretrained import without_pretrained
 
 LAST, PREVIOUS = "last.ckpt", "previous.ckpt"
@@ -113,46 +112,11 @@ def read_classifier(file: Path) -> TrainedClassifier:
     try:
         for path in class_paths(found["net"]):
             check_allowed(path)
-        score, threshold = ood_score_of(file, checkpoint)
-        temperature = checkpoint.get("temperature", 1.0)
-        recipe = Recipe(**found, temperature=temperature, ood_score=score, ood_threshold=threshold)
+        recipe = Recipe(**found, temperature=checkpoint.get("temperature", 1.0))
         weights = {name.removeprefix("model."): weight for name, weight in checkpoint["state_dict"].items()}
-        return TrainedClassifier.from_weights(recipe, weights)
+        return with_best_ood_score(TrainedClassifier.from_weights(recipe, weights), file, checkpoint)
     except InputError as error:
         raise InputError(f"{file}: {error}") from error
-
-
-def ood_score_of(file: Path, checkpoint: Mapping[str, Any]) -> tuple[OODScore, float | None]:
-    """Return the score that detects unknown images, the best one that ``report`` measured, and its threshold.
-
-    Args:
-        file: The checkpoint's file.
-        checkpoint: Its content; without validation images, it has no thresholds.
-    """
-    thresholds = checkpoint.get("ood_thresholds", {})
-    if not thresholds:  # of an early release
-        return "energy", checkpoint.get("ood_threshold")
-    score = best_score(read_near_ood(file))
-    return score, thresholds[score]
-
-
-def read_near_ood(file: Path) -> dict[OODScore, dict[str, float]]:
-    """Return the AUROC on images similar to those of the classes, by score and kind, that ``report`` measured.
-
-    Args:
-        file: A checkpoint in its run's folder; without the folder, or without the measurement, the result is empty.
-
-    Raises:
-        InputError: if the measurement cannot be read.
-    """
-    run = CheckpointRun(file)
-    if not run.in_run_folder or not run.near_ood.is_file():
-        return {}
-    try:
-        found = json.loads(run.near_ood.read_text(encoding="utf-8"))
-        return {score: {kind: float(area) for kind, area in found[score].items()} for score in SCORES}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{run.near_ood} cannot be read ({error}); delete it") from error
 
 
 def check_same_model(file: Path, model: Mapping[str, Any], resumed: bool) -> Iterator[str]:

@@ -42,6 +42,11 @@ class CheckpointRun:
         """The AUROC of each score on images similar to those of the classes, if ``report`` measured it."""
         return self.folder / "near_ood.json"
 
+    @property
+    def training_features(self) -> Path:
+        """Features of training images and a threshold for the k-NN score of one checkpoint, if ``report`` wrote it."""
+        return self.folder / "training_features.safetensors"
+
 
 def locate_checkpoint(wanted: str, runs: str) -> Path:
     """Return the file of the checkpoint that the user names.

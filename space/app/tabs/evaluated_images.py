@@ -81,7 +81,7 @@ def tiles(
         captions.append(f"{name} · {confidences[row]:.1%} · #{evaluation.indices[row]}{note}")
     if heatmaps is not None:
         classes = np.array([predicted, labels]).T
-        _, maps = network.run(pixels, len(pixels), classes, heatmaps.layer, heatmaps.method)
+        _, maps, _ = network.run(pixels, len(pixels), classes, heatmaps.layer, heatmaps.method)
         for index, of_image in enumerate(maps):
             columns[index] += [
                 (f"evidence for\n{names[label]}", enlarge(overlay(pixels[index], heatmap, opacity)))
