@@ -177,7 +177,9 @@ def decode_image(
                 image.draft("RGB", (2 * size[1], 2 * size[0]))
             if max_pixels is not None and image.width * image.height > max_pixels:
                 raise ImageTooLargeError(f"{path} has {megapixels:.0f} megapixels; the limit is {max_pixels / 1e6:.0f}")
-            return ImageOps.exif_transpose(to_rgb(image))
+            converted = to_rgb(image)
+            ImageOps.exif_transpose(converted, in_place=True)
+            return converted
     except (MemoryError, ImageTooLargeError):
         raise
     except Exception as error:  # PIL's decoders raise exceptions of any type
