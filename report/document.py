@@ -22,7 +22,8 @@ from cifar_lit.errors import InputError
 _PAGE = Path(__file__).with_name("page.html")
 _FILES = "report_files"  # in the report's folder
 _CHART = "chart_"  # at the beginning of a chart's name, also for the Space's style sheet
-_PICTURE = re.compile(rf'(<img [^>]*src=")({_FILES}/[^"/]+)"')
+_DARK = "dark_"  # at the beginning of the name of a grid's copy for dark pages, also for the Space
+_PICTURE = re.compile(rf'(<img [^>]*src=")({_FILES}/[^"/]+)"[^>]*>')
 _LINK = re.compile(rf'<a href="({_FILES}/([^"/]+))"')
 _PERCENTAGE = re.compile(r'(<td style="text-align:right)">([\d.]+)%<')
 _MEDIA_TYPES = {".png": "image/png", ".csv": "text/csv", ".yaml": "text/plain"}
@@ -122,6 +123,18 @@ class Document:
             Image.fromarray(pixels).save(self._unfinished / f"{name}.png", "PNG")
         self._blocks.append(f"![{escape(description)}]({_FILES}/{name}.png)")
 
+    def grid(self, name: str, draw: Callable[..., np.ndarray], description: str) -> None:
+        """Add a grid of images, for light and for dark pages.
+
+        Args:
+            name: Name of its file, without the suffix.
+            draw: Called with ``dark=True`` and ``dark=False``; returns uint8 (H, W, 3).
+            description: Alternative text.
+        """
+        self.picture(f"{_DARK}{name}", draw(dark=True), description)
+        self._blocks.pop()
+        self.picture(name, draw(dark=False), description)
+
     def charts(self, name: str, charts: Mapping[str, np.ndarray], description: str) -> None:
         """Add charts, uint8 (H, W, 3) by title, side by side as far as the page is wide; see ``picture``."""
         first = len(self._blocks)
@@ -178,9 +191,18 @@ class Document:
         if heading:  # the last section, folded
             body = f'{before}<details id="settings"><summary>Settings</summary>{settings}</details>'
         body = body.replace(f'<img src="{_FILES}/{_CHART}', f'<img class="chart" src="{_FILES}/{_CHART}')
-        body = _PICTURE.sub(lambda match: f'{match[1]}{self._data_url(match[2])}"', body)
+        body = _PICTURE.sub(self._embed, body)
         body = _LINK.sub(lambda match: f'<a download="{match[2]}" href="{self._data_url(match[1])}"', body)
         return Template(_PAGE.read_text(encoding="utf-8")).substitute(title=html.escape(self.title), body=body)
+
+    def _embed(self, picture: re.Match[str]) -> str:
+        """Return an ``img`` tag with the picture itself, and with that for dark pages if there is one."""
+        tag = picture[0].replace(picture[2], self._data_url(picture[2]))
+        dark = f"{_DARK}{Path(picture[2]).name}"
+        if not (self._unfinished / dark).is_file():
+            return tag
+        source = f'<source media="screen and (prefers-color-scheme: dark)" srcset="{self._data_url(dark)}">'
+        return f"<picture>{source}{tag}</picture>"
 
     def _data_url(self, source: str) -> str:
         file = self._unfinished / Path(source).name

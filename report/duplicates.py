@@ -1,5 +1,7 @@
 """Report section: evaluated images with a near-duplicate among the training images, and the accuracy without them."""
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -75,5 +77,5 @@ def _write_pictures(document: Document, run: RunData, matches: Matches, rows: Te
             f"{names[labels[row]]}\n{split.name} #{indices[row]}",
         ]
     tiles = torch.stack(pixels).permute(0, 2, 3, 1).numpy()
-    grid = image_grid(tiles, captions, 6, TILE, line_colors=(INK, FAINT_INK))
-    document.picture("duplicates", grid, "Images and their near-duplicates among the training images")
+    draw = partial(image_grid, tiles, captions, 6, TILE, line_colors=(INK, FAINT_INK))
+    document.grid("duplicates", draw, "Images and their near-duplicates among the training images")

@@ -3,6 +3,7 @@
 import heapq
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -81,8 +82,9 @@ def write_label_issues(
         pixels = [split.images.pixels[split.rows[position]] for _, (_, split, _, position) in shown]
         colors = (WRONG_INK, CORRECT_INK, FAINT_INK, FAINT_INK)
         document.text("The most suspicious, each with its label, the most probable class, and the image's index.")
-        grid = image_grid(torch.stack(pixels).cpu().permute(0, 2, 3, 1).numpy(), captions, 5, TILE, line_colors=colors)
-        document.picture("label_errors", grid, "Images with the most suspicious labels")
+        tiles = torch.stack(pixels).cpu().permute(0, 2, 3, 1).numpy()
+        draw = partial(image_grid, tiles, captions, 5, TILE, line_colors=colors)
+        document.grid("label_errors", draw, "Images with the most suspicious labels")
         if any(file for (_, _, file, *_), _ in shown):
             rows = [[f"{split} #{row}", file, label, other] for (split, row, file, label, other, *_), _ in shown]
             document.table(["image", "file", "label", "suggested"], rows)

@@ -1,5 +1,7 @@
 """Report section: the training images most similar to the images shown as misclassified."""
 
+from functools import partial
+
 import numpy as np
 import torch
 
@@ -34,5 +36,5 @@ def write_neighbors(document: Document, run: RunData, count: int) -> None:
         f"Each row starts with an image of the section *Misclassified images*, then its nearest of {len(candidates):,}"
         " training images, by cosine similarity of penultimate features (shown below each)."
     )
-    grid = image_grid(images, captions, 1 + neighbors.shape[1], TILE)
-    document.picture("neighbors", grid, "Images and their nearest neighbors")
+    draw = partial(image_grid, images, captions, 1 + neighbors.shape[1], TILE)
+    document.grid("neighbors", draw, "Images and their nearest neighbors")

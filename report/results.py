@@ -1,5 +1,7 @@
 """Report sections on accuracy, misclassified images and calibration."""
 
+from functools import partial
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -153,8 +155,8 @@ def write_mistakes(document: Document, run: RunData, count: int) -> None:
         )
     pixels = pixels_of(run, shown)
     colors = (WRONG_INK, CORRECT_INK, FAINT_INK) if mistakes else (CORRECT_INK, WRONG_INK, FAINT_INK)
-    grid = image_grid(pixels.permute(0, 2, 3, 1).numpy(), captions, 5, TILE, line_colors=colors)
-    document.picture("misclassified", grid, f"Images with predicted and {role} class")
+    draw = partial(image_grid, pixels.permute(0, 2, 3, 1).numpy(), captions, 5, TILE, line_colors=colors)
+    document.grid("misclassified", draw, f"Images with predicted and {role} class")
     if split.images.files:
         cells = [
             [f"#{row}", split.images.files[row], names[label], names[guess]]
@@ -177,13 +179,13 @@ def _write_heatmaps(document: Document, run: RunData, pixels: Tensor, classes: T
     except ValueError as error:  # a network that disables gradients
         raise InputError(f"no heatmaps: {error}") from error
     texts = [[run.class_names[label] for label in pair] for pair in classes.tolist()]
-    grid = explanation_grid(pixels.permute(0, 2, 3, 1).numpy(), maps, [""] * len(texts), texts)
+    draw = partial(explanation_grid, pixels.permute(0, 2, 3, 1).numpy(), maps, [""] * len(texts), texts)
     document.text(
         f"The evidence for the predicted and for the {role} class of each ({METHOD_NAMES[method]} at"
         f" {name_layers(method, [escape(layer)])},"
         " selected for the largest area under the insertion curve; bright: strong evidence, dark: little):"
     )
-    document.picture("heatmaps", grid, f"Heatmaps of predicted and {role} class")
+    document.grid("heatmaps", draw, f"Heatmaps of predicted and {role} class")
 
 
 @section("Calibration")

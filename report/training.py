@@ -150,7 +150,8 @@ def _write_event_picture(document: Document, run: RunData, tag: str, name: str, 
     """Write a picture from the run's TensorBoard files, if they contain it."""
     if png := run.event_pictures.get(f"{DATA}/{tag}"):
         document.text(f"{title}:")
-        document.picture(name, np.asarray(Image.open(io.BytesIO(png)).convert("RGB")), title)
+        is_chart = tag == "learning-rate finder"
+        document.picture(name, np.asarray(Image.open(io.BytesIO(png)).convert("RGB")), title, is_chart)
 
 
 def epoch_rows(

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -122,8 +123,8 @@ def write_votes(document: Document, run: RunData, split_name: str, votes: Tensor
             document.text(f"{text} ({int(shown.sum()):,} images): most votes, and the predicted class.")
             pixels = split.images.pixels[split.rows[voted[order]]].permute(0, 2, 3, 1)
             captions = [_caption(run.class_names, counts[row], int(predicted[row])) for row in order.tolist()]
-            grid = image_grid(pixels.cpu().numpy(), captions, 5, TILE, line_colors=(CORRECT_INK, FAINT_INK, color))
-            document.picture(name, grid, text)
+            colors = (CORRECT_INK, FAINT_INK, color)
+            document.grid(name, partial(image_grid, pixels.cpu().numpy(), captions, 5, TILE, line_colors=colors), text)
 
 
 def _write_scores(document: Document, comparison: VoteComparison, is_correct: Tensor) -> None:

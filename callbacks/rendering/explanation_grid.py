@@ -17,6 +17,7 @@ def explanation_grid(
     colormap: ColorMap = "inferno",
     tile: int = 128,
     title: str = "",
+    dark: bool = False,
 ) -> np.ndarray:
     """Return a grid with one row per image: the image, then the image overlaid with each of its heatmaps.
 
@@ -29,6 +30,7 @@ def explanation_grid(
         colormap: See ``overlay.colorize``.
         tile: Maximum side of an enlarged image; the scale is an integer.
         title: Lines above the grid, the first in bold.
+        dark: Whether to draw for a dark page.
 
     Returns:
         uint8 (height, width, 3); without images, a picture of the title or "no images".
@@ -41,4 +43,4 @@ def explanation_grid(
     enlarged = enlarge_images(heatmaps.reshape(-1, *heatmaps.shape[2:]), tile).reshape(images, maps, *tiles.shape[2:4])
     cells = np.concatenate([tiles, overlay(tiles, enlarged, opacity, colormap)], 1)
     texts = [text for caption, row in zip(captions, map_captions, strict=True) for text in (caption, *row)]
-    return image_grid(cells.reshape(-1, *cells.shape[2:]), texts, 1 + maps, tile, title)
+    return image_grid(cells.reshape(-1, *cells.shape[2:]), texts, 1 + maps, tile, title, dark=dark)

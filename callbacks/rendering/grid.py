@@ -8,6 +8,7 @@ from PIL import Image, ImageDraw
 
 from callbacks.rendering.text import (
     BACKGROUND,
+    DARK,
     FAINT_INK,
     FONT_SIZE,
     INK,
@@ -26,6 +27,7 @@ def image_grid(
     tile: int = 96,
     title: str = "",
     line_colors: Sequence[str] = (INK,),
+    dark: bool = False,
 ) -> np.ndarray:
     """Return a grid of images, each enlarged by nearest neighbor, with its caption below.
 
@@ -36,6 +38,7 @@ def image_grid(
         tile: Maximum side of an enlarged image; the scale is an integer, and larger images are not resized.
         title: Lines above the images, the first in bold.
         line_colors: Colors of a caption's lines; further lines have the last color.
+        dark: Whether to draw for a dark page, in the colors of ``DARK``.
 
     Returns:
         uint8 (height, width, 3); without images, a picture of the title or "no images".
@@ -53,7 +56,7 @@ def image_grid(
     cell_height, cell_width = tile_height + lines * LINE_HEIGHT + 2 * GAP, tile_width + GAP
     columns = min(columns, len(pixels))
     rows = math.ceil(len(pixels) / columns)
-    canvas, draw, top = titled_canvas(title, columns * cell_width + GAP, rows * cell_height + GAP)
+    canvas, draw, top = titled_canvas(title, columns * cell_width + GAP, rows * cell_height + GAP, dark)
     for index, (image, caption) in enumerate(zip(tiles, captions, strict=True)):
         x, y = GAP + index % columns * cell_width, top + GAP + index // columns * cell_height
         canvas.paste(Image.fromarray(image), (x, y))
@@ -61,7 +64,7 @@ def image_grid(
             color = line_colors[min(number, len(line_colors) - 1)]
             anchor = (x + tile_width / 2, y + tile_height + GAP / 2 + number * LINE_HEIGHT)
             text, face = drawable(line, width=tile_width)
-            draw.text(anchor, text, color, face, anchor="ma")
+            draw.text(anchor, text, DARK[color] if dark else color, face, anchor="ma")
     return np.asarray(canvas)
 
 
@@ -75,7 +78,9 @@ def enlarge_images(pixels: np.ndarray, tile: int) -> np.ndarray:
     return pixels.repeat(scale, 1).repeat(scale, 2)
 
 
-def titled_canvas(title: str, width: int, height: int) -> tuple[Image.Image, ImageDraw.ImageDraw, int]:
+def titled_canvas(
+    title: str, width: int, height: int, dark: bool = False
+) -> tuple[Image.Image, ImageDraw.ImageDraw, int]:
     """Return a canvas with a title above an area of the given size, its drawing tool, and the area's top.
 
     The canvas is widened if the title needs it.
@@ -84,8 +89,11 @@ def titled_canvas(title: str, width: int, height: int) -> tuple[Image.Image, Ima
     lines = [drawable(line) if number else drawable(line, FONT_SIZE + 4, bold=True) for number, line in title_lines]
     title_width = max((round(face.getlength(line)) for line, face in lines), default=0)
     top = (GAP + 6 + len(lines) * LINE_HEIGHT) if lines else 0
-    canvas = Image.new("RGB", (max(width, title_width + 2 * GAP), top + height), BACKGROUND)
+    canvas = Image.new(
+        "RGB", (max(width, title_width + 2 * GAP), top + height), DARK[BACKGROUND] if dark else BACKGROUND
+    )
     draw = ImageDraw.Draw(canvas)
     for number, (line, face) in enumerate(lines):
-        draw.text((GAP, GAP + number * (LINE_HEIGHT + 2)), line, FAINT_INK if number else INK, face)
+        color = FAINT_INK if number else INK
+        draw.text((GAP, GAP + number * (LINE_HEIGHT + 2)), line, DARK[color] if dark else color, face)
     return canvas, draw, top

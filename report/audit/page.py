@@ -1,7 +1,8 @@
 """Lay out the results of an audit: a page with thumbnails, and a CSV file."""
 
+from functools import partial
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ def write_page(document: Document, audited: AuditedData, issues: Sequence[Issue]
         document.text(_number(len(found), "image") + _first(len(found)))
         document.table(["image", "class"], [[issue.text, issue.place[3]] for issue in found[:_MAX_SHOWN]])
         if images := [issue.image for issue in found[:_MAX_SHOWN] if issue.image]:
-            document.picture(kind.replace(" ", "_"), _grid(images, columns=5), f"Images: {kind}")
+            document.grid(kind.replace(" ", "_"), _grid(images, columns=5), f"Images: {kind}")
     for where in ("across splits", "in a split"):
         if chosen := [issue for issue in issues if issue.other and issue.kind.endswith(where)]:
             document.heading(f"Duplicates {where}")
@@ -67,7 +68,7 @@ def _write_pairs(document: Document, name: str, pairs: Sequence[Issue]) -> None:
         document.text(f"Those with another class than their duplicate come first: {other_class:,}.")
         document.finding(f"{name}: **{other_class:,}** of {len(pairs):,} with another class than their duplicate.")
     shown = [image for pair in pairs[:_MAX_SHOWN] for image in (pair.other, pair.image) if image]
-    document.picture(name.lower().replace(" ", "_"), _grid(shown, columns=4), name)
+    document.grid(name.lower().replace(" ", "_"), _grid(shown, columns=4), name)
 
 
 def _write_class_counts(document: Document, images: Sequence[AuditedImage], class_names: Sequence[str]) -> None:
@@ -78,8 +79,8 @@ def _write_class_counts(document: Document, images: Sequence[AuditedImage], clas
     document.table(["class", *splits], rows)
 
 
-def _grid(images: Sequence[AuditedImage], columns: int) -> np.ndarray:
-    """Return a picture of the images, each with its class, place and file."""
+def _grid(images: Sequence[AuditedImage], columns: int) -> Callable[..., np.ndarray]:
+    """Return a function that draws the images, each with its class, place and file; see ``Document.grid``."""
     captions, pixels = [], []
     for image in images:
         captions.append(f"{image.label}\n{image.split} #{image.index}\n{Path(image.file).name}".strip())
@@ -87,7 +88,7 @@ def _grid(images: Sequence[AuditedImage], columns: int) -> np.ndarray:
         scale = max(1, _TILE // max(read.size))  # small images are enlarged by whole pixels
         enlarged = read.resize((read.width * scale, read.height * scale), Image.Resampling.NEAREST)
         pixels.append(np.asarray(Resizing((_TILE, _TILE), "pad").apply(enlarged)))
-    return image_grid(np.stack(pixels), captions, columns, _TILE, line_colors=(INK, FAINT_INK))
+    return partial(image_grid, np.stack(pixels), captions, columns, _TILE, line_colors=(INK, FAINT_INK))
 
 
 def _number(count: int, noun: str) -> str:

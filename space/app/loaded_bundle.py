@@ -62,8 +62,11 @@ class LoadedBundle:
             raise InputError(f"{folder / EVALUATION} belongs to another classifier; export it again")
         card, _, report = readme.partition(REPORT_MARKER)
         about = card.partition(DETAILS_MARKER)[0]
-        pictures = quote((folder.resolve().parent / REPORT_FILES).as_posix())
-        report = report.replace(f"]({REPORT_FILES}/", f"](/gradio_api/file={pictures}/")
+        pictures = folder.resolve().parent / REPORT_FILES
+        for dark in pictures.glob("dark_*.png"):  # below each picture, of which the style sheet shows one
+            link = f"]({REPORT_FILES}/{dark.name.removeprefix('dark_')})"
+            report = report.replace(link, f"{link}\n\n![]({REPORT_FILES}/{dark.name})")
+        report = report.replace(f"]({REPORT_FILES}/", f"](/gradio_api/file={quote(pictures.as_posix())}/")
         return cls(folder, network, metadata, evaluation, _without_title(about), _without_title(report))
 
 

@@ -2,12 +2,12 @@
 
 import contextlib
 import csv
+import itertools
 import json
 import re
 import shutil
 import subprocess
 from collections.abc import Callable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +38,11 @@ from space.app.bundle_metadata import REPORT_MARKER
 from space.app.loaded_bundle import LoadedBundle
 from space.export.evaluate import EvaluationSplit
 from space.export.run_metadata import config_to_share
-from tests.support.browser import BROWSER, needs_browser
+from tests.support.browser import BROWSER, LOWEST_CONTRAST, needs_browser, open_tab
 from tests.support.images import write_class_folders
 from tests.support.program import EXACT, ROOT, Outcome
 from tests.support.runs import equal, texts, weights
+from tests.support.stress.page import Server
 
 Program = Callable[..., Outcome]
 
@@ -92,7 +93,12 @@ def test_a_report_has_all_sections_and_pictures(report: Path) -> None:
                     "examined labels may be wrong", "Most harmful corruption"):  # fmt: skip
         assert finding in findings
     page = (report / "report.html").read_text()
-    assert page.count("data:image/png;base64,") == len(pictures)
+    dark = list((report / "report_files").glob("dark_*.png"))
+    assert {path.name.removeprefix("dark_") for path in dark} == {f"{name}.png" for name in names[:6]} - {
+        "augmented.png"
+    }
+    assert page.count("data:image/png;base64,") == len(pictures) + len(dark)
+    assert page.count('<picture><source media="screen and (prefers-color-scheme: dark)"') == len(dark)
     assert page.count('<img class="chart" src="data:') == 14 + len(charts.split())
     anchors = re.findall(r'<a href="#([^"]+)"', page)
     assert len(anchors) > 12
@@ -112,21 +118,46 @@ def test_the_front_matter_is_a_valid_model_card(report: Path) -> None:
     assert float(shown[1]) == pytest.approx(100 * accuracy.metric_value, abs=0.006)
 
 
-def test_an_exported_space_contains_the_report(report: Path, program: Program, monkeypatch: Any) -> None:
-    monkeypatch.chdir(report.parent)
-    own = Path("runs/quickstart/version_0/report")
+@pytest.fixture(scope="module")
+def space_with_report(report: Path) -> Path:
+    """Return the folder of a Space with the report on its run."""
+    own = report.parent / "runs" / "quickstart" / "version_0" / "report"
     shutil.copytree(report, own)
-    outcome = program("export", "--ckpt_path", "last", "--output", "with_report")
+    with contextlib.chdir(report.parent):
+        assert main(["export", "--ckpt_path", "last", "--output", "with_report"]) == 0
     shutil.rmtree(own)
-    assert outcome.status == 0, outcome.err
-    text = Path("with_report/README.md").read_text()
-    assert "another checkpoint" not in outcome.out
-    assert RepoCard.load("with_report/README.md").data.sdk == "gradio"
+    return report.parent / "with_report"
+
+
+def test_an_exported_space_contains_the_report(space_with_report: Path) -> None:
+    text = (space_with_report / "README.md").read_text()
+    assert RepoCard.load(space_with_report / "README.md").data.sdk == "gradio"
     assert REPORT_MARKER in text
     assert "## Faithfulness of the heatmaps" in text
     links = re.findall(r"\]\((report_files/[^)]+)\)", text)
     assert len(links) > 8
-    assert all(Path("with_report", link).is_file() for link in links)
+    assert all((space_with_report / link).is_file() for link in links)
+
+
+@needs_browser
+def test_the_report_on_the_page_follows_the_theme_and_fits_the_window(space_with_report: Path, tmp_path: Path) -> None:
+    with Server(space_with_report, tmp_path) as server, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox", "--disable-gpu"])
+        for theme, width in itertools.product(("light", "dark"), (1400, 390)):
+            page = browser.new_page(viewport={"width": width, "height": 900})
+            page.goto(f"{server.address}/?__theme={theme}")
+            page.wait_for_selector("#examples img")
+            open_tab(page, "Report")
+            page.get_by_text("Key findings").locator("visible=true").wait_for()
+            page.wait_for_function("[...document.querySelectorAll('.document img')].every(e => e.naturalWidth > 0)")
+            sources = page.locator(".document img").locator("visible=true").evaluate_all("es => es.map(e => e.src)")
+            shown = {name for name in (Path(source).stem for source in sources) if not name.startswith("chart_")}
+            grids = {"misclassified", "heatmaps", "label_errors", "duplicates", "neighbors"}
+            assert shown == {"augmented", *(f"dark_{name}" if theme == "dark" else name for name in grids)}
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+            assert page.evaluate(LOWEST_CONTRAST) >= 4.5
+            page.close()
+        browser.close()
 
 
 def test_an_exported_space_omits_a_report_on_another_checkpoint(
@@ -386,7 +417,7 @@ def test_the_html_report_fits_the_window_and_can_be_printed(report: Path) -> Non
             blocks = "[...document.body.children].map(block => block.getBoundingClientRect())"
             boxes = page.evaluate(f"{blocks}.map(box => [box.top, box.bottom])")
             assert len(boxes) > 30
-            assert all(above[1] <= below[0] + 1 for above, below in pairwise(boxes))  # nothing overlaps
+            assert all(above[1] <= below[0] + 1 for above, below in itertools.pairwise(boxes))  # nothing overlaps
         assert page.pdf(format="A4").startswith(b"%PDF")
         browser.close()
 

@@ -3,6 +3,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 
 from callbacks.rendering import text
 from callbacks.rendering.charts import class_count_chart, curves_chart, reliability_diagram
@@ -10,7 +11,17 @@ from callbacks.rendering.confusion import confusion_picture, matrix_layout
 from callbacks.rendering.explanation_grid import explanation_grid
 from callbacks.rendering.grid import image_grid
 from callbacks.rendering.overlay import colorize, overlay
-from callbacks.rendering.text import drawable, font, truncate
+from callbacks.rendering.text import (
+    BACKGROUND,
+    CORRECT_INK,
+    DARK,
+    FAINT_INK,
+    INK,
+    WRONG_INK,
+    drawable,
+    font,
+    truncate,
+)
 
 
 def test_grid_enlarges_images_by_an_integer_factor() -> None:
@@ -20,6 +31,24 @@ def test_grid_enlarges_images_by_an_integer_factor() -> None:
     enlarged = pixels[0].repeat(2, 0).repeat(2, 1)
     assert np.array_equal(grid[8:16, 8:16], enlarged)
     assert np.array_equal(grid[8:16, 24:32], pixels[1].repeat(2, 0).repeat(2, 1))
+
+
+def test_a_dark_grid_has_the_same_images_and_legible_captions() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (1, 4, 4, 3), dtype=np.uint8)
+    light, dark = (image_grid(pixels, ["cat"], tile=96, title="title", dark=value) for value in (False, True))
+    same = (light == dark).all(2)
+    assert same.sum() == 96 * 96
+    assert (light[0, 0].tolist(), dark[0, 0].tolist()) == ([255] * 3, [22, 24, 28])
+    for colors in ({color: color for color in DARK}, DARK):
+        for ink in (INK, FAINT_INK, CORRECT_INK, WRONG_INK):
+            lighter, darker = sorted((luminance(colors[ink]), luminance(colors[BACKGROUND])), reverse=True)
+            assert (lighter + 0.05) / (darker + 0.05) >= 4.5, (ink, colors)
+
+
+def luminance(color: str) -> float:
+    """Return the relative luminance of a color, as in WCAG 2.2."""
+    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in to_rgb(color)]
+    return float(np.dot(linear, [0.2126, 0.7152, 0.0722]))
 
 
 def test_captions_are_drawn_below_and_truncated_to_the_image_width() -> None:

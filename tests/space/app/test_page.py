@@ -26,7 +26,7 @@ from callbacks.rendering.confusion import matrix_layout
 from cifar_lit.evaluation.result import EvaluationResult
 from cifar_lit.inference.bundle import read_bundle
 from space.app.bundle_metadata import METADATA
-from tests.support.browser import BROWSER, needs_browser
+from tests.support.browser import BROWSER, LOWEST_CONTRAST, needs_browser, open_tab
 from tests.support.images import write_noise
 from tests.support.stress.page import Server
 
@@ -620,30 +620,6 @@ def test_clicking_a_cell_of_the_matrix_shows_its_images(page: Page, space: Path)
     assert labels(answers(page).first)[2] == f"Evidence for {names[most_frequent]}"
 
 
-# The lowest contrast of a visible text with the color behind it
-# Source: WCAG 2.2, relative luminance and contrast ratio, https://www.w3.org/TR/WCAG22/
-LOWEST_CONTRAST = """() => {
-  const rgba = color => color.match(/[\\d.]+/g).map(Number)
-  const luminance = color => {
-    const [r, g, b] = color.map(v => v / 255).map(v => v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4)
-    return 0.2126 * r + 0.7152 * g + 0.0722 * b
-  }
-  const behind = element => {
-    for (let e = element; e; e = e.parentElement) {
-      const [r, g, b, a = 1] = rgba(getComputedStyle(e).backgroundColor)
-      if (a > 0.9) return [r, g, b]
-    }
-    return [255, 255, 255]
-  }
-  const ratios = [...document.querySelectorAll("main *")].filter(e => e.offsetParent && !e.closest("footer")
-    && [...e.childNodes].some(node => node.nodeType == 3 && node.textContent.trim())).map(e => {
-    const pair = [luminance(rgba(getComputedStyle(e).color).slice(0, 3)), luminance(behind(e))].sort((a, b) => b - a)
-    return (pair[0] + 0.05) / (pair[1] + 0.05)
-  })
-  return Math.min(...ratios)
-}"""
-
-
 @needs_browser
 @pytest.mark.parametrize(("theme", "width"), [("light", 1400), ("dark", 1400), ("light", 390), ("dark", 390)])
 def test_every_tab_opens_without_an_error_and_fits_the_window(
@@ -665,11 +641,7 @@ def test_every_tab_opens_without_an_error_and_fits_the_window(
         ("About", "Limits"),
         ("Classify", "Examples"),
     ):
-        button = page.get_by_role("tab", name=tab).locator("visible=true")
-        if button.count() == 0:  # on a phone, in the overflow menu
-            page.locator(".overflow-menu > button").click()
-            button = page.locator(".overflow-dropdown button").get_by_text(tab)
-        button.first.click()
+        open_tab(page, tab)
         page.get_by_text(text).locator("visible=true").first.wait_for()
         if tab == "Training":  # three charts and two diagrams, drawn on demand
             page.wait_for_function(
