@@ -20,7 +20,7 @@ from cifar_lit.data.splits import hold_out_fold
 from cifar_lit.evaluation.label_issues import find_label_issues
 from cifar_lit.malloc import keep_freed_memory
 from cifar_lit.models.airbench import AirbenchNet
-from cifar_lit.models.normalization import PixelNormalization
+from cifar_lit.models.pixel_normalization import PixelNormalization
 from cifar_lit.models.whitening import fit_whitening
 from cifar_lit.randomness import SampleRandom, reseed
 from cifar_lit.training.checkpointing.checkpoint_files import read_classifier

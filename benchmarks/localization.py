@@ -8,7 +8,7 @@ from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
 from benchmarks.results import Result, result
-from callbacks.heatmap_selection import select_heatmap
+from callbacks.most_faithful_heatmap import select_heatmap
 from callbacks.rendering.class_activation_maps import heatmaps, name_layers
 
 _SIDE, _OBJECT, _PATCH = 32, 8, 4

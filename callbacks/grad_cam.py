@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from callbacks.evaluation_callback import EvaluatedModule, EvaluationCallback, EvaluationWriter, evaluation_dataset
-from callbacks.heatmap_selection import candidate_layers, select_heatmap
+from callbacks.most_faithful_heatmap import candidate_layers, select_heatmap
 from callbacks.rendering.activations import feature_maps
 from callbacks.rendering.attention import has_attention
 from callbacks.rendering.class_activation_maps import (
@@ -34,7 +34,7 @@ class GradCAMImages(EvaluationCallback):
     """Show which parts of an image are evidence for the predicted and for the true class.
 
     A layer or method that is not set is selected by a quick measurement on validation images (insertion; see
-    ``callbacks.heatmap_selection``) in epochs 1, 2, 4, 8 and so on and in the last one.
+    ``callbacks.most_faithful_heatmap``) in epochs 1, 2, 4, 8 and so on and in the last one.
 
     Draws two pictures: fixed images, so that TensorBoard's step slider shows how their heatmaps change, and the most
     confident mistakes. Only these images are run through the network again.

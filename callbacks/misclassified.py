@@ -10,9 +10,9 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 from torch import Tensor
 
 from callbacks.evaluation_callback import EvaluatedModule, EvaluationCallback, EvaluationWriter
+from callbacks.rendering.fonts_and_colors import CORRECT_INK, FAINT_INK, WRONG_INK
 from callbacks.rendering.grid import image_grid
 from callbacks.rendering.markdown import table
-from callbacks.rendering.text import CORRECT_INK, FAINT_INK, WRONG_INK
 from cifar_lit.csv_text import csv_text
 from cifar_lit.evaluation.label_issues import Reference, ReferenceSample, find_label_issues
 from cifar_lit.evaluation.top_mistakes import Mistakes, Order, TopKMistakes

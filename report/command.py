@@ -10,7 +10,8 @@ from report.cross_validation import out_of_sample_predictions
 from report.document import Document
 from report.duplicates import write_duplicates
 from report.faithfulness import write_faithfulness
-from report.front_matter import front_matter
+from report.hub_metadata import front_matter
+from report.human_votes import read_votes, write_votes
 from report.label_issues import write_label_issues
 from report.neighbors import write_neighbors
 from report.ood import check_unknown_classes, write_ood
@@ -19,7 +20,6 @@ from report.results import write_accuracy, write_calibration, write_mistakes, wr
 from report.retraining import check_retraining
 from report.robustness import write_robustness
 from report.training import write_data, write_log, write_model, write_run, write_settings
-from report.votes import read_votes, write_votes
 from space.export.run_data import RunData
 from space.export.run_datasets import images_below, other_cifar
 

@@ -5,8 +5,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from callbacks.rendering.fonts_and_colors import FAINT_INK, INK
 from callbacks.rendering.grid import image_grid
-from callbacks.rendering.text import FAINT_INK, INK
 from cifar_lit.evaluation.duplicates import DuplicateThresholds, Matches, find_near_duplicates, fingerprints_of_pixels
 from cifar_lit.evaluation.neighbors import evenly_spaced
 from cifar_lit.evaluation.significance import wilson

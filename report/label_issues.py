@@ -8,8 +8,8 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from callbacks.rendering.fonts_and_colors import CORRECT_INK, FAINT_INK, WRONG_INK
 from callbacks.rendering.grid import image_grid
-from callbacks.rendering.text import CORRECT_INK, FAINT_INK, WRONG_INK
 from cifar_lit.csv_text import csv_text
 from cifar_lit.errors import InputError
 from cifar_lit.evaluation.label_issues import LabelIssues, find_label_issues

@@ -10,9 +10,9 @@ from callbacks.rendering.charts import reliability_diagram
 from callbacks.rendering.class_activation_maps import METHOD_NAMES, heatmaps, name_layers
 from callbacks.rendering.confusion import confusion_picture
 from callbacks.rendering.explanation_grid import explanation_grid
+from callbacks.rendering.fonts_and_colors import CORRECT_INK, FAINT_INK, WRONG_INK
 from callbacks.rendering.grid import image_grid
 from callbacks.rendering.markdown import class_scores_table, confused_pairs_table, escape
-from callbacks.rendering.text import CORRECT_INK, FAINT_INK, WRONG_INK
 from callbacks.rendering.threshold_curves import threshold_curve_charts, thresholds_table
 from cifar_lit.errors import InputError
 from cifar_lit.evaluation.class_scores import class_scores, most_confused_pairs

@@ -8,7 +8,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from callbacks.rendering.text import drawable, escape_mathtext, font_families, truncate
+from callbacks.rendering.fonts_and_colors import drawable, escape_mathtext, font_families, truncate
 
 # Okabe & Ito's color-blind safe palette, two of Paul Tol's, and gray
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000", "#882255", "#999933", "#aaaaaa")

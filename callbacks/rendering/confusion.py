@@ -7,8 +7,8 @@ import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw
 
+from callbacks.rendering.fonts_and_colors import FAINT_INK, FONT_SIZE, INK, WRONG_INK, drawable, font, truncate
 from callbacks.rendering.grid import GAP, titled_canvas
-from callbacks.rendering.text import FAINT_INK, FONT_SIZE, INK, WRONG_INK, drawable, font, truncate
 
 Unit = Literal["counts", "rows"]
 _MAX_NAME_WIDTH = 190  # pixels

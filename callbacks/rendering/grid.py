@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, ImageDraw
 
-from callbacks.rendering.text import (
+from callbacks.rendering.fonts_and_colors import (
     BACKGROUND,
     DARK,
     FAINT_INK,

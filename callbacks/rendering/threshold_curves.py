@@ -8,8 +8,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from callbacks.rendering.charts import COLORS, to_pixels
+from callbacks.rendering.fonts_and_colors import drawable, truncate
 from callbacks.rendering.markdown import table
-from callbacks.rendering.text import drawable, truncate
 
 # Of one class: false positive rate, recall and precision, float (T,) each; the area under the ROC curve, the average
 # precision, the threshold with the highest F1 score, and precision and recall at it, NaN where undefined

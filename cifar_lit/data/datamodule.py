@@ -16,7 +16,7 @@ from cifar_lit.data.batches import Batch, ImageDataset, ImageTensors
 from cifar_lit.data.decisions import apply_decisions
 from cifar_lit.data.loader import build_loader
 from cifar_lit.data.mixup import mix
-from cifar_lit.data.resume_position import check_unchanged, training_position, warn_of_other_images
+from cifar_lit.data.resume_checks import check_unchanged, training_position, warn_of_other_images
 from cifar_lit.data.splits import hold_out, hold_out_fold, without_class
 from cifar_lit.errors import InputError
 from cifar_lit.inference.images import Fit, Interpolation

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from cifar_lit.errors import InputError
-from cifar_lit.models.normalization import PixelNormalization
+from cifar_lit.models.pixel_normalization import PixelNormalization
 
 CPU_BATCH = 96  # images at once on a CPU: 1.1 (ResNet-9) to 1.4 times (airbench94) as many a second as with 256
 _MIN_CONFIDENCE = 0.7  # of adaptive_tta; predicted the same classes as all views (benchmarks/RESULTS.md)

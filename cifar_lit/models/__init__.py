@@ -1,7 +1,7 @@
 """Networks in pure PyTorch that map normalized images (N, 3, H, W) to logits (N, num_classes)."""
 
 from cifar_lit.models.airbench import AirbenchNet
-from cifar_lit.models.normalization import PixelNormalization
+from cifar_lit.models.pixel_normalization import PixelNormalization
 from cifar_lit.models.resnet9 import ResNet9
 from cifar_lit.models.resnet18 import ResNet18
 from cifar_lit.models.tiny import TinyNet

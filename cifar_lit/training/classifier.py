@@ -23,7 +23,7 @@ from cifar_lit.models import PixelNormalization
 from cifar_lit.models.trial import try_network
 from cifar_lit.models.whitening import fit_whitening, whitening_layers
 from cifar_lit.randomness import reseed, run_seed
-from cifar_lit.training.initialization import initialize
+from cifar_lit.training.initial_weights import initialize
 from cifar_lit.training.loss import ClassWeights, TrainingLoss, divergence
 from cifar_lit.training.metrics import gather_objects, loss_and_accuracy
 from cifar_lit.training.optim.configure import check_long_enough, configure

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from callbacks.rendering.grid import image_grid
-from callbacks.rendering.text import FAINT_INK, INK
+from callbacks.rendering.fonts_and_colors import FAINT_INK, INK
 from cifar_lit.csv_text import csv_text
 from cifar_lit.inference.images import Resizing
 from report.audit.images import AuditedData, AuditedImage, Issue

@@ -15,7 +15,7 @@ from space.app.api import Api
 from space.app.bundle_metadata import REPORT_FILES, SPLIT_NAMES
 from space.app.decoder import DECODER
 from space.app.loaded_bundle import LoadedBundle
-from space.app.middleware import AllowlistMiddleware, Page
+from space.app.request_allowlist import AllowlistMiddleware, Page
 from space.app.style import CSS, theme
 from space.app.tabs.classify import ClassifyTab
 from space.app.tabs.confusion import ConfusionTab

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from callbacks.heatmap_selection import select_heatmap
+from callbacks.most_faithful_heatmap import select_heatmap
 from callbacks.rendering.activations import feature_maps
 from callbacks.rendering.class_activation_maps import Method, fast_methods
 from cifar_lit.data.batches import ImageDataset, ImageTensors

@@ -7,7 +7,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from callbacks.rendering.text import font
+from callbacks.rendering.fonts_and_colors import font
 
 
 def ood_samples(count: int, size: tuple[int, int], class_names: Sequence[str], seed: int = 0) -> dict[str, Tensor]:

@@ -33,7 +33,7 @@ from cifar_lit.evaluation.significance import paired_difference
 from cifar_lit.inference.images import Resizing, read_image
 from cifar_lit.training.checkpointing.checkpoint_files import read_classifier
 from main import main
-from report.votes import read_votes
+from report.human_votes import read_votes
 from space.app.bundle_metadata import REPORT_MARKER
 from space.app.loaded_bundle import LoadedBundle
 from space.export.evaluate import EvaluationSplit

@@ -12,7 +12,7 @@ from callbacks.rendering.class_activation_maps import METHOD_NAMES
 from space.app.bundle_metadata import EXAMPLES
 from space.app.image_cache import cached_image
 from space.app.loaded_bundle import LoadedBundle
-from space.app.middleware import Selected
+from space.app.request_allowlist import Selected
 from space.app.service import LIMITS, ExplainOptions, Network, UploadResult, classify, explain
 from space.app.tabs.results import ResultsView
 from space.app.validation import MAX_CLASSES, MAX_IMAGES, check_choice, check_int, check_number

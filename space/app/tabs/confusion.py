@@ -8,7 +8,7 @@ from callbacks.rendering.confusion import Unit, confusion_picture, matrix_layout
 from space.app.bundle_metadata import NO_EVALUATION
 from space.app.image_cache import cached_image
 from space.app.loaded_bundle import LoadedBundle
-from space.app.middleware import Selected
+from space.app.request_allowlist import Selected
 from space.app.tabs.classify import ClassifyTab
 from space.app.tabs.evaluated_images import CLICK_HINT, open_in_classify, select_rows, tile_gallery, tiles
 from space.app.validation import check_choice, check_number

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
+from callbacks.rendering.fonts_and_colors import drawable
 from callbacks.rendering.grid import GAP
 from callbacks.rendering.overlay import overlay
-from callbacks.rendering.text import drawable
 from space.app.image_cache import cached_image
 from space.app.loaded_bundle import LoadedBundle
-from space.app.middleware import Selected
+from space.app.request_allowlist import Selected
 from space.app.service import ExplainOptions, enlarge
 from space.app.tabs.classify import COMPUTING, ClassifyTab
 

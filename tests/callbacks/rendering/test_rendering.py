@@ -5,13 +5,11 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from callbacks.rendering import text
+from callbacks.rendering import fonts_and_colors
 from callbacks.rendering.charts import class_count_chart, curves_chart, reliability_diagram
 from callbacks.rendering.confusion import confusion_picture, matrix_layout
 from callbacks.rendering.explanation_grid import explanation_grid
-from callbacks.rendering.grid import image_grid
-from callbacks.rendering.overlay import colorize, overlay
-from callbacks.rendering.text import (
+from callbacks.rendering.fonts_and_colors import (
     BACKGROUND,
     CORRECT_INK,
     DARK,
@@ -22,6 +20,8 @@ from callbacks.rendering.text import (
     font,
     truncate,
 )
+from callbacks.rendering.grid import image_grid
+from callbacks.rendering.overlay import colorize, overlay
 
 
 def test_grid_enlarges_images_by_an_integer_factor() -> None:
@@ -200,7 +200,7 @@ NAMES = ["\u732b", "\u72d7", "\N{SLICE OF PIZZA}", "\N{HAMBURGER}", "\N{HANGUL S
 @pytest.mark.parametrize("has_fonts", [False, True])
 def test_names_without_a_glyph_are_told_apart(has_fonts: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not has_fonts:
-        monkeypatch.setattr(text, "_installed_font", lambda characters: None)
+        monkeypatch.setattr(fonts_and_colors, "_installed_font", lambda characters: None)
     black = np.zeros((1, 8, 8, 3), np.uint8)
     grids = [image_grid(black, [name], tile=200) for name in NAMES]
     matrices = [confusion_picture(np.eye(2, dtype=int), [name, "b"]) for name in NAMES]
@@ -219,10 +219,10 @@ def test_count_chart_has_room_for_any_name(name: str) -> None:
 
 def test_an_installed_font_is_used_if_it_has_the_character(monkeypatch: pytest.MonkeyPatch) -> None:
     folder = Path(matplotlib.get_data_path(), "fonts", "ttf")
-    known = text._characters(folder / "DejaVuSans.ttf")
-    char = chr(min(text._characters(folder / "STIXGeneral.ttf") - known))
-    monkeypatch.setattr(text, "_fallback_fonts", lambda: [("STIXGeneral", str(folder / "STIXGeneral.ttf"))])
-    text._installed_font.cache_clear()
+    known = fonts_and_colors._characters(folder / "DejaVuSans.ttf")
+    char = chr(min(fonts_and_colors._characters(folder / "STIXGeneral.ttf") - known))
+    monkeypatch.setattr(fonts_and_colors, "_fallback_fonts", lambda: [("STIXGeneral", str(folder / "STIXGeneral.ttf"))])
+    fonts_and_colors._installed_font.cache_clear()
     shown, face = drawable(f"a{char}")
-    text._installed_font.cache_clear()
+    fonts_and_colors._installed_font.cache_clear()
     assert (shown, face.getname()[0]) == (f"a{char}", "STIXGeneral")

@@ -7,7 +7,7 @@ import torch
 
 from cifar_lit.errors import InputError
 from cifar_lit.models import ResNet9, TinyNet
-from cifar_lit.training.initialization import initialize
+from cifar_lit.training.initial_weights import initialize
 from tests.support.images import write_class_folders
 from tests.support.program import ROOT, TINY, Outcome
 from tests.support.runs import equal, weights

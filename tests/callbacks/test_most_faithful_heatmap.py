@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from callbacks.grad_cam import GradCAMImages
-from callbacks.heatmap_selection import select_heatmap
+from callbacks.most_faithful_heatmap import select_heatmap
 from cifar_lit.errors import InputError
 from cifar_lit.inference.bundle import Recipe, TrainedClassifier
 from space.export.evaluate import default_heatmap

@@ -9,12 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from callbacks.rendering.fonts_and_colors import CORRECT_INK, FAINT_INK, WRONG_INK
 from callbacks.rendering.grid import image_grid
-from callbacks.rendering.text import CORRECT_INK, FAINT_INK, WRONG_INK
 from cifar_lit.csv_text import read_csv
 from cifar_lit.errors import InputError
+from cifar_lit.evaluation.human_votes import MIN_AGREEMENT, VoteComparison, compare_with_votes
 from cifar_lit.evaluation.significance import wilson
-from cifar_lit.evaluation.votes import MIN_AGREEMENT, VoteComparison, compare_with_votes
 from report.document import Document, section
 from report.results import TILE
 from space.export.evaluate import EvaluationSplit

@@ -1,4 +1,4 @@
-"""Console output at the end of a command: tables, and the next commands."""
+"""Print the results of a command in the terminal: tables, and the next commands."""
 
 import os
 import sys
