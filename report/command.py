@@ -23,7 +23,7 @@ from report.training import write_data, write_log, write_model, write_run, write
 from space.export.run_data import RunData
 from space.export.run_datasets import images_below, other_cifar
 
-_DEFAULTS = ("best", 0, 10, 100, 500, 50, None, (), None, 0)  # of the options that cannot be combined with --compare
+_DEFAULTS = ("best", 0, 1, 10, 100, 500, 50, None, (), None, 0)  # of the options that cannot be combined with --compare
 
 
 def report(
@@ -31,6 +31,7 @@ def report(
     output: str | None = None,
     images: str | None = None,
     folds: int = 0,
+    fold_repeats: int = 1,
     count: int = 10,
     label_issues: int = 100,
     robustness_images: int = 500,
@@ -50,6 +51,7 @@ def report(
         images: Images to evaluate on, in ``DIR/<class>/`` or ``DIR/test/<class>/``; by default the run's own data.
         folds: Number of cross-validation folds to train, to find label issues in all training images; 0
             checks only images that the network was not trained on.
+        fold_repeats: Number of cross-validations, each with other folds, whose predictions are averaged.
         count: Number of misclassified images to show.
         label_issues: Number of labels to list, the most suspicious first.
         robustness_images: Number of images to corrupt; 0 to skip.
@@ -64,12 +66,13 @@ def report(
     """
     if compare:
         sections = (count, label_issues, robustness_images, faithfulness_images)
-        if (ckpt_path, folds, *sections, unknown, tuple(unknown_class), votes, seed) != _DEFAULTS:
+        if (ckpt_path, folds, fold_repeats, *sections, unknown, tuple(unknown_class), votes, seed) != _DEFAULTS:
             raise InputError("--compare can be combined with --output and --images only")
         write_comparison_of_runs(compare, output, images)
         return
     for name, value, minimum in (
         ("count", count, 1),
+        ("fold_repeats", fold_repeats, 1),
         ("label_issues", label_issues, 1),
         ("robustness_images", robustness_images, 0),
         ("faithfulness_images", faithfulness_images, 0),
@@ -96,7 +99,7 @@ def report(
     votes = votes or (run.data.votes if run.data else None)
     counts = read_votes(Path(votes), run.splits, run.class_names) if votes else None
     document = Document(Path(output or default), run.title)
-    predictions, how = out_of_sample_predictions(run, folds)  # slow: only after all checks
+    predictions, how = out_of_sample_predictions(run, folds, fold_repeats)  # slow: only after all checks
     write_summary(document, run)
     write_run(document, run)
     write_accuracy(document, run, seed)

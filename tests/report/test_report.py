@@ -612,27 +612,28 @@ def test_a_class_left_out_of_training_is_detected_as_unknown(fit: Callable[..., 
 def test_folds_examine_all_training_images(fit: Callable[..., Path], program: Program) -> None:
     run = fit("folded")
     outcome = program(
-        "report", "--ckpt_path", run / "checkpoints" / "last.ckpt", "--folds", 2, "--label_issues", 1500, *FEW
-    )
+        "report", "--ckpt_path", run / "checkpoints" / "last.ckpt", "--folds", 2, "--fold_repeats", 2,
+        "--label_issues", 1500, *FEW,
+    )  # fmt: skip
     assert outcome.status == 0, outcome.err
     text = (run / "report" / "report.md").read_text()
-    assert "each by one of 2 networks that was not trained on it" in text
-    folds = [Digits(folds=2, fold=fold) for fold in range(2)]
-    logits = torch.zeros(len(folds[0].train_set.images), 10)
-    for fold, data in enumerate(folds):
-        trained = read_classifier(run / "folds" / f"fold_{fold}_of_2" / "run" / "checkpoints" / "last.ckpt")
+    assert "each by 2 of 4 networks that were not trained on it" in text
+    images = Digits().train_set.images
+    logits, labels = torch.zeros(len(images), 10), images.labels
+    for repeat, fold in itertools.product(range(2), range(2)):
+        data, name = Digits(folds=2, fold=fold, split_seed=repeat), f"fold_{fold}_of_2{'_repeat_1' * repeat}"
+        trained = read_classifier(run / "folds" / name / "run" / "checkpoints" / "last.ckpt")
         assert data.val_set is not None
         assert not set(data.val_set.rows.tolist()) & set(data.train_set.rows.tolist())
-        logits[data.val_set.rows] = trained.logits(data.val_set.images.pixels[data.val_set.rows])
-    labels = folds[0].train_set.images.labels
+        logits[data.val_set.rows] += trained.logits(images.pixels[data.val_set.rows]) / 2
     with (run / "report" / "report_files" / "label_errors.csv").open() as file:
         rows = list(csv.DictReader(file))
     indices = [int(row["index"]) for row in rows if row["split"] == "train"]
     assert len(rows) == 1500  # as many as asked for, even if no other class is more probable
     assert rows[0]["suggested"]
     assert not rows[-1]["suggested"]
-    images = Reference(logits, labels, torch.arange(len(labels)))
-    issues = find_label_issues(*images, images)
+    reference = Reference(logits, labels, torch.arange(len(labels)))
+    issues = find_label_issues(*reference, reference)
     assert sorted(indices) == sorted(issues.scores.argsort()[: len(indices)].tolist())
     assert 0 < len(indices) < 1500  # the others listed are test images
     assert not list((run / "folds").rglob("events*"))  # they would add curves in TensorBoard
