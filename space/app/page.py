@@ -100,7 +100,10 @@ def serve(
     gc.enable()
     _, url, _ = page.launch(**settings | options, quiet=True, prevent_thread_lock=True)
     print(f"The page is at {url} (Ctrl-C stops it)", flush=True)
-    page.block_thread()
+    try:
+        page.block_thread()
+    finally:
+        gc.unfreeze()  # or the libraries that count their objects report them as leaked
 
 
 def _heading(loaded: LoadedBundle) -> str:

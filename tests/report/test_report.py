@@ -154,6 +154,8 @@ def test_the_report_on_the_page_follows_the_theme_and_fits_the_window(space_with
             shown = {name for name in (Path(source).stem for source in sources) if not name.startswith("chart_")}
             grids = {"misclassified", "heatmaps", "label_errors", "duplicates", "neighbors"}
             assert shown == {"augmented", *(f"dark_{name}" if theme == "dark" else name for name in grids)}
+            number = page.locator(".document td").get_by_text(re.compile(r"^[\d.]+% \(.*\)$")).first
+            assert number.evaluate("e => getComputedStyle(e).textAlign") == "right"
             assert page.evaluate("document.documentElement.scrollWidth") <= width
             assert page.evaluate(LOWEST_CONTRAST) >= 4.5
             page.close()

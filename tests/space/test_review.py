@@ -2,6 +2,7 @@
 
 import csv
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -41,7 +42,9 @@ def review_page(space: Path) -> Iterator[Page]:
             page.goto(found[0])
             yield page
             browser.close()
-        server.terminate()
+        server.send_signal(signal.SIGINT)  # Ctrl-C
+        printed, _ = server.communicate(timeout=60)
+        assert (server.returncode, len(printed.splitlines()) <= 1) == (0, True), printed
 
 
 def decisions(space: Path) -> list[dict[str, str]]:
