@@ -18,6 +18,7 @@ _NEIGHBOR_WEIGHT = 0.1  # of the neighbors' labels in a probability; more ranks 
 # Sharper probabilities rank planted errors worse, though human errors better (benchmarks/RESULTS.md)
 _TEMPERATURES = [value for value in TEMPERATURES[::4] if value >= 1]
 _MIN_PRECISION = 0.75  # of the flags, estimated
+_MIN_AGREED = 0.5  # share of the labels; with fewer, at most a seventh of the flags were right (benchmarks/RESULTS.md)
 _MIN_SHARE = 0.2  # of the images to estimate the rate of wrong labels on
 
 
@@ -156,9 +157,9 @@ def estimate_precision(probs: Tensor, disputed: Tensor, labels: Tensor) -> tuple
     Suppose that labels are wrong at some rate, whatever the image. Then the disputed labels below a threshold are this
     rate of the images that would be below it with a random other label, plus the network's mistakes, which get rare
     as the threshold decreases. So the rate is at most the quotient of the two numbers at any threshold. Only thresholds
-    that a certain share of the images would be below count, so that the quotient is not left to chance. If more labels
-    seem to be wrong than right, the network is, and nothing can be said about the labels. If wrong labels are more
-    frequent on difficult images, the estimate is too low.
+    that a certain share of the images would be below count, so that the quotient is not left to chance. If the network
+    agrees with fewer than half of the labels, it is wrong rather than they, and nothing can be said about them. If
+    wrong labels are more frequent on difficult images, the estimate is too low.
 
     Args:
         probs: float (N, C), estimated probabilities of the labels.
@@ -174,4 +175,5 @@ def estimate_precision(probs: Tensor, disputed: Tensor, labels: Tensor) -> tuple
     below = torch.searchsorted(others, thresholds, right=True) / max(1, probs.shape[1] - 1)
     rates = torch.arange(1, len(thresholds) + 1) / below
     rate = F.pad(rates[below >= _MIN_SHARE * len(labels)], (0, 1), value=torch.inf).min()
-    return thresholds, torch.where(rate < 1, rate / rates, 0).clamp(max=1)
+    is_trusted = (rate < 1) & (agreed.float().mean() >= _MIN_AGREED)
+    return thresholds, torch.where(is_trusted, rate / rates, 0).clamp(max=1)

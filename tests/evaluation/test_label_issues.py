@@ -67,6 +67,14 @@ def test_nothing_is_flagged_without_disagreement_or_from_a_network_that_knows_no
         assert not find_label_issues(logits, labels, indices, Reference(logits, labels, indices)).flagged.any()
 
 
+def test_nothing_is_flagged_by_a_network_that_is_mostly_wrong() -> None:
+    logits, labels, indices = clusters(2000)
+    seen_as_0 = torch.rand(2000) < 0.7
+    logits[seen_as_0] = torch.tensor([6.0, 0, 0, 0]) + 0.5 * torch.randn(int(seen_as_0.sum()), 4)
+    assert 0.4 < (logits.argmax(1) == labels).float().mean() < 0.5
+    assert not find_label_issues(logits, labels, indices).flagged.any()
+
+
 def test_precision_by_hand() -> None:
     wrong = [[0.90, 0.10], [0.70, 0.30]]  # both labeled 1
     right = [[0.95, 0.05], [0.95, 0.05], [0.80, 0.20], [0.60, 0.40]]  # all labeled 0
