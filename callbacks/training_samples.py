@@ -1,7 +1,9 @@
 """Training images as the network sees them, after augmentation."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
@@ -9,6 +11,7 @@ from torch import Tensor
 
 from callbacks.rendering.grid import image_grid
 from callbacks.tensorboard import summary_writer, warn_on_error
+from cifar_lit.data.batches import Batch
 from cifar_lit.tensorboard_tags import DATA
 
 
@@ -32,14 +35,19 @@ class TrainingSamples(Callback):
             writer = summary_writer(trainer)
             if writer is None:
                 return
-            pixels = batch.pixels[: self.count].round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
-            captions = [label_text(label, pl_module.class_names) for label in batch.labels[: self.count].cpu()]
             step = trainer.global_step + 1  # not before the first step: a resumed run would write it again
-            picture = image_grid(pixels, captions, columns=4)
+            picture = training_samples_grid(batch, pl_module.class_names, self.count)
             writer.add_image(f"{DATA}/training samples", picture, step, dataformats="HWC")
 
 
-def label_text(label: Tensor, class_names: list[str]) -> str:
+def training_samples_grid(batch: Batch, class_names: Sequence[str], count: int, dark: bool = False) -> np.ndarray:
+    """Return the first images of an augmented batch with their labels, uint8 (height, width, 3); see ``image_grid``."""
+    pixels = batch.pixels[:count].round().to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy()
+    captions = [label_text(label, class_names) for label in batch.labels[:count].cpu()]
+    return image_grid(pixels, captions, columns=4, dark=dark)
+
+
+def label_text(label: Tensor, class_names: Sequence[str]) -> str:
     """Return the class's name; for a mixed label, the classes with their weights, the largest first.
 
     Args:

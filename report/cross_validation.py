@@ -1,6 +1,5 @@
 """Cross-validation: train a network for each fold, to get out-of-sample predictions for all training images."""
 
-
 import torch
 from torch import Tensor
 

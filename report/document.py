@@ -114,7 +114,7 @@ class Document:
 
         Args:
             name: Name of its file, without the suffix.
-            pixels: uint8 (H, W, 3).
+            pixels: uint8 (H, W, 3 or 4).
             description: Alternative text.
             is_chart: Whether its colors may be inverted on a dark page.
         """
@@ -128,7 +128,7 @@ class Document:
 
         Args:
             name: Name of its file, without the suffix.
-            draw: Called with ``dark=True`` and ``dark=False``; returns uint8 (H, W, 3).
+            draw: Called with ``dark=True`` and ``dark=False``; see ``image_grid``.
             description: Alternative text.
         """
         self.picture(f"{_DARK}{name}", draw(dark=True), description)
@@ -168,6 +168,9 @@ class Document:
         findings = ["\n".join(["**Key findings**", "", *self._findings])] if self._findings else []
         opening = [f"# {escape(self.title)}", *findings, contents]
         markdown = "\n\n".join([*opening, *self._blocks]) + "\n"
+        before, heading, settings = markdown.partition("\n## Settings\n")
+        if heading:  # the last section, folded
+            markdown = f'{before}\n<details id="settings"><summary>Settings</summary>\n{settings}\n</details>\n'
         page = self._html(opening)
         with _writing():
             shutil.rmtree(self.folder / _FILES, ignore_errors=True)

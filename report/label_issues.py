@@ -8,7 +8,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from callbacks.rendering.fonts_and_colors import CORRECT_INK, FAINT_INK, WRONG_INK
+from callbacks.rendering.fonts_and_colors import FAINT_INK, INK, WRONG_INK
 from callbacks.rendering.grid import image_grid
 from cifar_lit.csv_text import csv_text
 from cifar_lit.errors import InputError
@@ -78,10 +78,16 @@ def write_label_issues(
     document.text(" ".join(sentences))
     document.finding(f"**{flagged:,}** of {images:,} examined labels may be wrong.")
     if shown := [pair for pair in zip(cells, listed, strict=True) if pair[0][4]][:_MAX_SHOWN]:  # with a suggestion
-        captions = [f"{label}\n{suggested}?\n{split}\n#{row}" for (split, row, _, label, suggested, *_), _ in shown]
+        captions = [
+            f"{label}\n{suggested}?\n{split} #{row}\n{'may be wrong' if flagged else ''}"
+            for (split, row, _, label, suggested, _, flagged), _ in shown
+        ]
         pixels = [split.images.pixels[split.rows[position]] for _, (_, split, _, position) in shown]
-        colors = (WRONG_INK, CORRECT_INK, FAINT_INK, FAINT_INK)
-        document.text("The most suspicious, each with its label, the most probable class, and the image's index.")
+        colors = (INK, INK, FAINT_INK, WRONG_INK)
+        document.text(
+            "The most suspicious, each with its label, the most probable class, and the image's index; marked if the"
+            " label may be wrong."
+        )
         tiles = torch.stack(pixels).cpu().permute(0, 2, 3, 1).numpy()
         draw = partial(image_grid, tiles, captions, 5, TILE, line_colors=colors)
         document.grid("label_errors", draw, "Images with the most suspicious labels")

@@ -178,8 +178,12 @@ def _write_heatmaps(document: Document, run: RunData, pixels: Tensor, classes: T
         maps = torch.cat([heatmaps(network.net, [layer], *batch, method)[0].cpu() for batch in batches]).numpy()
     except ValueError as error:  # a network that disables gradients
         raise InputError(f"no heatmaps: {error}") from error
-    texts = [[run.class_names[label] for label in pair] for pair in classes.tolist()]
-    draw = partial(explanation_grid, pixels.permute(0, 2, 3, 1).numpy(), maps, [""] * len(texts), texts)
+    roles = ("predicted", role)
+    texts = [
+        [f"{name}:\n{run.class_names[label]}" for name, label in zip(roles, pair, strict=True)]
+        for pair in classes.tolist()
+    ]
+    draw = partial(explanation_grid, pixels.permute(0, 2, 3, 1).numpy(), maps, ["image"] * len(texts), texts)
     document.text(
         f"The evidence for the predicted and for the {role} class of each ({METHOD_NAMES[method]} at"
         f" {name_layers(method, [escape(layer)])},"
@@ -201,8 +205,8 @@ def write_calibration(document: Document, run: RunData) -> None:
     }
     document.charts("calibration", charts, "Accuracy by confidence")
     document.finding(
-        f"Confidences are off by **{after:.2%}** on average, {before:.2%} before temperature scaling"
-        f"{', which does not help on these images' * (after > before)}."
+        f"Confidences are off by **{after:.2%}** on average, {'more' if after > before else 'less'} than without"
+        f" temperature scaling ({before:.2%})."
     )
     document.text(
         f"Expected calibration error (ECE) {before:.2%} as trained, {after:.2%} with the logits divided by the"

@@ -5,6 +5,7 @@ import shlex
 import statistics
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from callbacks.rendering.charts import class_count_chart, learning_curves
+from callbacks.training_samples import training_samples_grid
 from cifar_lit.errors import InputError
 from cifar_lit.import_allowlist import OPTION, own_modules
 from cifar_lit.inference.model import tta_views
@@ -23,6 +25,7 @@ from space.export.run_data import RunData
 from space.export.run_metadata import config_to_share, recipe_text, run_metadata
 
 _SPEED_SECONDS, _SPEED_ROUNDS = 2.0, 5  # of the speed measurement, whichever ends first
+_SAMPLES = 20  # augmented training images
 
 
 @section("The run")
@@ -143,15 +146,10 @@ def write_log(document: Document, run: RunData) -> None:
     known = (run.checkpoint["global_step"], run.checkpoint["epoch"] + 1)
     document.table(header, epoch_rows(run.history, names, known))
     document.charts("curves", learning_curves(run.history), "Learning curve")
-    _write_event_picture(document, run, "learning-rate finder", "lr_find", "The learning rate search")
-
-
-def _write_event_picture(document: Document, run: RunData, tag: str, name: str, title: str) -> None:
-    """Write a picture from the run's TensorBoard files, if they contain it."""
-    if png := run.event_pictures.get(f"{DATA}/{tag}"):
-        document.text(f"{title}:")
-        is_chart = tag == "learning-rate finder"
-        document.picture(name, np.asarray(Image.open(io.BytesIO(png)).convert("RGB")), title, is_chart)
+    if png := run.event_pictures.get(f"{DATA}/learning-rate finder"):
+        document.text("The learning rate search:")
+        pixels = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
+        document.picture("lr_find", pixels, "Loss by learning rate", is_chart=True)
 
 
 def epoch_rows(
@@ -192,7 +190,11 @@ def epoch_rows(
 @section("The images")
 def write_data(document: Document, run: RunData) -> None:
     """Write augmented training images, and the number of images of each class."""
-    _write_event_picture(document, run, "training samples", "augmented", "Augmented training images")
+    data = run.training_data
+    batch = data.augmented(next(iter(data.train_dataloader())))
+    document.text("Augmented training images, as at the beginning of a training:")
+    draw = partial(training_samples_grid, batch, run.class_names, _SAMPLES)
+    document.grid("augmented", draw, "Augmented training images")
     labels = {"train": run.training_data.train_set.labels} | {split.name: split.labels for split in run.splits}
     classes = len(run.class_names)
     counts = {name: torch.bincount(values.cpu(), minlength=classes).tolist() for name, values in labels.items()}

@@ -68,7 +68,7 @@ def heatmaps(
     size = inputs.shape[-2:]
     if 0 in classes.shape or not layers:
         return inputs.new_zeros(len(layers), *classes.shape, *size, dtype=torch.float32)
-    if method in GRADIENT_METHODS or method == "attention_rollout":
+    if method in GRADIENT_METHODS or combines_layers(method):
         return logits_and_heatmaps(net, layers, inputs, classes, method)[1]
     return torch.stack([_by_library(net, layer, inputs, classes, method) for layer in layers])
 
@@ -86,7 +86,7 @@ def logits_and_heatmaps(
         method: One of ``fast_methods``.
     """
     size = inputs.shape[-2:]
-    if method == "attention_rollout":
+    if combines_layers(method):
         logits, relevance = attention_rollout(net, inputs, classes)
         maps = [relevance] * len(layers)
     else:
@@ -108,8 +108,13 @@ def fast_methods(net: nn.Module, inputs: Tensor) -> list[Method]:
 
 
 def distinct_layers(method: Method, layers: Sequence[str]) -> list[str]:
-    """Return the layers whose heatmaps differ by this method; for attention rollout, only the first."""
-    return list(layers[:1] if method == "attention_rollout" else layers)
+    """Return the layers whose heatmaps differ by this method."""
+    return list(layers[:1] if combines_layers(method) else layers)
+
+
+def combines_layers(method: Method | None) -> bool:
+    """Return whether the heatmaps of a method are the same for all layers."""
+    return method == "attention_rollout"
 
 
 def heatmaps_by_layer(
@@ -126,7 +131,7 @@ def name_layers(method: Method, layers: Sequence[str]) -> str:
     >>> name_layers("gradcam", ["layer2", "layer3"]), name_layers("attention_rollout", ["layer2"])
     ('layer2, layer3', 'all layers')
     """
-    return "all layers" if method == "attention_rollout" else ", ".join(layers)
+    return "all layers" if combines_layers(method) else ", ".join(layers)
 
 
 def rescale(maps: Tensor) -> Tensor:

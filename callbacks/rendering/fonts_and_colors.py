@@ -15,7 +15,9 @@ from PIL import Image, ImageDraw, ImageFont
 BACKGROUND, INK, FAINT_INK = "#ffffff", "#222222", "#666666"
 # Color-blind safe: Okabe & Ito's bluish green and vermillion, darkened for contrast on white
 CORRECT_INK, WRONG_INK = "#00725a", "#b84a00"
-DARK = {BACKGROUND: "#16181c", INK: "#e6e6e6", FAINT_INK: "#a9afb8", CORRECT_INK: "#4cc9a4", WRONG_INK: "#ff9d5c"}
+# On dark pages; the background is transparent
+DARK = {BACKGROUND: "#16181c00", INK: "#e6e6e6", FAINT_INK: "#a9afb8", CORRECT_INK: "#4cc9a4", WRONG_INK: "#ff9d5c"}
+LIGHT = {color: color for color in DARK}
 FONT_SIZE = 18  # TensorBoard shows a whole picture 350 pixels wide
 LINE_HEIGHT = 22
 _WHITESPACE = frozenset(map(ord, " \n\t"))

@@ -12,6 +12,7 @@ from callbacks.rendering.fonts_and_colors import (
     FAINT_INK,
     FONT_SIZE,
     INK,
+    LIGHT,
     LINE_HEIGHT,
     drawable,
     text_picture,
@@ -41,7 +42,8 @@ def image_grid(
         dark: Whether to draw for a dark page, in the colors of ``DARK``.
 
     Returns:
-        uint8 (height, width, 3); without images, a picture of the title or "no images".
+        uint8 (height, width, 3), or 4 channels with a transparent background if dark; without images, a picture of the
+        title or "no images".
 
     Raises:
         ValueError: if the number of captions differs from that of images.
@@ -61,10 +63,10 @@ def image_grid(
         x, y = GAP + index % columns * cell_width, top + GAP + index // columns * cell_height
         canvas.paste(Image.fromarray(image), (x, y))
         for number, line in enumerate(caption.split("\n")):
-            color = line_colors[min(number, len(line_colors) - 1)]
+            color = (DARK if dark else LIGHT)[line_colors[min(number, len(line_colors) - 1)]]
             anchor = (x + tile_width / 2, y + tile_height + GAP / 2 + number * LINE_HEIGHT)
             text, face = drawable(line, width=tile_width)
-            draw.text(anchor, text, DARK[color] if dark else color, face, anchor="ma")
+            draw.text(anchor, text, color, face, anchor="ma")
     return np.asarray(canvas)
 
 
@@ -89,11 +91,9 @@ def titled_canvas(
     lines = [drawable(line) if number else drawable(line, FONT_SIZE + 4, bold=True) for number, line in title_lines]
     title_width = max((round(face.getlength(line)) for line, face in lines), default=0)
     top = (GAP + 6 + len(lines) * LINE_HEIGHT) if lines else 0
-    canvas = Image.new(
-        "RGB", (max(width, title_width + 2 * GAP), top + height), DARK[BACKGROUND] if dark else BACKGROUND
-    )
+    size, colors = (max(width, title_width + 2 * GAP), top + height), DARK if dark else LIGHT
+    canvas = Image.new("RGBA" if dark else "RGB", size, colors[BACKGROUND])
     draw = ImageDraw.Draw(canvas)
     for number, (line, face) in enumerate(lines):
-        color = FAINT_INK if number else INK
-        draw.text((GAP, GAP + number * (LINE_HEIGHT + 2)), line, DARK[color] if dark else color, face)
+        draw.text((GAP, GAP + number * (LINE_HEIGHT + 2)), line, colors[FAINT_INK if number else INK], face)
     return canvas, draw, top

@@ -22,14 +22,16 @@ def threshold_curve_charts(class_names: Sequence[str], curves: Sequence[Curves],
     Args:
         class_names: C names.
         curves: The curves of each class.
-        title: Title of both.
+        title: Second line of their titles.
     """
     fprs, recalls, precisions, areas, averages, *_ = zip(*curves, strict=True)
     roc, precision = list(zip(fprs, recalls, strict=True)), list(zip(recalls, precisions, strict=True))
     labels = ("false positive rate", "recall (true positive rate)"), ("recall", "precision")
     return {
-        "ROC curves": class_curves_chart(class_names, roc, areas, labels[0], title),
-        "precision-recall curves": class_curves_chart(class_names, precision, averages, labels[1], title),
+        "ROC curves": class_curves_chart(class_names, roc, areas, labels[0], f"ROC curves\n{title}"),
+        "precision-recall curves": class_curves_chart(
+            class_names, precision, averages, labels[1], f"precision-recall curves\n{title}"
+        ),
     }
 
 
@@ -53,7 +55,7 @@ def class_curves_chart(
         uint8 (height, width, 3).
     """
     shown = [label for label in np.argsort(areas, kind="stable") if not math.isnan(areas[label])][: len(COLORS)]
-    figure = Figure(figsize=(4.2, 4.4 + 0.11 * len(shown)), dpi=100, layout="constrained")
+    figure = Figure(figsize=(4.2, 4.6 + 0.11 * len(shown)), dpi=100, layout="constrained")
     axes = figure.subplots()
     for label, color in zip(sorted(shown), COLORS, strict=False):
         name = truncate(*drawable(" ".join(class_names[label].split()), 12), 130).replace("$", r"\$")

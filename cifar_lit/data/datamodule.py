@@ -284,13 +284,17 @@ class ImageDataModule(LightningDataModule, ABC):
         """Apply augmentation and mixup to training batches; return any other unchanged."""
         if self.trainer is None or not self.trainer.training or not isinstance(batch, Batch):
             return batch  # Lightning also passes the model summary's example, which is not a Batch
-        epoch, batch_idx, rank = self.trainer.current_epoch, self.trainer.fit_loop.batch_idx, self.trainer.global_rank
+        trainer = self.trainer
+        position = trainer.current_epoch, trainer.fit_loop.batch_idx, trainer.global_rank, trainer.world_size
+        return self.augmented(batch, *position)
+
+    def augmented(self, batch: Batch, epoch: int = 0, batch_idx: int = 0, rank: int = 0, processes: int = 1) -> Batch:
+        """Return a training batch after augmentation and mixup."""
         seed, places = run_seed(), None
         if self._balanced or self._min_batches:
-            first = (batch_idx * self.trainer.world_size + rank) * self.batch_size
+            first = (batch_idx * processes + rank) * self.batch_size
             places = first + torch.arange(len(batch.indices), device=batch.indices.device)
         random = SampleRandom(seed, epoch, batch.indices, places)
         batch = batch._replace(pixels=apply_augmentations(self.augment, batch.pixels, random, self.mean))
-        if any(self._mixup_alphas):
-            batch = mix(batch, self._mixup_alphas, self.num_classes, key("mixing", seed, epoch, batch_idx, rank))
-        return batch
+        mixing = key("mixing", seed, epoch, batch_idx, rank)
+        return mix(batch, self._mixup_alphas, self.num_classes, mixing) if any(self._mixup_alphas) else batch

@@ -67,7 +67,20 @@ class LoadedBundle:
             link = f"]({REPORT_FILES}/{dark.name.removeprefix('dark_')})"
             report = report.replace(link, f"{link}\n\n![]({REPORT_FILES}/{dark.name})")
         report = report.replace(f"]({REPORT_FILES}/", f"](/gradio_api/file={quote(pictures.as_posix())}/")
-        return cls(folder, network, metadata, evaluation, _without_title(about), _without_title(report))
+        return cls(folder, network, metadata, evaluation, _without_title(about), _shaded(_without_title(report)))
+
+
+def _shaded(report: str) -> str:
+    """Return the report with the low percentages of its table of corruptions on a darker background."""
+
+    def shade(cell: re.Match[str]) -> str:
+        strength = 70 * (1 - float(cell[1]) / 100)  # percent; the text stays legible
+        color = f"color-mix(in srgb, #d55e00 {strength:.0f}%, transparent)"
+        return f'| <span style="background:{color}">{cell[1]}%</span> '
+
+    before, heading, rest = report.partition("\n## Corrupted images\n")
+    section, end, after = rest.partition("\n## ")
+    return before + heading + re.sub(r"\| ([\d.]+)% (?=\|)", shade, section) + end + after
 
 
 def _without_title(document: str) -> str:

@@ -42,7 +42,11 @@ def front_matter(title: str) -> str:
 
 
 def model_card(
-    classifier: TrainedClassifier, metadata: BundleMetadata, result: EvaluationResult | None, recipe: str
+    classifier: TrainedClassifier,
+    metadata: BundleMetadata,
+    result: EvaluationResult | None,
+    recipe: str,
+    has_report: bool,
 ) -> str:
     """Return the model card, as Markdown.
 
@@ -51,6 +55,7 @@ def model_card(
         metadata: Metadata of the run.
         result: Its evaluation result; None without images.
         recipe: The run's settings, as YAML.
+        has_report: Whether a report on the run follows.
     """
     names = classifier.recipe.class_names
     height, width = classifier.recipe.image_size
@@ -64,6 +69,8 @@ def model_card(
         results=_results(result, names),
         unknown=_ood(metadata.unknown),
         heatmaps=_heatmaps(metadata.layer, metadata.method),
+        report="\n- **Report**: all results, with what the network confuses and which corruptions harm it."
+        * has_report,
         details=DETAILS_MARKER,
         recipe=recipe.strip(),
     )

@@ -119,8 +119,9 @@ def write_space(
         (bundle / METADATA).write_text(json.dumps(asdict(metadata), indent=1, ensure_ascii=False), encoding="utf-8")
         if result is not None:
             result.save(bundle / EVALUATION)
-        card = front_matter(metadata.title) + model_card(classifier, metadata, result, recipe_text(run))
-        (unfinished / "README.md").write_text(card + _copy_report(unfinished, run.checkpoint_run), encoding="utf-8")
+        report = _copy_report(unfinished, run.checkpoint_run)
+        card = model_card(classifier, metadata, result, recipe_text(run), bool(report))
+        (unfinished / "README.md").write_text(front_matter(metadata.title) + card + report, encoding="utf-8")
         files = sorted(str(path.relative_to(unfinished)) for path in unfinished.rglob("*") if path.is_file())
     if result is not None and len(result.training_pixels):
         count = len(result.training_pixels)

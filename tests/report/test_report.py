@@ -18,7 +18,7 @@ import yaml
 from filelock import FileLock
 from huggingface_hub import ModelCard, RepoCard
 from PIL import Image
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 from scipy.stats import entropy as scipy_entropy
 from sklearn.metrics import roc_auc_score
 from statsmodels.stats.contingency_tables import mcnemar as statsmodels_mcnemar
@@ -76,9 +76,10 @@ def test_a_report_has_all_sections_and_pictures(report: Path) -> None:
         "The run", "Results", "Misclassified images", "Calibration", "Training", "The images", "The network",
         "Labels that may be wrong", "Duplicates across splits", "Most similar training images",
         "Corrupted images", "Out-of-distribution images",
-        "Faithfulness of the heatmaps", "Settings",
+        "Faithfulness of the heatmaps",
     ):  # fmt: skip
         assert f"\n## {heading}\n" in text
+    assert text.endswith("</details>\n")
     pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
     charts = "threshold_roc_curves threshold_precision_recall_curves confusion classes calibration_as_trained"
     charts += " calibration_scaled curves_loss curves_accuracy curves_learning_rate"
@@ -94,9 +95,7 @@ def test_a_report_has_all_sections_and_pictures(report: Path) -> None:
         assert finding in findings
     page = (report / "report.html").read_text()
     dark = list((report / "report_files").glob("dark_*.png"))
-    assert {path.name.removeprefix("dark_") for path in dark} == {f"{name}.png" for name in names[:6]} - {
-        "augmented.png"
-    }
+    assert {path.stem.removeprefix("dark_") for path in dark} == set(names[:6])
     assert page.count("data:image/png;base64,") == len(pictures) + len(dark)
     assert page.count('<picture><source media="screen and (prefers-color-scheme: dark)"') == len(dark)
     assert page.count('<img class="chart" src="data:') == 14 + len(charts.split())
@@ -152,8 +151,10 @@ def test_the_report_on_the_page_follows_the_theme_and_fits_the_window(space_with
             page.wait_for_function("[...document.querySelectorAll('.document img')].every(e => e.naturalWidth > 0)")
             sources = page.locator(".document img").locator("visible=true").evaluate_all("es => es.map(e => e.src)")
             shown = {name for name in (Path(source).stem for source in sources) if not name.startswith("chart_")}
-            grids = {"misclassified", "heatmaps", "label_errors", "duplicates", "neighbors"}
-            assert shown == {"augmented", *(f"dark_{name}" if theme == "dark" else name for name in grids)}
+            grids = {"misclassified", "heatmaps", "augmented", "label_errors", "duplicates", "neighbors"}
+            assert shown == {f"dark_{name}" if theme == "dark" else name for name in grids}
+            assert page.locator(".document td span[style*=color-mix]").count() == 14 * 6  # accuracies under corruptions
+            expect(page.locator(".document details pre")).not_to_be_visible()
             number = page.locator(".document td").get_by_text(re.compile(r"^[\d.]+% \(.*\)$")).first
             assert number.evaluate("e => getComputedStyle(e).textAlign") == "right"
             assert page.evaluate("document.documentElement.scrollWidth") <= width

@@ -8,7 +8,7 @@ import gradio as gr
 import numpy as np
 from PIL import Image
 
-from callbacks.rendering.class_activation_maps import METHOD_NAMES
+from callbacks.rendering.class_activation_maps import METHOD_NAMES, Method, combines_layers
 from space.app.bundle_metadata import EXAMPLES
 from space.app.image_cache import cached_image
 from space.app.loaded_bundle import LoadedBundle
@@ -52,11 +52,28 @@ class _ExampleSettings(NamedTuple):
         return _Settings(*(own if now == example else now for now, example, own in pairs))
 
 
+def layer_dropdown(network: Network, layer: Any, method: Method | None, all_layers: bool = False) -> gr.Dropdown:
+    """Return the control of the layer, or an update of it; disabled if the method combines all layers.
+
+    Args:
+        network: The network.
+        layer: The selected layer.
+        method: The selected method.
+        all_layers: Whether to list all layers, not one of each size; also if the selected one is not among these.
+    """
+    label = "Layer (name · height x width, channels)"
+    if combines_layers(method):
+        return gr.Dropdown([("all layers", layer)], value=layer, label="Layer", interactive=False)
+    choices = network.layer_choices(all_layers)
+    if layer not in dict(choices).values():
+        choices = network.layer_choices(all_layers=True)
+    return gr.Dropdown(choices, value=layer or None, label=label, interactive=True)
+
+
 def heatmap_controls(network: Network) -> tuple[gr.Dropdown, gr.Radio, gr.Slider]:
     """Return controls for layer, method and opacity, with the network's defaults."""
-    label = "Layer (name · height x width, channels)"
     return (
-        gr.Dropdown(network.layer_choices(), value=network.layer or None, label=label),
+        layer_dropdown(network, network.layer, network.method),
         gr.Radio(list(network.methods), value=METHOD_NAMES[network.method], label="Method"),
         gr.Slider(0, 1, 0.5, step=0.05, label="Opacity of the heatmap"),
     )
@@ -141,7 +158,13 @@ class ClassifyTab:
             self._classify_uploads, [self._uploads, self._result, *settings], [*settings, *shown], **COMPUTING
         )
         self._examples.select(self._open_example, settings, [*settings, *self.outputs], **COMPUTING)
-        self._all_layers.input(self._layer_update, [self._all_layers, controls.layer], controls.layer, **quiet)
+        gr.on(
+            [self._all_layers.input, controls.method.input],
+            self._layer_update,
+            [self._all_layers, controls.layer, controls.method],
+            controls.layer,
+            **quiet,
+        )
         explaining = (controls.explain, controls.count, controls.layer, controls.method)
         gr.on([control.input for control in explaining], self._explain, updating, shown, **quiet)
         controls.top.input(self._updates, updating, shown, **quiet)
@@ -210,14 +233,10 @@ class ClassifyTab:
 
     def _show(self, settings: _Settings) -> list[Any]:
         """Return updates of the controls to these settings."""
-        return list(settings._replace(layer=self._layer_update(False, settings.layer)))
+        return list(settings._replace(layer=self._layer_update(False, settings.layer, settings.method)))
 
-    def _layer_update(self, all_layers: Any, layer: Any) -> gr.Dropdown:
-        """Return an update that lists one layer of each size, or all of them, and the selected one."""
-        choices = self._network.layer_choices(all_layers is True)
-        if layer not in dict(choices).values():
-            choices = self._network.layer_choices(all_layers=True)
-        return gr.Dropdown(choices, value=layer)
+    def _layer_update(self, all_layers: Any, layer: Any, method: Any) -> gr.Dropdown:
+        return layer_dropdown(self._network, layer, self._network.methods.get(str(method)), all_layers is True)
 
     def _explain(self, result: UploadResult | None, *controls: Any) -> list[Any]:
         options = self._explain_options(_Settings(*controls))

@@ -9,7 +9,7 @@ from cifar_lit.evaluation.result import EvaluationResult
 from space.app.bundle_metadata import NO_EVALUATION, SPLIT_NAMES
 from space.app.loaded_bundle import LoadedBundle
 from space.app.service import ExplainOptions
-from space.app.tabs.classify import COMPUTING, ClassifyTab, heatmap_controls
+from space.app.tabs.classify import COMPUTING, ClassifyTab, heatmap_controls, layer_dropdown
 from space.app.tabs.evaluated_images import ANY, CLICK_HINT, open_in_classify, select_rows, tile_gallery, tiles
 from space.app.validation import check_choice, check_int, check_number
 
@@ -60,7 +60,13 @@ class MisclassifiedTab:
             neighbors = gr.Checkbox(False, label="Show the most similar training images", visible=similar)
             with gr.Group(visible=bool(layers)):
                 explain = gr.Checkbox(False, label="Show the evidence for the predicted and the true class")
-                heatmaps = heatmap_controls(network)
+                layer, method, _ = heatmaps = heatmap_controls(network)
+            method.input(
+                lambda layer, method: layer_dropdown(network, layer, network.methods.get(str(method))),
+                [layer, method],
+                layer,
+                **_QUIET,
+            )
         self._show, self._order, self._seed = show, order, seed
         self._controls: list[Any] = [show, count, order, seed, true, predicted, neighbors]
         self._controls += [explain, *heatmaps]
