@@ -30,6 +30,7 @@ from space.app.service import (
     explain,
     read_images,
 )
+from space.app.tabs.classify import layer_dropdown
 from space.app.tabs.results import csv_link, results_table
 from space.app.validation import check_choice, check_int, check_number
 
@@ -184,6 +185,10 @@ def test_attention_rollout_is_offered_for_a_vision_transformer(network: Network)
     assert vit.methods["Gradient attention rollout"] == vit.method == "attention_rollout"
     [image, _] = classify(vit, write(2), ExplainOptions(1, vit.layer, vit.method)).images
     assert image.heatmaps[image.predicted].max() == pytest.approx(1, abs=1e-3)
+    combined = layer_dropdown(vit, vit.layer, vit.method)
+    assert (combined.choices, combined.value, combined.interactive) == ([("all layers", vit.layer)], vit.layer, False)
+    single = layer_dropdown(vit, vit.layer, "gradcam")
+    assert (single.choices, single.value, single.interactive) == (vit.layer_choices(), vit.layer, True)
     refused = Network(TrainedClassifier(network.recipe, network._classifier), method="attention_rollout")
     assert refused.method == "gradcam"
 
