@@ -51,7 +51,7 @@ def report(
         images: Images to evaluate on, in ``DIR/<class>/`` or ``DIR/test/<class>/``; by default the run's own data.
         folds: Number of cross-validation folds to train, to find label issues in all training images; 0
             checks only images that the network was not trained on.
-        fold_repeats: Number of cross-validations, each with other folds, whose predictions are averaged.
+        fold_repeats: Number of cross-validations, each with different folds, whose predictions are averaged.
         count: Number of misclassified images to show.
         label_issues: Number of labels to list, the most suspicious first.
         robustness_images: Number of images to corrupt; 0 to skip.
@@ -82,6 +82,8 @@ def report(
             raise InputError(f"{name} must be at least {minimum}, got {value}")
     if folds < 0 or folds == 1:
         raise InputError(f"folds must be 0 or at least 2, got {folds}")
+    if fold_repeats > 1 and not folds:
+        raise InputError("fold_repeats needs folds, such as --folds 5")
     start = time.monotonic()
     run = RunData.load(ckpt_path, images)
     if run.note:
@@ -96,8 +98,10 @@ def report(
     if unknown_class:
         check_retraining(run, "--unknown_class")
         check_unknown_classes(run, unknown_class)
-    votes = votes or (run.data.votes if run.data else None)
-    counts = read_votes(Path(votes), run.splits, run.class_names) if votes else None
+    if votes:
+        read_votes(Path(votes), run.splits, run.class_names)  # so that a mistake is reported at once
+    elif not images:
+        votes = run.config.get("data", {}).get("init_args", {}).get("votes")
     document = Document(Path(output or default), run.title)
     predictions, how = out_of_sample_predictions(run, folds, fold_repeats)  # slow: only after all checks
     write_summary(document, run)
@@ -109,8 +113,8 @@ def report(
     write_data(document, run)
     write_model(document, run)
     write_label_issues(document, run.class_names, predictions, how, label_issues)
-    if counts is not None:
-        write_votes(document, run, *counts)
+    if votes:
+        write_votes(document, run, Path(votes))
     write_duplicates(document, run)
     write_neighbors(document, run, count)
     write_projector(document, run)

@@ -119,8 +119,7 @@ class Document:
             is_chart: Whether its colors may be inverted on a dark page.
         """
         name = f"{_CHART}{name}" if is_chart else name
-        with _writing():
-            Image.fromarray(pixels).save(self._unfinished / f"{name}.png", "PNG")
+        self._save(name, pixels)
         self._blocks.append(f"![{escape(description)}]({_FILES}/{name}.png)")
 
     def grid(self, name: str, draw: Callable[..., np.ndarray], description: str) -> None:
@@ -131,9 +130,12 @@ class Document:
             draw: Called with ``dark=True`` and ``dark=False``; see ``image_grid``.
             description: Alternative text.
         """
-        self.picture(f"{_DARK}{name}", draw(dark=True), description)
-        self._blocks.pop()
+        self._save(f"{_DARK}{name}", draw(dark=True))
         self.picture(name, draw(dark=False), description)
+
+    def _save(self, name: str, pixels: np.ndarray) -> None:
+        with _writing():
+            Image.fromarray(pixels).save(self._unfinished / f"{name}.png", "PNG")
 
     def charts(self, name: str, charts: Mapping[str, np.ndarray], description: str) -> None:
         """Add charts, uint8 (H, W, 3) by title, side by side as far as the page is wide; see ``picture``."""

@@ -3,7 +3,6 @@
 import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
-from cifar_lit.training.checkpointing.checkpoint_digest import digest_of
 from space.export.run_data import RunData
 
 
@@ -30,7 +29,7 @@ def front_matter(run: RunData) -> str:
         pipeline_tag="image-classification",
         tags=["image-classification", "interpretability", "grad-cam"],
         metrics=["accuracy"],
-        checkpoint=digest_of(run.checkpoint_run.file),
+        checkpoint=run.digest,
         model_name=run.title if eval_results else None,
         eval_results=eval_results or None,
     )

@@ -40,13 +40,13 @@ def read_votes(path: Path, splits: Sequence[EvaluationSplit], class_names: Seque
         InputError: if the file cannot be read or does not fit the images.
     """
     if not splits:
-        raise InputError("--votes: there are no images to evaluate on; add some with --images DIR")
+        raise InputError("votes: there are no images to evaluate on; add some with --images DIR")
     try:
         if path.suffix == ".npy":
             return _read_array(path, splits, len(class_names))
         return splits[-1].name, _read_table(path, splits[-1], class_names)
     except (OSError, ValueError, TypeError, EOFError, csv.Error) as error:
-        raise InputError(f"--votes: {path} cannot be read ({error})") from error
+        raise InputError(f"votes: {path} cannot be read ({error})") from error
 
 
 def _read_array(path: Path, splits: Sequence[EvaluationSplit], classes: int) -> tuple[str, Tensor]:
@@ -84,15 +84,15 @@ def _check_counts(counts: Tensor) -> None:
 
 
 @section("Votes of people")
-def write_votes(document: Document, run: RunData, split_name: str, votes: Tensor) -> None:
+def write_votes(document: Document, run: RunData, path: Path) -> None:
     """Write how the predictions compare with people's votes, and show images on which only the network errs.
 
     Args:
         document: The report.
         run: The run.
-        split_name: The split that the votes are on.
-        votes: Counts float (n, C) for its images; without any, an image is left out.
+        path: See ``read_votes``; an image without votes is left out.
     """
+    split_name, votes = read_votes(path, run.splits, run.class_names)
     split = next(split for split in run.splits if split.name == split_name)
     voted = votes.sum(1).nonzero()[:, 0]
     if not len(voted):

@@ -12,7 +12,7 @@ from callbacks.rendering.fonts_and_colors import FAINT_INK, INK, WRONG_INK
 from callbacks.rendering.grid import image_grid
 from cifar_lit.csv_text import csv_text
 from cifar_lit.errors import InputError
-from cifar_lit.evaluation.label_issues import LabelIssues, find_label_issues
+from cifar_lit.evaluation.label_issues import LabelIssues, agrees_enough, find_label_issues
 from report.document import Document, section
 from report.results import TILE
 from space.export.evaluate import EvaluationSplit
@@ -66,6 +66,12 @@ def write_label_issues(
     images = sum(len(found.scores) for _, found in issues)
     flagged = sum(int(found.flagged.sum()) for _, found in issues)
     sentences = [how, f"Of {images:,} labels, {flagged:,} may be wrong."]
+    unsure = [split.name for split, logits in predictions if not agrees_enough(logits, split.labels.cpu())]
+    finding = f"**{flagged:,}** of {images:,} examined labels may be wrong."
+    if unsure:
+        sets = f"the {' and '.join(unsure)} images"
+        sentences.append(f"The network agrees with too few labels of {sets} to tell which are wrong.")
+        finding = sentences[-1]
     if flagged:
         sentences.append("Both the network and the labels of the images that it sees alike speak against them.")
         sentences.append("Most of them are estimated to be wrong.")
@@ -76,7 +82,7 @@ def write_label_issues(
     elif listed:
         sentences.append(f"Listed, though probably right: {link}.")
     document.text(" ".join(sentences))
-    document.finding(f"**{flagged:,}** of {images:,} examined labels may be wrong.")
+    document.finding(finding)
     if shown := [pair for pair in zip(cells, listed, strict=True) if pair[0][4]][:_MAX_SHOWN]:  # with a suggestion
         captions = [
             f"{label}\n{suggested}?\n{split} #{row}\n{'may be wrong' if flagged else ''}"

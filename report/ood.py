@@ -16,7 +16,9 @@ from cifar_lit.evaluation.ood import (
     OODScore,
     OODThreshold,
     auroc,
+    best_score,
     knn,
+    mean_aurocs,
 )
 from cifar_lit.inference.bundle import TrainedClassifier
 from cifar_lit.training.checkpointing.near_ood import read_near_ood, record_near_ood
@@ -73,7 +75,7 @@ def write_ood(
     known, chosen_on = _scores(run.eval_logits), _scores(run.logits[run.splits[0].name])
     scores = {kind: _scores(values) for kind, values in logits.items()}
     try:
-        training_features = run.training_features[1]
+        training_features = run.training_features[1].half().float()  # as they are stored
         known["knn"] = knn(run.eval_features[1], training_features)
         if similar or unknown_classes:
             chosen_on["knn"] = knn(_features(run.classifier, run.splits[0]), training_features)
@@ -104,15 +106,17 @@ def write_ood(
     rows = []
     for kind, (inside, outside) in measured.items():
         is_left_out = kind in left_out
-        cut = inside[threshold.score].quantile(FALSE_ALARM_RATE) if is_left_out else threshold.threshold
-        flagged = (outside[threshold.score] < cut).float()
         cells = [f"{aurocs[kind][name]:.4f}" if name in aurocs[kind] else "" for name in names]
-        rows.append([kind, f"{len(flagged):,}", *cells, f"{flagged.mean():.1%}"])
+        rows.append([kind, f"{len(outside['energy']):,}", *cells, ""])
+        if threshold.score in outside:  # k-NN needs the training images
+            cut = inside[threshold.score].quantile(FALSE_ALARM_RATE) if is_left_out else threshold.threshold
+            rows[-1][-1] = f"{(outside[threshold.score] < cut).float().mean():.1%}"
     header = ["kind", "images", *(f"AUROC: {SCORE_NAMES[name]}" for name in names), "flagged as unknown"]
     document.table(header, rows)
     if "knn" in names:
         document.text(
-            f"k-NN is measured without test-time augmentation, on at most {len(known['knn']):,} images of the classes."
+            "k-NN is measured without test-time augmentation, and its AUROC on at most"
+            f" {len(known['knn']):,} {run.eval_split.name} images."
         )
     if left_out:
         document.text(
@@ -120,7 +124,7 @@ def write_ood(
             f" run. Its share of flagged images is that with {FALSE_ALARM_RATE:.0%} false alarms."
         )
     _write_near(document, run, threshold)
-    if undetected := [kind for kind, areas in aurocs.items() if areas[threshold.score] <= 0.5]:
+    if undetected := [kind for kind, areas in aurocs.items() if areas.get(threshold.score, 1) <= 0.5]:
         document.text(f"The score does not detect {', '.join(map(escape, undetected))}: an AUROC of 0.5 is chance.")
     if not threshold.useful:
         document.text(
@@ -139,12 +143,14 @@ def _write_near(document: Document, run: RunData, threshold: OODThreshold) -> No
             " train a network without one of the classes (`--unknown_class NAME`)."
         )
         return
-    means = {score: sum(areas.values()) / len(areas) for score, areas in recorded.items()}
+    means = mean_aurocs(recorded)
     listed = ", ".join(f"{SCORE_NAMES[score]} {mean:.3f}" for score, mean in means.items())
     document.text(
         f"Recorded for this run in {run.checkpoint_run.near_ood.name}: the AUROC on images that resemble those of the"
         f" classes ({', '.join(map(escape, kinds))}), measured with the {run.splits[0].name} images, on average"
-        f" {listed}. Therefore, `predict`, `demo` and `export` use the {SCORE_NAMES[threshold.score]} score."
+        f" {listed}. For this checkpoint, `predict`, `demo` and `export` use the {SCORE_NAMES[threshold.score]} score."
+        + " They can use k-NN after a report on it with `--unknown` or `--unknown_class`, and with validation images."
+        * (best_score(recorded) == "knn" != threshold.score)
     )
     document.finding(
         "Unknown images that resemble those of the classes are separated from them with a mean AUROC of"
@@ -203,6 +209,6 @@ def _record(document: Document, run: RunData, near: Mapping[str, Mapping[OODScor
         stored = None
         if similarities is not None and run.splits[0].name == "val":
             stored = run.training_features[1], float(similarities.quantile(FALSE_ALARM_RATE))
-        record_near_ood(run.checkpoint_run.file, near, stored)
+        record_near_ood(run.checkpoint_run.file, near, stored and (*stored, run.digest))
     except OSError as error:
         document.text(f"The run's folder cannot be written ({error.strerror}), so no command uses these results.")

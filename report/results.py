@@ -94,8 +94,8 @@ def _write_choice(document: Document, run: RunData) -> None:
     low, high = paired_difference(before, after)
     document.text(
         f"The best checkpoint is that of epoch {run.checkpoint['epoch'] + 1}. Compared with the last one, of epoch"
-        f" {last['epoch'] + 1}, its accuracy on the val images is {after.mean() - before.mean():+.2%} (95% interval"
-        f" {low:+.2%} to {high:+.2%})."
+        f" {last['epoch'] + 1}, its accuracy on the val images differs by {100 * (after.mean() - before.mean()):+.2f}"
+        f" points (95% interval {100 * low:+.2f} to {100 * high:+.2f}), not counting that it was chosen on them."
     )
 
 
@@ -205,8 +205,8 @@ def write_calibration(document: Document, run: RunData) -> None:
     }
     document.charts("calibration", charts, "Accuracy by confidence")
     document.finding(
-        f"Confidences are off by **{after:.2%}** on average, {'more' if after > before else 'less'} than without"
-        f" temperature scaling ({before:.2%})."
+        f"Confidences are off by **{after:.2%}** on average"
+        f"{f'; without temperature scaling, by {before:.2%}' * (temperature != 1)}."
     )
     document.text(
         f"Expected calibration error (ECE) {before:.2%} as trained, {after:.2%} with the logits divided by the"

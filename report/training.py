@@ -1,5 +1,6 @@
 """Report sections on the run: its settings, network, curves and data."""
 
+import copy
 import io
 import shlex
 import statistics
@@ -190,12 +191,13 @@ def epoch_rows(
 @section("The images")
 def write_data(document: Document, run: RunData) -> None:
     """Write augmented training images, and the number of images of each class."""
-    data = run.training_data
-    batch = data.augmented(next(iter(data.train_dataloader())))
-    document.text("Augmented training images, as at the beginning of a training:")
-    draw = partial(training_samples_grid, batch, run.class_names, _SAMPLES)
-    document.grid("augmented", draw, "Augmented training images")
     labels = {"train": run.training_data.train_set.labels} | {split.name: split.labels for split in run.splits}
     classes = len(run.class_names)
     counts = {name: torch.bincount(values.cpu(), minlength=classes).tolist() for name, values in labels.items()}
     document.picture("classes", class_count_chart(run.class_names, counts), "Images of each class", is_chart=True)
+    data = copy.copy(run.training_data)
+    data.batch_size, data.num_workers = _SAMPLES, 0
+    batch = data.augmented(next(iter(data.train_dataloader())))
+    document.text("Augmented training images, as at the beginning of a training:")
+    draw = partial(training_samples_grid, batch, run.class_names, _SAMPLES)
+    document.grid("augmented", draw, "Augmented training images")

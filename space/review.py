@@ -174,6 +174,8 @@ def read_items(files: Sequence[Path], images: dict[str, ImageTensors], class_nam
             if split not in images or not 0 <= index < len(images[split]):
                 continue  # not an image, or the data changed since
             suggested = row.get("suggested") or row.get("predicted") or ""
+            if "may_be_wrong" in row and not suggested:  # a probable label, listed because as many were asked for
+                continue
             reason = " ".join(filter(None, [row.get("issue"), row.get("detail"), suggested and f"perhaps {suggested}"]))
             label = class_names[int(images[split].labels[index])]
             items.setdefault((split, index), ReviewItem(split, index, file, label, suggested, reason or path.stem))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from cifar_lit.cli.results import print_predictions
+from cifar_lit.cli.summary import print_predictions
 from cifar_lit.csv_text import csv_text
 from cifar_lit.errors import InputError
 from cifar_lit.inference.images import describe_left_out, image_files

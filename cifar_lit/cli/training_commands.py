@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.utilities import rank_zero_info
 
-from cifar_lit.cli import results
+from cifar_lit.cli import summary
 from cifar_lit.cli.arguments import (
     merge_callbacks,
     option_values,
@@ -199,8 +199,8 @@ class CommandLine(CompatCLI):
             logger.finalize("success")
         if self.trainer.is_global_zero:
             of_search = "--min_lr", "--max_lr", "--num_training", "--model.lr"
-            given = shlex.join(without_options(self._args[1:], *of_search)) + results.allow_options()
-            print(f"Train with it: {results.program()} fit {given} --model.lr {self.model.lr:.3g}")
+            given = shlex.join(without_options(self._args[1:], *of_search)) + summary.allow_options()
+            print(f"Train with it: {summary.program()} fit {given} --model.lr {self.model.lr:.3g}")
 
     @property
     def _run_folder(self) -> str | None:
@@ -234,12 +234,12 @@ class CommandLine(CompatCLI):
         if not trainer.is_global_zero or trainer.fast_dev_run:
             return
         monitor = checkpoint.monitor if isinstance(checkpoint, ModelCheckpoint) else None
-        columns = {split: results.split_metrics(split, trainer.callback_metrics, monitor) for split in ("train", "val")}
+        columns = {split: summary.split_metrics(split, trainer.callback_metrics, monitor) for split in ("train", "val")}
         epochs = f"{trainer.current_epoch} epoch{'s' * (trainer.current_epoch != 1)}"
         steps = f"{trainer.global_step} step{'s' * (trainer.global_step != 1)}"
         title = f"{epochs}, {steps}, {time.monotonic() - self._started:.0f} s{self._ending()}"
-        results.print_metrics(title, {heading: metrics for heading, metrics in columns.items() if metrics})
-        if hint := results.overfitting_hint(**columns):
+        summary.print_metrics(title, {heading: metrics for heading, metrics in columns.items() if metrics})
+        if hint := summary.overfitting_hint(**columns):
             print(hint)
         kept = [
             one.file if isinstance(one, LastCheckpoint) else getattr(one, "best_model_path", None)
@@ -252,7 +252,7 @@ class CommandLine(CompatCLI):
             best = getattr(checkpoint, "best_model_score", None)
             score = "" if best is None else f" (the best {monitor}: {float(best):.4f})"
             print(f"Checkpoint:  {saved[0]}{score}")  # the best, or else the last
-            results.print_next_steps(saved[0], commands, self._run_folder)
+            summary.print_next_steps(saved[0], commands, self._run_folder)
 
     def _ending(self) -> str:
         if self._run is not None and self.trainer.global_step == self._resumed_step:
@@ -274,21 +274,21 @@ class CommandLine(CompatCLI):
             run(verbose=False, **arguments)
         if not self.trainer.is_global_zero or self._run is None:
             return
-        metrics = results.split_metrics(split, self.trainer.callback_metrics)
-        results.print_metrics(str(self._run.file), {split: metrics})
+        metrics = summary.split_metrics(split, self.trainer.callback_metrics)
+        summary.print_metrics(str(self._run.file), {split: metrics})
         dataset = self.datamodule.val_set if split == "val" else self.datamodule.load("test")
         limit = self.trainer.limit_val_batches if split == "val" else self.trainer.limit_test_batches
         if dataset is None or "accuracy" not in metrics or limit != 1.0:
             return
         images = len(dataset)
         correct = round(metrics["accuracy"] * images)
-        results.print_accuracy(split, correct, images)
+        summary.print_accuracy(split, correct, images)
         if self._run.in_run_folder:
             table = self._run.folder / ("misclassified.csv" if split == "val" else f"misclassified_{split}.csv")
             if correct < images and table.is_file():
                 mistakes = f"{images - correct:,} mistake{'s' * (images - correct != 1)}"
                 print(f"{mistakes}: {table}, and TensorBoard's Images tab")
-            results.print_next_steps(str(self._run.file), ("report", "demo"), str(self._run.folder))
+            summary.print_next_steps(str(self._run.file), ("report", "demo"), str(self._run.folder))
 
 
 class SchemaPrinter(CommandLine):

@@ -52,7 +52,7 @@ class ImageDataModule(LightningDataModule, ABC):
             ``shuffled`` draws each image once.
         min_batches: Repeat the training images until an epoch has at least this many batches, if there are few.
         decisions: CSV file with images to relabel or drop, from a review of the training images.
-        votes: File with people's votes on the images, for ``report``, which describes it.
+        votes: File with people's votes on the images; see ``report --votes``.
         omit_class: A class to leave out, to test how well its images are detected as unknown.
         mean, std: Mean and standard deviation of each channel in [0, 1], instead of the source's own.
     """

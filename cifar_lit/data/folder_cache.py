@@ -233,12 +233,10 @@ def _write(
             f"{len(errors)} files in {folder} cannot be read as images: {', '.join(list(errors)[:_MAX_NAMED])}{more};"
             f" replace or remove them, or skip them: {_SKIP_OPTION}"
         )
-    with ThreadPoolExecutor() as pool:
-        flushed = pool.submit(pixels.flush)
-        mean, std = mean_and_std(torch.from_numpy(pixels[: len(files)]))
-    flushed.result()
+    pixels.flush()
     np.save(unfinished / "labels.npy", np.array([file.label for file in files], dtype=np.int64))
     (unfinished / "files.json").write_text(json.dumps([file.path for file in files]))
+    mean, std = mean_and_std(torch.from_numpy(pixels[: len(files)]))
     meta = {"fingerprint": fingerprint, "mean": mean, "std": std}
     (unfinished / "meta.json").write_text(json.dumps(meta))
 

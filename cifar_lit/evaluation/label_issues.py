@@ -87,7 +87,8 @@ def find_label_issues(
     """Rate how suspicious labels are, and flag those that may be wrong.
 
     A label is flagged only if both the network and the labels of similar images suggest another class, and its
-    probability is so low that an estimated 75 % of the labels up to there are wrong.
+    probability is so low that an estimated 75 % of the labels up to there are wrong. None is flagged by a network that
+    agrees with fewer than half of the labels.
 
     Args:
         logits: float (N, C), of images that the network was not trained on.
@@ -106,6 +107,7 @@ def find_label_issues(
     )
     probs, disputed = _rate_labels(logits, labels, indices, reference, temperature)
     thresholds, precision = estimate_precision(*_rate_labels(*reference, reference, temperature), reference.labels)
+    precision = precision * agrees_enough(reference.logits, reference.labels)
     scores = probs.gather(1, labels[:, None])[:, 0]
     passed = thresholds[precision >= _MIN_PRECISION]
     flagged = disputed & (scores <= (passed[-1] if len(passed) else -1))
@@ -157,9 +159,9 @@ def estimate_precision(probs: Tensor, disputed: Tensor, labels: Tensor) -> tuple
     Suppose that labels are wrong at some rate, whatever the image. Then the disputed labels below a threshold are this
     rate of the images that would be below it with a random other label, plus the network's mistakes, which get rare
     as the threshold decreases. So the rate is at most the quotient of the two numbers at any threshold. Only thresholds
-    that a certain share of the images would be below count, so that the quotient is not left to chance. If the network
-    agrees with fewer than half of the labels, it is wrong rather than they, and nothing can be said about them. If
-    wrong labels are more frequent on difficult images, the estimate is too low.
+    that a certain share of the images would be below count, so that the quotient is not left to chance. If more labels
+    seem to be wrong than right, the network is, and nothing can be said about the labels. If wrong labels are more
+    frequent on difficult images, the estimate is too low.
 
     Args:
         probs: float (N, C), estimated probabilities of the labels.
@@ -175,5 +177,9 @@ def estimate_precision(probs: Tensor, disputed: Tensor, labels: Tensor) -> tuple
     below = torch.searchsorted(others, thresholds, right=True) / max(1, probs.shape[1] - 1)
     rates = torch.arange(1, len(thresholds) + 1) / below
     rate = F.pad(rates[below >= _MIN_SHARE * len(labels)], (0, 1), value=torch.inf).min()
-    is_trusted = (rate < 1) & (agreed.float().mean() >= _MIN_AGREED)
-    return thresholds, torch.where(is_trusted, rate / rates, 0).clamp(max=1)
+    return thresholds, torch.where(rate < 1, rate / rates, 0).clamp(max=1)
+
+
+def agrees_enough(logits: Tensor, labels: Tensor) -> bool:
+    """Return whether the network agrees with enough labels int64 (N,) to tell which are wrong, by logits (N, C)."""
+    return bool((logits.argmax(1) == labels).float().mean() >= _MIN_AGREED)

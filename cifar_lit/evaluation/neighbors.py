@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from cifar_lit.errors import InputError
 
+_QUERIES = 1000  # at a time
+
 
 class Model(Protocol):
     """A network with its preprocessing, such as cifar_lit.inference.model.InferenceModel."""
@@ -79,8 +81,9 @@ def nearest(queries: Tensor, candidates: Tensor, count: int) -> tuple[Tensor, Te
     Returns:
         int64 (N, count), rows of the candidates, the most similar first; float (N, count), their cosine similarities.
     """
-    similarities, indices = (queries @ candidates.T).topk(min(count, len(candidates)))
-    return indices, similarities
+    count = min(count, len(candidates))
+    similarities, indices = zip(*((part @ candidates.T).topk(count) for part in queries.split(_QUERIES)), strict=True)
+    return torch.cat(indices), torch.cat(similarities)
 
 
 def evenly_spaced(rows: Tensor, max_count: int) -> Tensor:

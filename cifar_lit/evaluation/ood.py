@@ -129,16 +129,30 @@ def best_score(near: Mapping[OODScore, Mapping[str, float]]) -> OODScore:
     """Return the score with the highest mean AUROC, or ``energy`` if none is better by 0.01.
 
     Args:
-        near: The AUROC by score and kind; may be empty.
+        near: See ``mean_aurocs``.
 
     >>> best_score({"energy": {"cat": 0.7, "dog": 0.8}, "msp": {"cat": 0.9, "dog": 0.7}})
     'msp'
     """
-    means = {score: sum(areas.values()) / len(areas) for score, areas in near.items() if areas}
+    means = mean_aurocs(near)
     if not means:
         return "energy"
     means["energy"] += _MARGIN
     return max(means, key=lambda score: means[score])
+
+
+def mean_aurocs(near: Mapping[OODScore, Mapping[str, float]]) -> dict[OODScore, float]:
+    """Return the mean AUROC of each score, over the kinds of images that all measured scores have in common.
+
+    Args:
+        near: The AUROC by score and kind; may be empty.
+
+    >>> mean_aurocs({"energy": {"cat": 0.5, "dog": 0.75}, "knn": {"dog": 1.0}})
+    {'energy': 0.75, 'knn': 1.0}
+    """
+    measured = {score: areas for score, areas in near.items() if areas}
+    common = set.intersection(*map(set, measured.values())) if measured else set()
+    return {score: sum(areas[kind] for kind in common) / len(common) for score, areas in measured.items() if common}
 
 
 def auroc(known: Tensor, unknown: Tensor) -> float:

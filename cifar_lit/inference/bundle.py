@@ -70,7 +70,7 @@ class Recipe:
 class TrainedClassifier:
     """A trained classifier in evaluation mode, float32, without gradients.
 
-    training_features: float (M, F), of training images, if the k-NN score detects unknown images; otherwise None.
+    training_features: float32 (M, F), of training images, if the k-NN score detects unknown images; otherwise None.
     """
 
     recipe: Recipe
@@ -110,9 +110,10 @@ class TrainedClassifier:
             logits: float (N, C), of the images.
             batches: Their pixels uint8 (n, 3, H, W), N images in all; read only for the k-NN score.
         """
-        if self.training_features is None:
+        if self.recipe.ood_score != "knn":
             return SCORES[self.recipe.ood_score](logits)
-        return knn(features(self.network, batches), self.training_features.float())
+        assert self.training_features is not None
+        return knn(features(self.network, batches), self.training_features)
 
     @property
     def batch_size(self) -> int:
@@ -149,7 +150,7 @@ def write_bundle(
     (folder / _RECIPE).write_text(text + "\n", encoding="utf-8")
     save_file({name: tensor.clone().contiguous() for name, tensor in weights.items()}, folder / _WEIGHTS)
     if training_features is not None:
-        save_file({"features": training_features}, folder / _TRAINING_FEATURES)
+        save_file({"features": training_features.half()}, folder / _TRAINING_FEATURES)
 
 
 def read_bundle(folder: Path, trusted: Sequence[str] = ()) -> TrainedClassifier:
@@ -174,7 +175,10 @@ def read_bundle(folder: Path, trusted: Sequence[str] = ()) -> TrainedClassifier:
         classifier = TrainedClassifier.from_weights(recipe, load_file(folder / _WEIGHTS))
         if recipe.ood_score != "knn":
             return classifier
-        return replace(classifier, training_features=load_file(folder / _TRAINING_FEATURES)["features"])
+        training_features = load_file(folder / _TRAINING_FEATURES)["features"].float()
+        if training_features.ndim != 2 or not len(training_features):
+            raise ValueError(f"its training features have the shape {tuple(training_features.shape)}")
+        return replace(classifier, training_features=training_features)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, SafetensorError, InputError) as error:
         reason = " ".join(str(error).split())
         raise InputError(f"{folder} is not an intact bundle ({reason}); export it again") from error

@@ -64,8 +64,8 @@ class LoadedBundle:
         about = card.partition(DETAILS_MARKER)[0]
         pictures = folder.resolve().parent / REPORT_FILES
         for dark in pictures.glob("dark_*.png"):  # below each picture, of which the style sheet shows one
-            link = f"]({REPORT_FILES}/{dark.name.removeprefix('dark_')})"
-            report = report.replace(link, f"{link}\n\n![]({REPORT_FILES}/{dark.name})")
+            light = re.compile(rf"(!\[[^\]]*\]\({REPORT_FILES}/){re.escape(dark.name.removeprefix('dark_'))}\)")
+            report = light.sub(lambda match, dark=dark: f"{match[0]}\n\n{match[1]}{dark.name})", report)  # type: ignore[misc]
         report = report.replace(f"]({REPORT_FILES}/", f"](/gradio_api/file={quote(pictures.as_posix())}/")
         return cls(folder, network, metadata, evaluation, _without_title(about), _shaded(_without_title(report)))
 

@@ -171,6 +171,7 @@ class Network:
         classes: np.ndarray | None = None,
         layer: str = "",
         method: Method = "gradcam",
+        detect: bool = False,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Classify images, and explain the first M of them, in one pass.
 
@@ -180,10 +181,10 @@ class Network:
             classes: int64 (M, K), the classes to explain; None for the predicted class of each image.
             layer: The feature map to explain.
             method: The method.
+            detect: Whether to compute the scores that are low for out-of-distribution images.
 
         Returns:
-            Logits float32 (N, C), heatmaps float32 (M, K, H, W) in [0, 1], and scores float32 (N,) that are low for
-            out-of-distribution images.
+            Logits float32 (N, C), heatmaps float32 (M, K, H, W) in [0, 1], and scores float32 (N,), NaN if left out.
         """
         batch = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))).to(self._device)
         first, rest = batch[:explained], batch[explained:]
@@ -196,7 +197,8 @@ class Network:
             with torch.inference_mode():
                 logits.append(self._classifier(rest))
         all_logits = torch.cat(logits).cpu()
-        return all_logits.numpy(), maps, self._ood_scores(all_logits, [batch]).numpy()
+        scores = self._ood_scores(all_logits, [batch]) if detect else torch.full((len(batch),), torch.nan)
+        return all_logits.numpy(), maps, scores.numpy()
 
     def _explain(
         self, pixels: torch.Tensor, classes: np.ndarray | None, layer: str, method: Method
@@ -225,7 +227,8 @@ def classify(network: Network, paths: Sequence[str], options: ExplainOptions | N
     if not decoded:
         return UploadResult(list(paths), [], errors)
     pixels = np.stack([image.pixels for image in decoded.values()])
-    logits, maps, scores = network.run(pixels, options.count, None, options.layer, options.method)
+    detect = network.ood_threshold is not None and network.ood_threshold.is_active
+    logits, maps, scores = network.run(pixels, options.count, None, options.layer, options.method, detect)
     probs, ood = network.probabilities(logits), flagged(network.ood_threshold, scores)
     images = [
         ImageResult(number, image.upload, image.pixels, logits[index], probs[index], ood[index])

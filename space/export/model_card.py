@@ -69,8 +69,7 @@ def model_card(
         results=_results(result, names),
         unknown=_ood(metadata.unknown),
         heatmaps=_heatmaps(metadata.layer, metadata.method),
-        report="\n- **Report**: all results, with what the network confuses and which corruptions harm it."
-        * has_report,
+        report="\n- **Report**: all results, with the corruptions that reduce the accuracy most." * has_report,
         details=DETAILS_MARKER,
         recipe=recipe.strip(),
     )

@@ -16,6 +16,7 @@ from cifar_lit.evaluation.neighbors import evenly_spaced, features
 from cifar_lit.evaluation.ood import OODThreshold, fit_ood_threshold
 from cifar_lit.evaluation.result import EvaluationResult
 from cifar_lit.inference.bundle import TrainedClassifier
+from cifar_lit.training.checkpointing.checkpoint_digest import digest_of
 from cifar_lit.training.checkpointing.checkpoint_files import (
     find_checkpoint,
     read_checkpoint,
@@ -35,6 +36,7 @@ class RunData:
     """A run, and its network's logits for images that it was not trained on.
 
     checkpoint_run: The checkpoint file and its run's folder.
+    digest: SHA-256 of the checkpoint file, as it was read.
     checkpoint: The content of the checkpoint.
     config: The run's configuration; empty if the checkpoint is not in its run's folder.
     classifier: The trained classifier.
@@ -46,6 +48,7 @@ class RunData:
     """
 
     checkpoint_run: CheckpointRun
+    digest: str
     checkpoint: dict[str, Any]
     config: dict[str, Any]
     classifier: TrainedClassifier
@@ -67,13 +70,14 @@ class RunData:
             InputError: if there is no such checkpoint, or it is damaged.
         """
         checkpoint_run = find_checkpoint(ckpt_path, "runs/*/*")
+        digest = digest_of(checkpoint_run.file)
         classifier = read_classifier(checkpoint_run.file)
         classifier.network.to("cuda" if torch.cuda.is_available() else "cpu")
         config = yaml.safe_load(checkpoint_run.config.read_text()) if checkpoint_run.in_run_folder else {}
         checkpoint = read_checkpoint(checkpoint_run.file)
         found = find_run_datasets(config, checkpoint, classifier.recipe, images)
         evaluated_on = Path(images).resolve().name if images else _data_name(config)
-        return cls(checkpoint_run, checkpoint, config, classifier, *found, evaluated_on, bool(images))
+        return cls(checkpoint_run, digest, checkpoint, config, classifier, *found, evaluated_on, bool(images))
 
     @property
     def training_data(self) -> ImageDataModule:

@@ -11,7 +11,15 @@ from cifar_lit.training.checkpointing.checkpoint_files import describe, plain
 from cifar_lit.training.git_version import commit_of
 from space.export.run_data import RunData
 
-_FOLDERS = ("root", "cache_dir", "save_dir", "default_root_dir", "dirpath")  # settings with paths of this machine
+_PATHS = (
+    "root",
+    "cache_dir",
+    "decisions",
+    "votes",
+    "save_dir",
+    "default_root_dir",
+    "dirpath",
+)  # settings with paths of this machine
 
 
 def run_metadata(run: RunData) -> dict[str, str]:
@@ -59,14 +67,14 @@ def recipe_text(run: RunData) -> str:
         kept = ("max_epochs", "precision", "gradient_clip_val", "accumulate_grad_batches")
         settings["trainer"] = {name: config["trainer"].get(name) for name in kept}
     settings |= {"data": config.get("data"), "model": model}
-    settings = _without(settings, {*_FOLDERS, "_instantiator"}, (None, {}, []))
+    settings = _without(settings, {*_PATHS, "_instantiator"}, (None, {}, []))
     return yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)
 
 
 def config_to_share(config: dict[str, Any]) -> dict[str, Any]:
     """Return a run's configuration without paths of this machine and without the run's version."""
     shared: dict[str, Any] = {
-        name: settings if name == "model" else _without(settings, _FOLDERS) for name, settings in config.items()
+        name: settings if name == "model" else _without(settings, _PATHS) for name, settings in config.items()
     }
     if "trainer" in shared:
         shared["trainer"]["logger"] = _without(shared["trainer"].get("logger"), {"version"})

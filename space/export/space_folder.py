@@ -18,8 +18,6 @@ from callbacks.rendering.activations import feature_maps, last_of_each_size
 from callbacks.rendering.class_activation_maps import Method, fast_methods
 from cifar_lit.errors import InputError
 from cifar_lit.inference.bundle import TrainedClassifier, write_bundle
-from cifar_lit.training.checkpointing.checkpoint_digest import digest_of
-from cifar_lit.training.checkpointing.checkpoint_paths import CheckpointRun
 from space.app.bundle_metadata import EVALUATION, EXAMPLES, METADATA, REPORT_FILES, REPORT_MARKER, BundleMetadata
 from space.export.evaluate import EvaluationSplit, default_heatmap, with_neighbors
 from space.export.external_code import ExternalCode, find_external_code, local_files
@@ -119,29 +117,32 @@ def write_space(
         (bundle / METADATA).write_text(json.dumps(asdict(metadata), indent=1, ensure_ascii=False), encoding="utf-8")
         if result is not None:
             result.save(bundle / EVALUATION)
-        report = _copy_report(unfinished, run.checkpoint_run)
+        report = _copy_report(unfinished, run)
         card = model_card(classifier, metadata, result, recipe_text(run), bool(report))
         (unfinished / "README.md").write_text(front_matter(metadata.title) + card + report, encoding="utf-8")
         files = sorted(str(path.relative_to(unfinished)) for path in unfinished.rglob("*") if path.is_file())
     if result is not None and len(result.training_pixels):
         count = len(result.training_pixels)
         print(f"Includes {count} training images, those most similar to mistakes (--neighbors 0 leaves them out)")
+    if classifier.training_features is not None:
+        print(f"Includes the features of {len(classifier.training_features):,} training images, for the k-NN score")
     size = sum((folder / file).stat().st_size for file in files) / 1e6
     print(f"Written to {folder}: {len(files)} files, {size:.1f} MB")
     return files
 
 
-def _copy_report(folder: Path, run: CheckpointRun) -> str:
+def _copy_report(folder: Path, run: RunData) -> str:
     """Copy the pictures of the run's report to a folder, and return its text for the README.
 
     Empty if there is no report, or it is about another checkpoint.
     """
-    source = run.folder / "report"
-    if not run.in_run_folder or not (source / "report.md").is_file():
+    source = run.checkpoint_run.folder / "report"
+    if not run.checkpoint_run.in_run_folder or not (source / "report.md").is_file():
         return ""
     text = (source / "report.md").read_text(encoding="utf-8")
-    if digest_of(run.file) not in text.partition("\n---\n")[0]:
-        print(f"{source} describes another checkpoint; skipped (`report --ckpt_path {run.file}` rewrites it)")
+    if run.digest not in text.partition("\n---\n")[0]:
+        file = run.checkpoint_run.file
+        print(f"{source} describes another checkpoint; skipped (`report --ckpt_path {file}` rewrites it)")
         return ""
     pictures = folder / REPORT_FILES
     pictures.mkdir()

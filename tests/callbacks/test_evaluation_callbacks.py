@@ -89,8 +89,8 @@ def test_numbers_match_scikit_learn(fit: Fit) -> None:
         assert [float(cell) for cell in row[1:]] == pytest.approx(numbers, abs=6e-4)
 
     shares = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    assert list(pictures(run, "1_results/val/threshold ROC curves")) == [34]  # every fifth epoch and the last
-    assert pictures(run, "1_results/val/threshold precision-recall curves")[34].std() > 10
+    assert list(pictures(run, "1_results/val/curves of each class, ROC")) == [34]  # every fifth epoch and the last
+    assert pictures(run, "1_results/val/curves of each class, precision-recall")[34].std() > 10
     for label, row in enumerate(table(texts(run, "1_results/val/thresholds")[34])):
         truth = labels == label, shares[:, label]
         areas = roc_auc_score(*truth), average_precision_score(*truth)

@@ -91,7 +91,7 @@ def test_a_report_has_all_sections_and_pictures(report: Path) -> None:
     assert all((report / picture).is_file() for picture in pictures)
     findings = text.partition("## ")[0]
     for finding in ("images are classified correctly", "Most often confused", "Confidences are off by",
-                    "examined labels may be wrong", "Most harmful corruption"):  # fmt: skip
+                    "to tell which are wrong", "Most harmful corruption"):  # fmt: skip
         assert finding in findings
     page = (report / "report.html").read_text()
     dark = list((report / "report_files").glob("dark_*.png"))
@@ -217,6 +217,7 @@ def test_label_issues_are_listed_most_suspicious_first(report: Path) -> None:
     scores = [float(row["probability of the label"]) for row in rows]
     assert scores == sorted(scores)
     assert len(rows) == 100
+    assert rows[0]["suggested"]
     assert all(row["label"] != row["suggested"] for row in rows)
 
 
@@ -498,10 +499,18 @@ def test_the_similarity_to_training_images_is_used_where_it_detects_unknown_imag
         pixels = read_image(Path(path), Resizing((32, 32)))
         score = similarities(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None])
         assert flag == str(bool(score < threshold))
-        assert network.run(pixels[None])[2] == pytest.approx(score, abs=1e-3)
+        assert network.run(pixels[None], detect=True)[2] == pytest.approx(score, abs=1e-3)
     other = run / "checkpoints" / "other.ckpt"  # its features may differ, so it uses the best of the other scores
     torch.save(torch.load(checkpoint, weights_only=True) | {"temperature": 3.0}, other)
     assert read_classifier(other).recipe.ood_score == "energy"
+    Path("drop.csv").write_text("index,decision\n0,drop\n")  # without the training images, k-NN has no features
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["data"]["init_args"]["decisions"] = str(Path("drop.csv").absolute())
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    assert program("report", "--ckpt_path", checkpoint, *FEW).status == 0
+    text = (run / "report" / "report.md").read_text()
+    assert "web page use the k-NN score" in text
+    assert "AUROC: k-NN" not in text
     (run / "training_features.safetensors").write_bytes(b"damaged")
     with pytest.raises(InputError, match=r"training_features.safetensors cannot be read .*; delete it"):
         read_classifier(checkpoint)
@@ -535,7 +544,7 @@ def test_predictions_are_compared_with_votes(report: Path, program: Program, mon
     Path("votes.csv").write_text("index,zero,one\n0,3,1\n")
     outcome = program(*options, "--votes", "votes.csv")
     assert outcome.status == 2
-    assert "--votes: votes.csv cannot be read (it has no column 'two')" in outcome.err
+    assert "votes: votes.csv cannot be read (it has no column 'two')" in outcome.err
     np.save("votes.npy", votes[:7])
     outcome = program(*options, "--votes", "votes.npy")
     assert "it has 7 rows; the datasets of the evaluated images have" in outcome.err
@@ -581,7 +590,8 @@ def test_the_best_checkpoint_is_compared_with_the_last_one_and_the_run_may_name_
     low, high = paired_difference(*correct)
     assert (
         f"that of epoch {content['epoch'] + 1}. Compared with the last one, of epoch 8, its accuracy on the val images"
-        f" is {correct[1].mean() - correct[0].mean():+.2%} (95% interval {low:+.2%} to {high:+.2%})."
+        f" differs by {100 * (correct[1].mean() - correct[0].mean()):+.2f} points"
+        f" (95% interval {100 * low:+.2f} to {100 * high:+.2f}), not counting that it was chosen on them."
     ) in text
     assert f"{len(test)} votes on {len(test)} test images, 1.0 each" in text
 
@@ -614,6 +624,8 @@ def test_a_class_left_out_of_training_is_detected_as_unknown(fit: Callable[..., 
 
 def test_folds_examine_all_training_images(fit: Callable[..., Path], program: Program) -> None:
     run = fit("folded")
+    outcome = program("report", "--ckpt_path", run / "checkpoints" / "last.ckpt", "--fold_repeats", 2)
+    assert (outcome.status, "fold_repeats needs folds, such as --folds 5" in outcome.err) == (2, True)
     outcome = program(
         "report", "--ckpt_path", run / "checkpoints" / "last.ckpt", "--folds", 2, "--fold_repeats", 2,
         "--label_issues", 1500, *FEW,

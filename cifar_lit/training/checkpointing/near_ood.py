@@ -38,13 +38,16 @@ def read_near_ood(file: Path) -> dict[OODScore, dict[str, float]]:
         raise InputError(f"{run.near_ood} cannot be read ({error}); delete it") from error
 
 
-def record_near_ood(file: Path, near: Mapping[str, Mapping[OODScore, float]], knn: tuple[Tensor, float] | None) -> None:
+def record_near_ood(
+    file: Path, near: Mapping[str, Mapping[OODScore, float]], knn: tuple[Tensor, float, str] | None
+) -> None:
     """Add a measurement to those of earlier reports.
 
     Args:
         file: A checkpoint in its run's folder.
         near: The AUROC by kind and score.
-        knn: Features float (M, F) of training images and the threshold of the k-NN score, both of this checkpoint only.
+        knn: Features float (M, F) of training images, the threshold of the k-NN score, and the digest of the checkpoint
+            that both belong to.
 
     Raises:
         OSError: if the run's folder cannot be written.
@@ -54,12 +57,10 @@ def record_near_ood(file: Path, near: Mapping[str, Mapping[OODScore, float]], kn
         score: recorded.get(score, {}) | {kind: areas[score] for kind, areas in near.items() if score in areas}
         for score in get_args(OODScore)
     }
-    if merged["knn"].keys() != merged["energy"].keys():  # the means would be over different kinds
-        del merged["knn"]
     write_atomically(run.near_ood, json.dumps(merged, indent=1, ensure_ascii=False).encode())
     if knn is not None:
-        features, threshold = knn
-        metadata = {"checkpoint": digest_of(file), "threshold": repr(threshold)}
+        features, threshold, digest = knn
+        metadata = {"checkpoint": digest, "threshold": repr(threshold)}
         write_atomically(run.training_features, save({"features": features.half()}, metadata))
 
 
@@ -91,6 +92,6 @@ def _read_knn(file: Path) -> tuple[Tensor, float] | None:
         with safe_open(stored, "pt") as opened:
             metadata = opened.metadata()
             is_current = metadata["checkpoint"] == digest_of(file)
-            return (opened.get_tensor("features"), float(metadata["threshold"])) if is_current else None
+            return (opened.get_tensor("features").float(), float(metadata["threshold"])) if is_current else None
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise InputError(f"{stored} cannot be read ({error}); delete it") from error

@@ -260,7 +260,7 @@ def test_concurrent_calls_do_not_mix_their_results(network: Network) -> None:
     network = Network(TrainedClassifier(recipe, network._classifier, training_features))
 
     def run(index: int) -> tuple[np.ndarray, ...]:
-        return network.run(images[index : index + 1], 1, classes, "features", "gradcam")
+        return network.run(images[index : index + 1], 1, classes, "features", "gradcam", detect=True)
 
     expected = [run(index) for index in range(8)]
     with ThreadPoolExecutor(8) as pool:
