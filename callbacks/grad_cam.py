@@ -13,7 +13,7 @@ from torch import Tensor
 from callbacks.evaluation_callback import EvaluatedModule, EvaluationCallback, EvaluationWriter, evaluation_dataset
 from callbacks.most_faithful_heatmap import candidate_layers, select_heatmap
 from callbacks.rendering.activations import feature_maps
-from callbacks.rendering.attention import has_attention
+from callbacks.rendering.attention_rollout import has_attention
 from callbacks.rendering.class_activation_maps import (
     GRADIENT_METHODS,
     METHOD_NAMES,

@@ -1,8 +1,10 @@
 """The ``report`` command: write a report on a run, or compare runs."""
 
+import inspect
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from cifar_lit.errors import InputError
 from report.comparison import names_of, write_comparison
@@ -23,7 +25,7 @@ from report.training import write_data, write_log, write_model, write_run, write
 from space.export.run_data import RunData
 from space.export.run_datasets import images_below, other_cifar
 
-_DEFAULTS = ("best", 0, 1, 10, 100, 500, 50, None, (), None, 0)  # of the options that cannot be combined with --compare
+_PLACEHOLDERS = {"images": "DIR", "unknown": "DIR", "votes": "FILE"}  # for paths of this machine
 
 
 def report(
@@ -57,16 +59,16 @@ def report(
         robustness_images: Number of images to corrupt; 0 to skip.
         faithfulness_images: Number of images whose heatmaps are evaluated; 0 to skip.
         unknown: A folder of images that belong to none of the classes, to test whether the network detects them.
-        unknown_class: Classes to leave out, one at a time: another network is trained without each.
+        unknown_class: Classes to test this with: another network is trained without each of them.
         votes: People's votes on each image, as counts per class: a NumPy file (CIFAR-10H's counts) or a CSV file; by
             default the run's ``data.votes``.
         seed: Seed of all random choices in the report.
         compare: Two or more checkpoints or run folders to compare instead; can be combined with ``output`` and
             ``images`` only.
     """
+    changed = _changed(locals())
     if compare:
-        sections = (count, label_issues, robustness_images, faithfulness_images)
-        if (ckpt_path, folds, fold_repeats, *sections, unknown, tuple(unknown_class), votes, seed) != _DEFAULTS:
+        if not changed.keys() <= {"compare", "output", "images"}:
             raise InputError("--compare can be combined with --output and --images only")
         write_comparison_of_runs(compare, output, images)
         return
@@ -105,7 +107,7 @@ def report(
     document = Document(Path(output or default), run.title)
     predictions, how = out_of_sample_predictions(run, folds, fold_repeats)  # slow: only after all checks
     write_summary(document, run)
-    write_run(document, run)
+    write_run(document, run, options_to_show(changed))
     write_accuracy(document, run, seed)
     write_mistakes(document, run, count)
     write_calibration(document, run)
@@ -124,6 +126,27 @@ def report(
     write_settings(document, run)
     document.write(front_matter(run))
     print(f"Written in {time.monotonic() - start:.0f} s: report.html and report.md in {document.folder}")
+
+
+def _changed(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those arguments of ``report`` that differ from the defaults."""
+    defaults = {name: parameter.default for name, parameter in inspect.signature(report).parameters.items()}
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in arguments.items()}
+    return {name: given[name] for name, default in defaults.items() if given[name] != default}
+
+
+def options_to_show(changed: Mapping[str, Any]) -> list[str]:
+    """Return the options of a report, without the checkpoint and paths of this machine.
+
+    >>> options_to_show({"folds": 2, "votes": "/home/me/votes.csv", "unknown_class": ("cat", "dog")})
+    ['--folds', '2', '--votes', 'FILE', '--unknown_class', 'cat', 'dog']
+    """
+    words = []
+    for name, value in changed.items():
+        if name not in ("ckpt_path", "output"):
+            values = value if isinstance(value, tuple) else (_PLACEHOLDERS.get(name, value),)
+            words += [f"--{name}", *map(str, values)]
+    return words
 
 
 def write_comparison_of_runs(runs: Sequence[str], output: str | None, images: str | None) -> None:

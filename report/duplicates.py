@@ -66,7 +66,7 @@ def _write_pictures(document: Document, run: RunData, matches: Matches, rows: Te
     differs = labels != other_labels
     document.text(
         "The most similar, each on the right of its training image, with their classes and indices. Those whose"
-        f" class differs from their duplicate's come first: {int(differs.sum()):,}."
+        f" class differs from their duplicate's come first ({int(differs.sum()):,})."
     )
     ranked = (matches.correlations + 2 * differs).argsort(descending=True)[:_MAX_SHOWN]
     pixels, captions = [], []

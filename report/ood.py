@@ -94,9 +94,9 @@ def write_ood(
         " 2020](https://arxiv.org/abs/2010.03759)), the largest logit ([Hendrycks et al."
         " 2022](https://arxiv.org/abs/1911.11132)), the maximum softmax probability (MSP; [Hendrycks & Gimpel"
         " 2017](https://arxiv.org/abs/1610.02136)), or the similarity to the tenth nearest training image (k-NN;"
-        " [Sun et al. 2022](https://arxiv.org/abs/2204.06507)). AUROC: the probability that it is. `predict` and the"
-        f" web page use the {SCORE_NAMES[threshold.score]} score: below {threshold.threshold:.4g}, an image is flagged"
-        f" as unknown. This includes {threshold.false_alarms:.1%} of the {threshold.evaluated_on} images, by mistake."
+        " [Sun et al. 2022](https://arxiv.org/abs/2204.06507)). AUROC: the probability that it is higher. `predict` and"
+        f" the web page use the {SCORE_NAMES[threshold.score]} score: below {threshold.threshold:.4g}, an image is"
+        f" flagged as unknown. By mistake, so are {threshold.false_alarms:.1%} of the {threshold.evaluated_on} images."
         + (" The threshold was fitted on these images." * (threshold.fitted_on == threshold.evaluated_on))
     )
     measured = {kind: by_split[-1] for kind, by_split in left_out.items()}
@@ -121,7 +121,7 @@ def write_ood(
     if left_out:
         document.text(
             "To measure the detection of a class, another network was trained without it, with the settings of this"
-            f" run. Its share of flagged images is that with {FALSE_ALARM_RATE:.0%} false alarms."
+            f" run. The share of its images that are flagged is given for {FALSE_ALARM_RATE:.0%} false alarms."
         )
     _write_near(document, run, threshold)
     if undetected := [kind for kind, areas in aurocs.items() if areas.get(threshold.score, 1) <= 0.5]:
@@ -149,8 +149,8 @@ def _write_near(document: Document, run: RunData, threshold: OODThreshold) -> No
         f"Recorded for this run in {run.checkpoint_run.near_ood.name}: the AUROC on images that resemble those of the"
         f" classes ({', '.join(map(escape, kinds))}), measured with the {run.splits[0].name} images, on average"
         f" {listed}. For this checkpoint, `predict`, `demo` and `export` use the {SCORE_NAMES[threshold.score]} score."
-        + " They can use k-NN after a report on it with `--unknown` or `--unknown_class`, and with validation images."
-        * (best_score(recorded) == "knn" != threshold.score)
+        + " Without validation images, there is no threshold for another one."
+        * (best_score(recorded) != threshold.score)
     )
     document.finding(
         "Unknown images that resemble those of the classes are separated from them with a mean AUROC of"
@@ -209,6 +209,6 @@ def _record(document: Document, run: RunData, near: Mapping[str, Mapping[OODScor
         stored = None
         if similarities is not None and run.splits[0].name == "val":
             stored = run.training_features[1], float(similarities.quantile(FALSE_ALARM_RATE))
-        record_near_ood(run.checkpoint_run.file, near, stored and (*stored, run.digest))
+        record_near_ood(run.checkpoint_run.file, run.digest, near, stored)
     except OSError as error:
         document.text(f"The run's folder cannot be written ({error.strerror}), so no command uses these results.")

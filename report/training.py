@@ -30,22 +30,22 @@ _SAMPLES = 20  # augmented training images
 
 
 @section("The run")
-def write_run(document: Document, run: RunData) -> None:
-    """Write the run's metadata, and the command that reruns it."""
+def write_run(document: Document, run: RunData, options: Sequence[str]) -> None:
+    """Write the run's metadata, the command of the report with its options, and the one that trains again."""
     document.table(["", ""], run_metadata(run).items())
     if run.note:
         document.missing("Some images are not available", run.note)
     file = run.checkpoint_run.file.absolute()  # without folders of this machine: runs/<name>/<version>/checkpoints/...
     checkpoint = "/".join(file.parts[-5:]) if run.checkpoint_run.in_run_folder else file.name
     document.text("This report was written by:")
-    document.code(shlex.join(["uv", "run", "main.py", "report", "--ckpt_path", checkpoint]), "sh")
+    document.code(shlex.join(["uv", "run", "main.py", "report", "--ckpt_path", checkpoint, *options]), "sh")
     if not run.checkpoint_run.in_run_folder:
-        raise InputError("no command to rerun it, since the checkpoint is not in its run's folder")
+        raise InputError("no command to train it again, since the checkpoint is not in its run's folder")
     head = next(line for line in run.checkpoint_run.config.read_text().splitlines() if line)
     config = yaml.safe_dump(config_to_share(run.config), sort_keys=False, allow_unicode=True)
     content = f"{head}\n{config}" if head.startswith("#") else config
     link = document.file("config.yaml", content, "config.yaml")
-    document.text(f"To rerun it, put {link} in the folder of main.py and run:")
+    document.text(f"To train the network again, put {link} in the folder of main.py and run:")
     document.code(rerun_command(run, "config.yaml"), "sh")
 
 

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from callbacks.rendering.activations import capture_activations, target_classes, to_map, uncompiled
-from callbacks.rendering.attention import attention_rollout, has_attention
+from callbacks.rendering.attention_rollout import attention_rollout, has_attention
 
 Method = Literal[
     "gradcam", "gradcam++", "hirescam", "layercam", "attention_rollout", "eigencam", "scorecam", "ablationcam"
@@ -54,9 +54,9 @@ def heatmaps(
 
     Source: Grad-CAM, Selvaraju et al. 2017, arXiv:1610.02391, eq. 1-2; Grad-CAM++, Chattopadhay et al. 2018,
         arXiv:1710.11063, eq. 10 and 19; HiResCAM, Draelos & Carin 2020, arXiv:2011.08891, eq. 6; LayerCAM, Jiang et al.
-        2021, doi:10.1109/TIP.2021.3089943, eq. 5-6; attention rollout, see ``callbacks.rendering.attention``; EigenCAM,
-        Muhammad & Yeasin 2020, arXiv:2008.00299; ScoreCAM, Wang et al. 2020, arXiv:1910.01279; AblationCAM, Desai &
-        Ramaswamy 2020, doi:10.1109/WACV45572.2020.9093360.
+        2021, doi:10.1109/TIP.2021.3089943, eq. 5-6; attention rollout, see ``callbacks.rendering.attention_rollout``;
+        EigenCAM, Muhammad & Yeasin 2020, arXiv:2008.00299; ScoreCAM, Wang et al. 2020, arXiv:1910.01279; AblationCAM,
+        Desai & Ramaswamy 2020, doi:10.1109/WACV45572.2020.9093360.
     """
     if method not in METHOD_NAMES:
         raise ValueError(f"method must be one of {', '.join(METHOD_NAMES)}, got {method!r}")

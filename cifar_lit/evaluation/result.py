@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from cifar_lit.errors import InputError
@@ -95,7 +95,7 @@ class EvaluationResult:
     def save(self, file: Path) -> None:
         """Write the result as safetensors."""
         tensors = {name: getattr(self, name).contiguous() for name in _TENSORS}
-        save_file(tensors, file, metadata={"split": self.split, "loss": repr(self.loss)})
+        file.write_bytes(save(tensors, metadata={"split": self.split, "loss": repr(self.loss)}))
 
     @classmethod
     def load(cls, file: Path) -> "EvaluationResult":

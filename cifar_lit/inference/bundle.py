@@ -9,7 +9,7 @@ from typing import Any, get_args
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from cifar_lit import models
@@ -148,9 +148,10 @@ def write_bundle(
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"format": _FORMAT, **asdict(recipe)}, indent=2, ensure_ascii=False)
     (folder / _RECIPE).write_text(text + "\n", encoding="utf-8")
-    save_file({name: tensor.clone().contiguous() for name, tensor in weights.items()}, folder / _WEIGHTS)
+    # With the permissions of the other files, unlike save_file
+    (folder / _WEIGHTS).write_bytes(save({name: tensor.clone().contiguous() for name, tensor in weights.items()}))
     if training_features is not None:
-        save_file({"features": training_features.half()}, folder / _TRAINING_FEATURES)
+        (folder / _TRAINING_FEATURES).write_bytes(save({"features": training_features.half()}))
 
 
 def read_bundle(folder: Path, trusted: Sequence[str] = ()) -> TrainedClassifier:

@@ -1,6 +1,5 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -169,11 +168,9 @@ class Brighter(Augmentation):
 
 def test_augmentation_that_returns_floats_is_named() -> None:
     data = Digits(augment=[Brighter(), HorizontalFlip()])
-    loop = SimpleNamespace(batch_idx=0)
-    data.trainer = SimpleNamespace(training=True, current_epoch=0, fit_loop=loop, global_rank=0)  # type: ignore[assignment]
     batch = data.train_set.__getitems__([(0, 0), (0, 1)])
     with pytest.raises(InputError, match=r"Brighter must return .*got torch\.float32"):
-        data.on_after_batch_transfer(batch, 0)
+        data.augmented(batch)
 
 
 def test_network_too_deep_for_the_smallest_images_is_refused_before_training(

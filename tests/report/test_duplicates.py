@@ -40,7 +40,7 @@ def test_the_report_gives_the_accuracy_without_duplicates(
     text = (run / "report" / "report.md").read_text()
     section = text.partition("\n## Duplicates across splits\n")[2].partition("\n## ")[0]
     assert "3 of 15 test images have a near-duplicate among 24 training images" in section
-    assert "Those whose class differs from their duplicate's come first: 1." in section
+    assert "Those whose class differs from their duplicate's come first (1)." in section
     assert "report_files/duplicates.png" in section
     test = ClassFolders("photos").load("test")
     assert test is not None

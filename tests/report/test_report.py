@@ -475,8 +475,10 @@ def test_the_similarity_to_training_images_is_used_where_it_detects_unknown_imag
     assert program("report", "--ckpt_path", checkpoint, "--unknown", "others", *FEW).status == 0
     near = run / "near_ood.json"
     areas = json.loads(near.read_text())
+    digest = areas.pop("checkpoint")
     assert areas.keys() == {"energy", "max_logit", "msp", "knn"}
-    near.write_text(json.dumps({score: {"folder others": 0.99 if score == "knn" else 0.9} for score in areas}))
+    areas = {score: {"folder others": 0.99 if score == "knn" else 0.9} for score in areas}
+    near.write_text(json.dumps({"checkpoint": digest, **areas}))
     classifier, (train, val) = read_classifier(checkpoint), Digits().train_and_val
     assert val is not None
 
@@ -500,7 +502,7 @@ def test_the_similarity_to_training_images_is_used_where_it_detects_unknown_imag
         score = similarities(torch.from_numpy(pixels.copy()).permute(2, 0, 1)[None])
         assert flag == str(bool(score < threshold))
         assert network.run(pixels[None], detect=True)[2] == pytest.approx(score, abs=1e-3)
-    other = run / "checkpoints" / "other.ckpt"  # its features may differ, so it uses the best of the other scores
+    other = run / "checkpoints" / "other.ckpt"  # what was measured does not hold for it
     torch.save(torch.load(checkpoint, weights_only=True) | {"temperature": 3.0}, other)
     assert read_classifier(other).recipe.ood_score == "energy"
     Path("drop.csv").write_text("index,decision\n0,drop\n")  # without the training images, k-NN has no features
@@ -594,6 +596,7 @@ def test_the_best_checkpoint_is_compared_with_the_last_one_and_the_run_may_name_
         f" (95% interval {100 * low:+.2f} to {100 * high:+.2f}), not counting that it was chosen on them."
     ) in text
     assert f"{len(test)} votes on {len(test)} test images, 1.0 each" in text
+    assert re.search(r"report --ckpt_path \S+/best.ckpt --robustness_images 0 --faithfulness_images 2\n", text)
 
 
 def test_a_class_left_out_of_training_is_detected_as_unknown(fit: Callable[..., Path], program: Program) -> None:

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -27,7 +28,9 @@ def review_page(space: Path) -> Iterator[Page]:
     Path("listed.csv").write_text("split,index,suggested,issue\n" + rows)
     command = [sys.executable, ROOT / "main.py", "demo", "--ckpt_path", run / "checkpoints" / "last.ckpt"]
     command += ["--output", "shown", "--browser", "false", "--review", "listed.csv"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as server:
+    # A background shell starts programs that ignore Ctrl-C
+    settings = {} if sys.platform == "win32" else {"preexec_fn": partial(signal.signal, signal.SIGINT, signal.SIG_DFL)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **settings) as server:
         assert server.stdout is not None
         printed = ""
         for line in server.stdout:
@@ -43,7 +46,10 @@ def review_page(space: Path) -> Iterator[Page]:
             yield page
             browser.close()
         server.send_signal(signal.SIGINT)  # Ctrl-C
-        printed, _ = server.communicate(timeout=60)
+        try:
+            printed, _ = server.communicate(timeout=60)
+        finally:
+            server.kill()
         assert (server.returncode, len(printed.splitlines()) <= 1) == (0, True), printed
 
 

@@ -22,7 +22,8 @@ def read_near_ood(file: Path) -> dict[OODScore, dict[str, float]]:
     """Return the AUROC on images similar to those of the classes, by score and kind.
 
     Args:
-        file: A checkpoint in its run's folder; without the folder, or without the measurement, the result is empty.
+        file: A checkpoint in its run's folder; without the folder, or without a measurement of this checkpoint, the
+            result is empty.
 
     Raises:
         InputError: if the measurement cannot be read.
@@ -32,6 +33,8 @@ def read_near_ood(file: Path) -> dict[OODScore, dict[str, float]]:
         return {}
     try:
         found = json.loads(run.near_ood.read_text(encoding="utf-8"))
+        if "checkpoint" in found and found["checkpoint"] != digest_of(file):  # missing in early releases
+            return {}
         scores = [score for score in get_args(OODScore) if score in SCORES or score in found]
         return {score: {kind: float(area) for kind, area in found[score].items()} for score in scores}
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -39,15 +42,15 @@ def read_near_ood(file: Path) -> dict[OODScore, dict[str, float]]:
 
 
 def record_near_ood(
-    file: Path, near: Mapping[str, Mapping[OODScore, float]], knn: tuple[Tensor, float, str] | None
+    file: Path, digest: str, near: Mapping[str, Mapping[OODScore, float]], knn: tuple[Tensor, float] | None
 ) -> None:
-    """Add a measurement to those of earlier reports.
+    """Add a measurement to those of earlier reports on the same checkpoint.
 
     Args:
         file: A checkpoint in its run's folder.
+        digest: Digest of the checkpoint that was measured.
         near: The AUROC by kind and score.
-        knn: Features float (M, F) of training images, the threshold of the k-NN score, and the digest of the checkpoint
-            that both belong to.
+        knn: Features float (M, F) of training images, and the threshold of the k-NN score.
 
     Raises:
         OSError: if the run's folder cannot be written.
@@ -57,9 +60,10 @@ def record_near_ood(
         score: recorded.get(score, {}) | {kind: areas[score] for kind, areas in near.items() if score in areas}
         for score in get_args(OODScore)
     }
-    write_atomically(run.near_ood, json.dumps(merged, indent=1, ensure_ascii=False).encode())
+    text = json.dumps({"checkpoint": digest, **merged}, indent=1, ensure_ascii=False)
+    write_atomically(run.near_ood, text.encode())
     if knn is not None:
-        features, threshold, digest = knn
+        features, threshold = knn
         metadata = {"checkpoint": digest, "threshold": repr(threshold)}
         write_atomically(run.training_features, save({"features": features.half()}, metadata))
 
@@ -94,4 +98,4 @@ def _read_knn(file: Path) -> tuple[Tensor, float] | None:
             is_current = metadata["checkpoint"] == digest_of(file)
             return (opened.get_tensor("features").float(), float(metadata["threshold"])) if is_current else None
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
-        raise InputError(f"{stored} cannot be read ({error}); delete it") from error
+        raise InputError(f"{stored} cannot be read ({error}); delete it, and write the report again") from error

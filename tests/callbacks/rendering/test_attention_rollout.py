@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.vision_transformer import VisionTransformer
 
-from callbacks.rendering.attention import attention_rollout, has_attention
+from callbacks.rendering.attention_rollout import attention_rollout, has_attention
 from cifar_lit.models import ResNet9
 
 SMALL = {"img_size": 32, "patch_size": 8, "depth": 3, "embed_dim": 24, "num_heads": 3, "num_classes": 5}
