@@ -32,5 +32,5 @@ class ThresholdCurvesPlot(MetricCallback):
         """Write the pictures and the table."""
         names = writer.pl_module.class_names
         for name, picture in threshold_curve_charts(names, results, writer.subtitle).items():
-            writer.add_image(RESULTS, f"curves of each class, {name.removesuffix(' curves')}", picture)
+            writer.add_image(RESULTS, f"curves of each class, {name}", picture)
         writer.add_text(RESULTS, "thresholds", thresholds_table(results, names))

@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from markdown_it import MarkdownIt
 from PIL import Image
 
-from callbacks.rendering.markdown import escape, table
+from callbacks.rendering.markdown import escape, shade, table
 from cifar_lit.errors import InputError
 
 _PAGE = Path(__file__).with_name("page.html")
@@ -220,8 +220,7 @@ def _anchor(heading: str) -> str:
 
 
 def _shade(cell: re.Match[str]) -> str:
-    strength = 70 * (1 - float(cell[2]) / 100)  # percent; the text stays legible
-    return f'{cell[1]};background:color-mix(in srgb, #d55e00 {strength:.0f}%, transparent)">{cell[2]}%<'
+    return f'{cell[1]};{shade(float(cell[2]))}">{cell[2]}%<'
 
 
 @contextmanager

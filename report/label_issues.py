@@ -3,6 +3,7 @@
 import heapq
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -51,18 +52,18 @@ def write_label_issues(
         for position, score in enumerate(found.scores.tolist())
     ]
     listed = heapq.nsmallest(count, scored, key=lambda item: item[0])
-    header = ["split", "index", "file", "label", "suggested", "probability of the label", "may_be_wrong"]
-    cells, precisions = [], defaultdict(list)
-    for score, split, found, position in listed:
-        row = int(split.rows[position])
-        file = split.images.files[row] if split.images.files else ""
-        label, suggested = names[int(split.images.labels[row])], names[int(found.suggested[position])]
-        suggested = "" if suggested == label else suggested  # ranked, but no other class is more probable
-        cells.append([split.name, row, file, label, suggested, f"{score:.6f}", int(found.flagged[position])])
-        if (precision := float(found.precision[position])) > 0:
-            precisions[split.name].append(precision)
+    rows = [_row(split, found, position, names) for _, split, found, position in listed]
+    precisions = defaultdict(list)
+    for row in rows:
+        if row.precision > 0:
+            precisions[row.split.name].append(row.precision)
     wrong = sum(of_split[-1] * len(of_split) for of_split in precisions.values())  # the last one's includes the others
-    link = document.file("label_errors.csv", csv_text([header, *cells]), f"the {len(listed):,} most suspicious labels")
+    header = ["split", "index", "file", "label", "suggested", "probability of the label", "may_be_wrong"]
+    cells = [
+        [row.split.name, row.index, row.file, row.label, row.suggested, f"{row.score:.6f}", int(row.flagged)]
+        for row in rows
+    ]
+    link = document.file("label_errors.csv", csv_text([header, *cells]), f"the {len(rows):,} most suspicious labels")
     images = sum(len(found.scores) for _, found in issues)
     flagged = sum(int(found.flagged.sum()) for _, found in issues)
     sentences = [how, f"Of {images:,} labels, {flagged:,} may be wrong."]
@@ -79,24 +80,49 @@ def write_label_issues(
         sentences.append(f"Of {link}, an estimated {wrong:.0f} or more are wrong.")
         sentences.append("The estimate assumes that wrong labels are spread evenly over the images.")
         sentences.append("If more of them are on difficult images, it is too low.")
-    elif listed:
-        sentences.append(f"Listed, though probably right: {link}.")
+    elif rows:
+        sentences.append(f"Listed{', though probably right' * (not unsure)}: {link}.")
     document.text(" ".join(sentences))
     document.finding(finding)
-    if shown := [pair for pair in zip(cells, listed, strict=True) if pair[0][4]][:_MAX_SHOWN]:  # with a suggestion
+    if shown := [row for row in rows if row.suggested][:_MAX_SHOWN]:
         captions = [
-            f"{label}\n{suggested}?\n{split} #{row}\n{'may be wrong' if flagged else ''}"
-            for (split, row, _, label, suggested, _, flagged), _ in shown
+            f"{row.label}\n{row.suggested}?\n{row.split.name} #{row.index}\n{'may be wrong' * row.flagged}"
+            for row in shown
         ]
-        pixels = [split.images.pixels[split.rows[position]] for _, (_, split, _, position) in shown]
-        colors = (INK, INK, FAINT_INK, WRONG_INK)
         document.text(
             "The most suspicious, each with its label, the most probable class, and the image's index; marked if the"
             " label may be wrong."
         )
-        tiles = torch.stack(pixels).cpu().permute(0, 2, 3, 1).numpy()
-        draw = partial(image_grid, tiles, captions, 5, TILE, line_colors=colors)
+        tiles = torch.stack([row.split.images.pixels[row.index] for row in shown]).cpu().permute(0, 2, 3, 1).numpy()
+        draw = partial(image_grid, tiles, captions, 5, TILE, line_colors=(INK, INK, FAINT_INK, WRONG_INK))
         document.grid("label_errors", draw, "Images with the most suspicious labels")
-        if any(file for (_, _, file, *_), _ in shown):
-            rows = [[f"{split} #{row}", file, label, other] for (split, row, file, label, other, *_), _ in shown]
-            document.table(["image", "file", "label", "suggested"], rows)
+        if any(row.file for row in shown):
+            cells = [[f"{row.split.name} #{row.index}", row.file, row.label, row.suggested] for row in shown]
+            document.table(["image", "file", "label", "suggested"], cells)
+
+
+@dataclass(frozen=True)
+class _Row:
+    split: EvaluationSplit
+    index: int
+    file: str
+    label: str
+    suggested: str  # empty if no other class is more probable
+    score: float
+    precision: float
+    flagged: bool
+
+
+def _row(split: EvaluationSplit, found: LabelIssues, position: int, names: Sequence[str]) -> _Row:
+    index = int(split.rows[position])
+    label, suggested = names[int(split.images.labels[index])], names[int(found.suggested[position])]
+    return _Row(
+        split,
+        index,
+        split.images.files[index] if split.images.files else "",
+        label,
+        suggested * (suggested != label),
+        float(found.scores[position]),
+        float(found.precision[position]),
+        bool(found.flagged[position]),
+    )

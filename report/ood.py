@@ -143,14 +143,14 @@ def _write_near(document: Document, run: RunData, threshold: OODThreshold) -> No
             " train a network without one of the classes (`--unknown_class NAME`)."
         )
         return
-    means = mean_aurocs(recorded)
+    means, best = mean_aurocs(recorded), best_score(recorded)
     listed = ", ".join(f"{SCORE_NAMES[score]} {mean:.3f}" for score, mean in means.items())
     document.text(
         f"Recorded for this run in {run.checkpoint_run.near_ood.name}: the AUROC on images that resemble those of the"
         f" classes ({', '.join(map(escape, kinds))}), measured with the {run.splits[0].name} images, on average"
         f" {listed}. For this checkpoint, `predict`, `demo` and `export` use the {SCORE_NAMES[threshold.score]} score."
-        + " Without validation images, there is no threshold for another one."
-        * (best_score(recorded) != threshold.score)
+        + f" The threshold of the {SCORE_NAMES[best]} score is missing; a report with `--unknown` and validation images"
+        " writes it." * (best != threshold.score)
     )
     document.finding(
         "Unknown images that resemble those of the classes are separated from them with a mean AUROC of"

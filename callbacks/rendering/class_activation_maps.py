@@ -27,6 +27,7 @@ METHOD_NAMES: dict[Method, str] = {
     "scorecam": "ScoreCAM",
     "ablationcam": "AblationCAM",
 }
+_LIBRARY_METHODS: tuple[Method, ...] = ("eigencam", "scorecam", "ablationcam")
 
 
 def heatmaps(
@@ -68,9 +69,9 @@ def heatmaps(
     size = inputs.shape[-2:]
     if 0 in classes.shape or not layers:
         return inputs.new_zeros(len(layers), *classes.shape, *size, dtype=torch.float32)
-    if method in GRADIENT_METHODS or combines_layers(method):
-        return logits_and_heatmaps(net, layers, inputs, classes, method)[1]
-    return torch.stack([_by_library(net, layer, inputs, classes, method) for layer in layers])
+    if method in _LIBRARY_METHODS:
+        return torch.stack([_by_library(net, layer, inputs, classes, method) for layer in layers])
+    return logits_and_heatmaps(net, layers, inputs, classes, method)[1]
 
 
 def logits_and_heatmaps(
@@ -86,7 +87,7 @@ def logits_and_heatmaps(
         method: One of ``fast_methods``.
     """
     size = inputs.shape[-2:]
-    if combines_layers(method):
+    if method == "attention_rollout":
         logits, relevance = attention_rollout(net, inputs, classes)
         maps = [relevance] * len(layers)
     else:

@@ -70,3 +70,12 @@ def confused_pairs_table(pairs: Iterable[tuple[int, int, int, float]], class_nam
         for true, predicted, images, share in pairs
     ]
     return table(["true class", "predicted class", "images", "share of the class"], rows)
+
+
+def shade(percentage: float) -> str:
+    """Return a style that gives a low percentage a darker background, on which the text stays legible.
+
+    >>> shade(90)
+    'background:color-mix(in srgb, #d55e00 7%, transparent)'
+    """
+    return f"background:color-mix(in srgb, #d55e00 {0.7 * (100 - percentage):.0f}%, transparent)"

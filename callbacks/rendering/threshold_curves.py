@@ -28,9 +28,9 @@ def threshold_curve_charts(class_names: Sequence[str], curves: Sequence[Curves],
     roc, precision = list(zip(fprs, recalls, strict=True)), list(zip(recalls, precisions, strict=True))
     labels = ("false positive rate", "recall (true positive rate)"), ("recall", "precision")
     return {
-        "ROC curves": class_curves_chart(class_names, roc, areas, labels[0], f"ROC curves\n{title}"),
-        "precision-recall curves": class_curves_chart(
-            class_names, precision, averages, labels[1], f"precision-recall curves\n{title}"
+        "ROC": class_curves_chart(class_names, roc, areas, labels[0], f"ROC\n{title}"),
+        "precision-recall": class_curves_chart(
+            class_names, precision, averages, labels[1], f"precision-recall\n{title}"
         ),
     }
 

@@ -99,7 +99,7 @@ class ImageDataModule(LightningDataModule, ABC):
         ignored, used = (albumentations, augment) if route == "batched" else (augment, albumentations)
         if route != "both" and ignored and not used:
             raise InputError(f"data.route {route} would ignore all configured augmentations; use route both")
-        self.batch_size, self.num_workers, self.votes = batch_size, num_workers, votes
+        self.batch_size, self.num_workers = batch_size, num_workers
         self.augment = [] if augment is None or route == "per_sample" else augment
         self._albumentations = None if route == "batched" else albumentations
         self._mixup_alphas, self._min_batches = (mixup, cutmix), min_batches
@@ -282,9 +282,8 @@ class ImageDataModule(LightningDataModule, ABC):
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """Apply augmentation and mixup to training batches; return any other unchanged."""
-        if self.trainer is None or not self.trainer.training or not isinstance(batch, Batch):
+        if (trainer := self.trainer) is None or not trainer.training or not isinstance(batch, Batch):
             return batch  # Lightning also passes the model summary's example, which is not a Batch
-        trainer = self.trainer
         position = trainer.current_epoch, trainer.fit_loop.batch_idx, trainer.global_rank, trainer.world_size
         return self.augmented(batch, *position)
 
@@ -292,9 +291,10 @@ class ImageDataModule(LightningDataModule, ABC):
         """Return a training batch after augmentation and mixup."""
         seed, places = run_seed(), None
         if self._balanced or self._min_batches:
-            first = (batch_idx * processes + rank) * self.batch_size
-            places = first + torch.arange(len(batch.indices), device=batch.indices.device)
+            places = torch.arange(len(batch.indices), device=batch.indices.device)
+            places += (batch_idx * processes + rank) * self.batch_size
         random = SampleRandom(seed, epoch, batch.indices, places)
         batch = batch._replace(pixels=apply_augmentations(self.augment, batch.pixels, random, self.mean))
-        mixing = key("mixing", seed, epoch, batch_idx, rank)
-        return mix(batch, self._mixup_alphas, self.num_classes, mixing) if any(self._mixup_alphas) else batch
+        if any(self._mixup_alphas):
+            batch = mix(batch, self._mixup_alphas, self.num_classes, key("mixing", seed, epoch, batch_idx, rank))
+        return batch

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
+from callbacks.rendering.markdown import shade
 from cifar_lit.errors import InputError
 from cifar_lit.evaluation.ood import OODThreshold
 from cifar_lit.evaluation.result import EvaluationResult
@@ -64,8 +65,8 @@ class LoadedBundle:
         about = card.partition(DETAILS_MARKER)[0]
         pictures = folder.resolve().parent / REPORT_FILES
         for dark in pictures.glob("dark_*.png"):  # below each picture, of which the style sheet shows one
-            light = re.compile(rf"(!\[[^\]]*\]\({REPORT_FILES}/){re.escape(dark.name.removeprefix('dark_'))}\)")
-            report = light.sub(lambda match, dark=dark: f"{match[0]}\n\n{match[1]}{dark.name})", report)  # type: ignore[misc]
+            picture = rf"(!\[[^\]]*\]\({REPORT_FILES}/){re.escape(dark.name.removeprefix('dark_'))}\)"
+            report = re.sub(picture, rf"\g<0>\n\n\g<1>{dark.name})", report)
         report = report.replace(f"]({REPORT_FILES}/", f"](/gradio_api/file={quote(pictures.as_posix())}/")
         return cls(folder, network, metadata, evaluation, _without_title(about), _shaded(_without_title(report)))
 
@@ -73,14 +74,12 @@ class LoadedBundle:
 def _shaded(report: str) -> str:
     """Return the report with the low percentages of its table of corruptions on a darker background."""
 
-    def shade(cell: re.Match[str]) -> str:
-        strength = 70 * (1 - float(cell[1]) / 100)  # percent; the text stays legible
-        color = f"color-mix(in srgb, #d55e00 {strength:.0f}%, transparent)"
-        return f'| <span style="background:{color}">{cell[1]}%</span> '
+    def shaded(cell: re.Match[str]) -> str:
+        return f'| <span style="{shade(float(cell[1]))}">{cell[1]}%</span> '
 
     before, heading, rest = report.partition("\n## Corrupted images\n")
     section, end, after = rest.partition("\n## ")
-    return before + heading + re.sub(r"\| ([\d.]+)% (?=\|)", shade, section) + end + after
+    return before + heading + re.sub(r"\| ([\d.]+)% (?=\|)", shaded, section) + end + after
 
 
 def _without_title(document: str) -> str:

@@ -11,15 +11,8 @@ from cifar_lit.training.checkpointing.checkpoint_files import describe, plain
 from cifar_lit.training.git_version import commit_of
 from space.export.run_data import RunData
 
-_PATHS = (
-    "root",
-    "cache_dir",
-    "decisions",
-    "votes",
-    "save_dir",
-    "default_root_dir",
-    "dirpath",
-)  # settings with paths of this machine
+# Settings with paths of this machine
+_PATHS = ("root", "cache_dir", "decisions", "votes", "save_dir", "default_root_dir", "dirpath")
 
 
 def run_metadata(run: RunData) -> dict[str, str]:

@@ -81,7 +81,7 @@ def test_a_report_has_all_sections_and_pictures(report: Path) -> None:
         assert f"\n## {heading}\n" in text
     assert text.endswith("</details>\n")
     pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", text)
-    charts = "threshold_roc_curves threshold_precision_recall_curves confusion classes calibration_as_trained"
+    charts = "threshold_roc threshold_precision_recall confusion classes calibration_as_trained"
     charts += " calibration_scaled curves_loss curves_accuracy curves_learning_rate"
     names = ["misclassified", "heatmaps", "augmented", "label_errors", "duplicates", "neighbors"]
     names += [f"chart_{chart}" for chart in charts.split()]
