@@ -47,7 +47,8 @@ class GradCAMImages(EvaluationCallback):
             take seconds.
         count: Number of mistakes to show, and of fixed images if ``images`` is not set; 0 shows none.
         images: Indices of the fixed images in the dataset; by default the first of each class in turn.
-        target: Class to explain: ``predicted``, ``true`` or ``both``.
+        target: Class to explain: ``predicted``, ``true`` or ``both``; for a correct image, ``both`` explains the
+            predicted and the second most likely class.
         opacity: Opacity of a heatmap over its image: 0 shows the image alone, 1 the heatmap alone.
         colormap: Colors of the heatmaps; ``inferno``, ``viridis`` and ``cividis`` are perceptually uniform.
         every_n_epochs: Show them every n epochs of ``fit`` and after the last one; 0 disables it.
@@ -202,11 +203,14 @@ class GradCAMImages(EvaluationCallback):
         assert self._selected is not None
         (layers, method), pl_module = self._selected, writer.pl_module
         names = pl_module.class_names
-        targets = {"predicted": logits.argmax(1), "true": images.labels.cpu()}
+        predicted, second = logits.topk(2).indices.unbind(1)
+        targets = {"predicted": predicted, "true": images.labels.cpu()}
         kinds = ["predicted", "true"] if self.target == "both" else [self.target]
         if method == "eigencam":  # which does not depend on the class
             kinds = ["predicted"]
         classes = torch.stack([targets[kind] for kind in kinds], 1)  # (N, K)
+        if len(kinds) == 2:  # the same heatmap twice would show nothing new
+            classes[:, -1] = second.where(classes[:, -1] == predicted, classes[:, -1])
         with torch.inference_mode(False), writer.trainer.precision_plugin.forward_context():
             inputs = pl_module.preprocess(images.pixels.to(pl_module.device, copy=True))
             maps = heatmaps(pl_module.net, layers, inputs, classes.to(pl_module.device), method).cpu()

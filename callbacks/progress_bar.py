@@ -9,6 +9,7 @@ from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
+from rich import get_console
 from torch import Tensor
 
 
@@ -41,8 +42,9 @@ class OneLineProgressBar(RichProgressBar):
         return super().is_enabled and self._in_terminal
 
     def configure_columns(self, trainer: Trainer) -> list[Any]:
-        """Return Lightning's columns without the rate, so that the bar fits on a line of 80 columns."""
-        return super().configure_columns(trainer)[:-1]
+        """Return Lightning's columns without the rate, and in a narrow terminal without the bar, to fit on one line."""
+        description, bar, *numbers, _ = super().configure_columns(trainer)
+        return [description, *[bar] * (get_console().width >= 80), *numbers]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start the clock; a run that resumes within an epoch skips ``on_train_epoch_start``."""
@@ -72,6 +74,22 @@ class OneLineProgressBar(RichProgressBar):
         """Start timing the validation."""
         super().on_validation_start(trainer, pl_module)
         self._validation_start = time.monotonic()
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Update the bar; after the last batch, say that the other callbacks draw."""
+        super().on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
+        is_last = batch_idx + 1 == trainer.num_val_batches[dataloader_idx]
+        if is_last and self.progress is not None and self.val_progress_bar_id is not None:
+            self.progress.update(self.val_progress_bar_id, description="Drawing pictures")
+            self.refresh(hard=True)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Add up the time, to keep it out of the training rate."""

@@ -139,8 +139,8 @@ def _write_near(document: Document, run: RunData, threshold: OODThreshold) -> No
     kinds = list(recorded.get("energy", {}))
     if not kinds:
         document.text(
-            "To test the detection of images that resemble those of the classes, add a folder (`--unknown DIR`), or"
-            " train a network without one of the classes (`--unknown_class NAME`)."
+            "To test the detection of images that resemble those of the classes, add a folder of them (`--unknown DIR`)"
+            + ", or train a network without one of the classes (`--unknown_class NAME`)." * (len(run.class_names) > 2)
         )
         return
     means, best = mean_aurocs(recorded), best_score(recorded)

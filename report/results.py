@@ -38,9 +38,11 @@ def write_summary(document: Document, run: RunData) -> None:
         return
     correct, images = int(run.correct.sum()), len(run.correct)
     low, high = wilson(correct, images)
+    mistakes = images - correct
+    rest = f"; {mistakes:,} {'is' if mistakes == 1 else 'are'} not" if mistakes else ""
     document.finding(
         f"{network}: **{correct / images:.2%}** of {images:,} {run.eval_split.name} images are classified correctly"
-        f" (95% interval {low:.2%} to {high:.2%}){f'; {images - correct:,} are not' * (correct < images)}."
+        f" (95% interval {low:.2%} to {high:.2%}){rest}."
     )
 
 

@@ -118,7 +118,7 @@ class ReviewTab:
         outputs = [self._position, self._text, self._image, self._label]
         for name, button in buttons.items():
             button.click(self._handler(name), [self._position, self._label], outputs, **_QUIET)
-        page.load(self._show, self._position, outputs, **_QUIET)
+        page.load(self._show_next, None, outputs, **_QUIET)
         page.load(None, js=_KEYS)
 
     def _handler(self, name: str) -> Any:
@@ -139,6 +139,13 @@ class ReviewTab:
             return self._show(position + 1)
 
         return handle
+
+    def _show_next(self) -> list[Any]:
+        """Show the first image without a decision; a page that is loaded again continues there."""
+        undecided = (
+            position for position, item in enumerate(self._items) if (item.split, str(item.row)) not in self._decisions
+        )
+        return self._show(next(undecided, len(self._items)))
 
     def _show(self, position: int) -> list[Any]:
         """Return the position, the text, the image and the class of an item."""

@@ -1,8 +1,10 @@
 """The ``demo`` and ``export`` commands: write a checkpoint as a self-contained Hugging Face Space."""
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 from contextlib import suppress
 from pathlib import Path
 
@@ -41,6 +43,8 @@ def demo(
 
         return serve_review(str(run.file), folder, Path(review), inbrowser=browser)
     command = [sys.executable, "app.py", *["--browser"] * browser]
+    if threading.current_thread() is threading.main_thread():  # otherwise, the page would stay open
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with suppress(KeyboardInterrupt):  # the usual way to close the page
         if subprocess.run(command, cwd=folder, check=False).returncode:
             raise InputError(f"the page in {folder} failed; see the error above")

@@ -96,9 +96,11 @@ def images_below(folder: Path, recipe: Recipe) -> Tensor:
     """Return the images below a folder, uint8 (N, 3, H, W), in the classifier's image size; at most 2,000 of them.
 
     Raises:
-        InputError: if there are none, or one cannot be read.
+        InputError: if there is no such folder or no image, or one cannot be read.
     """
-    files = sorted(image_files(folder)) if folder.is_dir() else []
+    if not folder.is_dir():
+        raise InputError(f"no such folder: {folder}")
+    files = sorted(image_files(folder))
     if not files:
         raise InputError(f"there are no images below {folder}")
     files = files[:: -(-len(files) // _MAX_OOD_IMAGES)]

@@ -354,23 +354,25 @@ def test_order_and_filter_apply_to_picture_table_and_file(fit: Fit) -> None:
     assert len(pictures(run, "2_mistakes/val/misclassified loss eight")) == 1
 
 
-def test_heatmaps_of_predicted_and_true_class_are_shown_in_this_order(fit: Fit) -> None:
-    run = fit(
-        "maps", *EXACT, *options("GradCAMImages", method="gradcam", layers=["features"], opacity=1, colormap="viridis")
-    )
-    logits, labels, _, pixels = evaluated(run)
-    probs = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-    wrong = np.flatnonzero(logits.argmax(1) != labels)
+def test_heatmaps_of_two_classes_are_shown_in_this_order(fit: Fit) -> None:
+    """Those of the predicted and the true class; for a correct image, of the two most likely classes."""
+    settings: dict[str, object] = {"method": "gradcam", "layers": ["features"], "opacity": 1, "colormap": "viridis"}
+    run = fit("maps", *EXACT, *options("GradCAMImages", **settings))
+    logits, labels, indices, pixels = evaluated(run)
+    probs, predicted = np.exp(logits) / np.exp(logits).sum(1, keepdims=True), logits.argmax(1)
+    wrong, right = np.flatnonzero(predicted != labels), np.flatnonzero(predicted == labels)[0]
     worst = wrong[np.argmax(probs[wrong].max(1))]
-    classifier = read_classifier(run / "checkpoints" / "last.ckpt").network.requires_grad_(True)
-    inputs = classifier.normalize(torch.from_numpy(pixels[worst : worst + 1]))
+    again = fit("maps", *EXACT, *options("GradCAMImages", **settings, images=indices[[right]].tolist()))
+    classifier = read_classifier(again / "checkpoints" / "last.ckpt").network.requires_grad_(True)
     library = GradCAM(classifier.net, [classifier.net.features])
-    picture = pictures(run, "2_mistakes/val/heatmaps gradcam features/mistakes")[17]
-    for left, label in ((144, logits[worst].argmax()), (280, labels[worst])):
-        [heat] = library(inputs, [ClassifierOutputTarget(int(label))])
-        expected = colorize(heat.repeat(4, 0).repeat(4, 1), "viridis").astype(int)
-        tile = picture[88 : 88 + 128, left : left + 128].astype(int)
-        assert np.abs(tile - expected).max() <= 4  # one step of the color map
+    for name, image, other in (("mistakes", worst, labels[worst]), ("fixed", right, logits[right].argsort()[-2])):
+        inputs = classifier.normalize(torch.from_numpy(pixels[image : image + 1]))
+        picture = pictures(again, f"2_mistakes/val/heatmaps gradcam features/{name}")[17]
+        for left, label in ((144, predicted[image]), (280, other)):
+            [heat] = library(inputs, [ClassifierOutputTarget(int(label))])
+            expected = colorize(heat.repeat(4, 0).repeat(4, 1), "viridis").astype(int)
+            tile = picture[88 : 88 + 128, left : left + 128].astype(int)
+            assert np.abs(tile - expected).max() <= 4  # one step of the color map
 
 
 @pytest.mark.parametrize("precision", ["bf16-true", "bf16-mixed", "64-true"])

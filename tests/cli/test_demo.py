@@ -1,6 +1,8 @@
 """The page that ``demo`` serves, and the browser that it opens, here a script that writes down the address."""
 
+import os
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -47,3 +49,20 @@ def test_demo_prints_one_address_and_opens_it(
     page = re.fullmatch(r"The page is at (http://127\.0\.0\.1:\d+/) \(Ctrl-C stops it\)\n", "".join(printed))
     assert page, printed
     assert log.read_text() == ("" if options else f"{page[1]}\n")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows ends a process without a signal")
+def test_a_terminated_demo_closes_its_page(
+    fit: Callable[..., Path], program: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = fit("shown", *NO_CALLBACKS) / "checkpoints" / "best.ckpt"
+    before = signal.getsignal(signal.SIGTERM)
+
+    def terminate(command: Sequence[str], **settings: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)  # the real one kills the page's process when an exception is raised
+
+    monkeypatch.setattr("space.export.command.subprocess", SimpleNamespace(run=terminate))
+    try:
+        assert program("demo", "--ckpt_path", checkpoint).status == 128 + signal.SIGTERM
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -41,13 +41,13 @@ def environment() -> dict[str, str]:
     return kept | {"PYTHONPATH": str(ROOT), "TERM": "xterm-256color"}
 
 
-def shown_in_terminal(folder: Path, *args: object) -> str:
-    """Run the program in a terminal of 80 columns; return what it writes there, with control characters."""
+def shown_in_terminal(folder: Path, *args: object, columns: int = 80) -> str:
+    """Run the program in a terminal; return what it writes there, with control characters."""
     import pty  # neither exists on Windows
     import termios
 
     terminal, end = pty.openpty()
-    termios.tcsetwinsize(end, (24, 80))
+    termios.tcsetwinsize(end, (24, columns))
     written = b""
     with subprocess.Popen(command(*args), stdin=end, stdout=end, stderr=end, cwd=folder, env=environment()) as process:
         os.close(end)
@@ -87,6 +87,14 @@ def test_fit_shows_a_bar_and_a_line_for_each_epoch_in_a_terminal(fit_in_terminal
     assert re.fullmatch(r"Epoch 2/2 +━+ 17/17 .* loss: \d\.\d{3} val: \d+\.\d%", bars[-1])
     assert not [line for line in bars if line.startswith("Epoch 1/2") and "17/17" not in line and "val:" in line]
     assert [line[:9] for line in lines if line.startswith("epoch ")] == ["epoch 1/2", "epoch 2/2"]
+    assert [line for line in lines if line.startswith("Drawing pictures")]
+
+
+@needs_terminal
+def test_progress_fits_on_one_line_of_a_narrow_terminal(tmp_path: Path) -> None:
+    text = shown_in_terminal(tmp_path, *FIT, columns=60)
+    bars = [line for line in re.split(r"[\r\n]+", CONTROL_SEQUENCE.sub("", text)) if line.startswith("Epoch ")]
+    assert re.fullmatch(r"Epoch 1/1 +17/17 .* loss: \d\.\d{3} val: \d+\.\d%", bars[-1].rstrip())
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows ends lines with a control character")
