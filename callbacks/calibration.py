@@ -2,11 +2,12 @@
 
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import Trainer
 
 from callbacks.evaluation_callback import EvaluatedModule, EvaluationCallback, EvaluationWriter
-from callbacks.rendering.charts import reliability_diagram
+from callbacks.rendering.charts import calibration_diagrams
 from cifar_lit.evaluation.calibration import Calibration
 from cifar_lit.tensorboard_tags import RESULTS
 
@@ -40,15 +41,9 @@ class CalibrationPlot(EvaluationCallback):
     def write(self, results: tuple[float, Calibration, Calibration], writer: EvaluationWriter) -> None:
         """Write the diagrams and the curves."""
         temperature, plain, scaled = results
-        for name, title, diagram in (
-            ("calibration as trained", f"as trained: ECE {plain.error:.2%}", plain),
-            (
-                "calibration with temperature scaling",
-                f"temperature {temperature:.2f}: ECE {scaled.error:.2%}",
-                scaled,
-            ),
-        ):
-            picture = reliability_diagram(torch.stack(diagram).cpu().numpy(), title, writer.subtitle)
-            writer.add_image(RESULTS, name, picture)
+        bins: np.ndarray = torch.stack([torch.stack(plain), torch.stack(scaled)]).cpu().numpy()
+        diagrams = calibration_diagrams(bins, (plain.error, scaled.error), temperature, writer.subtitle)
+        for name, picture in zip(("as trained", "with temperature scaling"), diagrams, strict=True):
+            writer.add_image(RESULTS, f"calibration {name}", picture)
         values = {"ece": plain.error, "ece_scaled": scaled.error, "temperature": temperature}
         writer.add_scalars({f"temperature_scaling/{name}": value for name, value in values.items()})

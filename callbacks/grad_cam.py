@@ -18,7 +18,7 @@ from callbacks.rendering.class_activation_maps import (
     GRADIENT_METHODS,
     METHOD_NAMES,
     Method,
-    distinct_layers,
+    combines_layers,
     heatmaps,
     name_layers,
 )
@@ -151,7 +151,7 @@ class GradCAMImages(EvaluationCallback):
                     inputs = pl_module.preprocess(images.pixels.to(pl_module.device, copy=True))
                     methods = None if self.method is None else [self.method]
                     layer, method = select_heatmap(pl_module.net, inputs, self._layers, methods, _SELECTION_STEPS)
-            layers = distinct_layers(method, self._layers) if self.layers else [layer]
+            layers = [layer] if not self.layers or combines_layers(method) else self._layers
             self._selected, self._selection_epoch = (layers, method), epoch
 
     def _show_nothing(self, reason: str) -> list[str]:

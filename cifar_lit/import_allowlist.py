@@ -6,7 +6,7 @@ a file shipped with it. Only this program, its libraries and modules the user al
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from cifar_lit.errors import InputError
 
@@ -30,30 +30,18 @@ _BUILT_IN = (
 _allowed = set(_BUILT_IN)
 
 
-def split_allow_import(args: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return the arguments without ``--allow_import MODULE``, and the modules given by it or by the variable.
+def allow(names: Sequence[str]) -> None:
+    """Allow these modules and those of the variable, with their members, instead of those allowed by earlier calls.
 
     Raises:
-        InputError: if the option has no value.
+        InputError: if one of them is empty or not a module's name.
     """
-    rest, names = [], os.environ.get(VARIABLE, "").split(",")
-    remaining = iter(args)
-    for argument in remaining:
-        name, equals, value = argument.partition("=")
-        if name == OPTION:
-            names.append(value if equals else next(remaining, ""))
-            if not names[-1]:
-                raise InputError(f"{OPTION} needs the name of one of your modules, for example {OPTION} my_file")
-        else:
-            rest.append(argument)
-    return rest, [name.strip().removesuffix(".py") for name in names if name.strip()]
-
-
-def allow(modules: Iterable[str]) -> None:
-    """Allow these modules and their members, instead of those allowed by earlier calls."""
+    if "" in names:
+        raise InputError(f"{OPTION} needs the name of one of your modules, for example {OPTION} my_file")
+    modules = (name.strip().removesuffix(".py") for name in (*os.environ.get(VARIABLE, "").split(","), *names))
     _allowed.clear()
-    _allowed.update(_BUILT_IN, modules)
-    from jsonargparse import set_parsing_settings  # a Space does not install it
+    _allowed.update(_BUILT_IN, filter(None, modules))
+    from jsonargparse import set_parsing_settings  # slow to import; ``--help`` does without
 
     try:
         set_parsing_settings(import_path_denylist=["*"], import_path_allowlist=sorted(_allowed))
@@ -61,9 +49,9 @@ def allow(modules: Iterable[str]) -> None:
         raise InputError(f"{OPTION}: {error}") from error
 
 
-def own_modules() -> list[str]:
-    """Return the modules allowed by the user, sorted."""
-    return sorted(_allowed.difference(_BUILT_IN))
+def allow_options() -> list[str]:
+    """Return the options that allow the user's modules again."""
+    return [word for module in sorted(_allowed.difference(_BUILT_IN)) for word in (OPTION, module)]
 
 
 def check_allowed(path: str) -> None:

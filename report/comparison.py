@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from callbacks.rendering.charts import curves_chart
 from cifar_lit.errors import InputError
 from cifar_lit.evaluation.class_scores import class_scores
-from cifar_lit.evaluation.significance import holm, mcnemar, paired_difference, wilson
+from cifar_lit.evaluation.significance import holm, mcnemar, paired_difference
 from report.document import Document
-from report.results import CHOSEN_BY_VAL
+from report.results import CHOSEN_BY_VAL, accuracy_cell
 from space.export.run_data import RunData
 from space.export.run_metadata import config_to_share, run_metadata
 
@@ -96,9 +96,8 @@ def _write_differences(document: Document, names: Sequence[str], runs: Sequence[
     p_values = holm([mcnemar(baseline, run.correct.numpy()) for run in runs[1:]])
     for name, run, p_value in zip(names, runs, [None, *p_values], strict=True):
         correct = run.correct.numpy()
-        low, high = wilson(int(correct.sum()), len(correct))
         loss = F.cross_entropy(run.eval_logits, run.eval_split.labels)
-        row = [name, f"{correct.mean():.2%} ({low:.2%} to {high:.2%})", f"{loss:.4f}", "", ""]
+        row = [name, accuracy_cell(run.correct), f"{loss:.4f}", "", ""]
         if p_value is not None:
             low, high = paired_difference(baseline, correct)
             difference = float(correct.mean() - baseline.mean())

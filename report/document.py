@@ -6,7 +6,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -15,11 +15,15 @@ import numpy as np
 from filelock import FileLock, Timeout
 from markdown_it import MarkdownIt
 from PIL import Image
+from torch import Tensor
 
+from callbacks.rendering.fonts_and_colors import INK
+from callbacks.rendering.grid import image_grid
 from callbacks.rendering.markdown import escape, shade, table
 from cifar_lit.errors import InputError
 
 _PAGE = Path(__file__).with_name("page.html")
+_TILE = 160  # pixels of an image in a grid, wide enough for its caption
 _FILES = "report_files"  # in the report's folder
 _CHART = "chart_"  # at the beginning of a chart's name, also for the Space's style sheet
 _DARK = "dark_"  # at the beginning of the name of a grid's copy for dark pages, also for the Space
@@ -132,6 +136,19 @@ class Document:
         """
         self._save(f"{_DARK}{name}", draw(dark=True))
         self.picture(name, draw(dark=False), description)
+
+    def images(
+        self,
+        name: str,
+        pixels: Tensor,
+        captions: Sequence[str],
+        description: str,
+        columns: int = 5,
+        line_colors: Sequence[str] = (INK,),
+    ) -> None:
+        """Add a grid of images uint8 (N, 3, H, W) with N captions; see ``grid`` and ``image_grid``."""
+        tiles = pixels.permute(0, 2, 3, 1).cpu().numpy()
+        self.grid(name, partial(image_grid, tiles, captions, columns, _TILE, line_colors=line_colors), description)
 
     def _save(self, name: str, pixels: np.ndarray) -> None:
         with _writing():

@@ -1,17 +1,13 @@
 """Report section: evaluated images with a near-duplicate among the training images, and the accuracy without them."""
 
-from functools import partial
-
 import torch
 from torch import Tensor
 
 from callbacks.rendering.fonts_and_colors import FAINT_INK, INK
-from callbacks.rendering.grid import image_grid
 from cifar_lit.evaluation.duplicates import DuplicateThresholds, Matches, find_near_duplicates, fingerprints_of_pixels
 from cifar_lit.evaluation.neighbors import evenly_spaced
-from cifar_lit.evaluation.significance import wilson
 from report.document import Document, section
-from report.results import TILE
+from report.results import accuracy_cell
 from space.export.run_data import RunData
 
 _MAX_SHOWN = 20  # pairs in the picture
@@ -48,11 +44,7 @@ def _write_accuracies(document: Document, run: RunData, duplicates: Tensor) -> N
     parts = {"all": run.correct, "duplicates": run.correct[is_duplicate], "without them": run.correct[~is_duplicate]}
     for name, correct in parts.items():
         if len(correct):
-            low, high = wilson(int(correct.sum()), len(correct))
-            accuracy = f"{int(correct.sum()) / len(correct):.2%}"
-            cells.append(
-                [f"{run.eval_split.name}: {name}", f"{len(correct):,}", f"{accuracy} ({low:.2%} to {high:.2%})"]
-            )
+            cells.append([f"{run.eval_split.name}: {name}", f"{len(correct):,}", accuracy_cell(correct)])
     document.table(["images", "number", "accuracy (95% interval)"], cells)
     images = f"{len(run.correct):,} {run.eval_split.name} images"
     accuracy = f"; accuracy without them: {cells[-1][2]}" if len(parts["without them"]) else ""
@@ -76,6 +68,5 @@ def _write_pictures(document: Document, run: RunData, matches: Matches, rows: Te
             f"{names[other_labels[row]]}\ntrain #{others[row]}",
             f"{names[labels[row]]}\n{split.name} #{indices[row]}",
         ]
-    tiles = torch.stack(pixels).permute(0, 2, 3, 1).numpy()
-    draw = partial(image_grid, tiles, captions, 6, TILE, line_colors=(INK, FAINT_INK))
-    document.grid("duplicates", draw, "Images and their near-duplicates among the training images")
+    description = "Images and their near-duplicates among the training images"
+    document.images("duplicates", torch.stack(pixels), captions, description, 6, (INK, FAINT_INK))

@@ -1,6 +1,5 @@
 """Model card metadata of a report, for the Hugging Face Hub."""
 
-import yaml
 from huggingface_hub import EvalResult, ModelCardData
 
 from space.export.run_data import RunData
@@ -33,4 +32,4 @@ def front_matter(run: RunData) -> str:
         model_name=run.title if eval_results else None,
         eval_results=eval_results or None,
     )
-    return f"---\n{yaml.safe_dump(data.to_dict(), sort_keys=False, allow_unicode=True)}---\n\n"
+    return f"---\n{data.to_yaml()}\n---\n\n"

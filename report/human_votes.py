@@ -2,7 +2,6 @@
 
 import csv
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +9,11 @@ import torch
 from torch import Tensor
 
 from callbacks.rendering.fonts_and_colors import CORRECT_INK, FAINT_INK, WRONG_INK
-from callbacks.rendering.grid import image_grid
 from cifar_lit.csv_text import read_csv
 from cifar_lit.errors import InputError
 from cifar_lit.evaluation.human_votes import MIN_AGREEMENT, VoteComparison, compare_with_votes
-from cifar_lit.evaluation.significance import wilson
 from report.document import Document, section
-from report.results import TILE
+from report.results import accuracy_cell
 from space.export.evaluate import EvaluationSplit
 from space.export.run_data import RunData
 
@@ -121,10 +118,10 @@ def write_votes(document: Document, run: RunData, path: Path) -> None:
         order = rank.masked_fill(~shown, -1).argsort(descending=True)[: min(_MAX_SHOWN, int(shown.sum()))]
         if len(order):
             document.text(f"{text} ({int(shown.sum()):,} images): most votes, and the predicted class.")
-            pixels = split.images.pixels[split.rows[voted[order]]].permute(0, 2, 3, 1)
+            pixels = split.images.pixels[split.rows[voted[order]]]
             captions = [_caption(run.class_names, counts[row], int(predicted[row])) for row in order.tolist()]
             colors = (CORRECT_INK, FAINT_INK, color)
-            document.grid(name, partial(image_grid, pixels.cpu().numpy(), captions, 5, TILE, line_colors=colors), text)
+            document.images(name, pixels, captions, text, line_colors=colors)
 
 
 def _write_scores(document: Document, comparison: VoteComparison, is_correct: Tensor) -> None:
@@ -133,12 +130,10 @@ def _write_scores(document: Document, comparison: VoteComparison, is_correct: Te
     parts = {"all": disputed | True, "people agree": ~disputed, "people disagree": disputed}
     for name, part in parts.items():
         if images := int(part.sum()):
-            low, high = wilson(int(chosen[part].sum()), images)
             shares = (is_correct.float(), comparison.support, comparison.agreement)
             by_labels, network, most = (f"{values[part].mean():.2%}" for values in shares)
-            by_votes = f"{chosen[part].float().mean():.2%} ({low:.2%} to {high:.2%})"
             losses = (f"{values[part].mean():.4f}" for values in (comparison.cross_entropy, comparison.entropy))
-            rows.append([name, f"{images:,}", by_labels, by_votes, network, most, *losses])
+            rows.append([name, f"{images:,}", by_labels, accuracy_cell(chosen[part]), network, most, *losses])
     header = ["images", "number", "accuracy by the labels", "by the votes (95% interval)"]
     header += ["votes for the prediction", "votes for the first choice", "cross-entropy", "entropy of the votes"]
     document.table(header, rows)

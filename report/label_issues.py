@@ -2,28 +2,20 @@
 
 import heapq
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
 
 from callbacks.rendering.fonts_and_colors import FAINT_INK, INK, WRONG_INK
-from callbacks.rendering.grid import image_grid
 from cifar_lit.csv_text import csv_text
 from cifar_lit.errors import InputError
 from cifar_lit.evaluation.label_issues import LabelIssues, agrees_enough, find_label_issues
 from report.document import Document, section
-from report.results import TILE
 from space.export.evaluate import EvaluationSplit
 
 _MAX_SHOWN = 15  # in the picture; the CSV has all
-
-
-def issues_of(split: EvaluationSplit, logits: Tensor) -> LabelIssues:
-    """Return how suspicious the labels of a split are, compared with each other."""
-    return find_label_issues(logits, split.labels.cpu(), split.rows.cpu())
 
 
 @section("Labels that may be wrong")
@@ -45,14 +37,9 @@ def write_label_issues(
     """
     if not predictions:
         raise InputError("there are no images that the network was not trained on")
-    issues = [(split, issues_of(split, logits)) for split, logits in predictions]
-    scored = [
-        (score, split, found, position)
-        for split, found in issues
-        for position, score in enumerate(found.scores.tolist())
-    ]
-    listed = heapq.nsmallest(count, scored, key=lambda item: item[0])
-    rows = [_row(split, found, position, names) for _, split, found, position in listed]
+    issues = [(split, find_label_issues(logits, split.labels.cpu(), split.rows.cpu())) for split, logits in predictions]
+    examined = (row for split, found in issues for row in _rows(split, found, names))
+    rows = heapq.nsmallest(count, examined, key=lambda row: row.score)
     precisions = defaultdict(list)
     for row in rows:
         if row.precision > 0:
@@ -93,9 +80,9 @@ def write_label_issues(
             "The most suspicious, each with its label, the most probable class, and the image's index; marked if the"
             " label may be wrong."
         )
-        tiles = torch.stack([row.split.images.pixels[row.index] for row in shown]).cpu().permute(0, 2, 3, 1).numpy()
-        draw = partial(image_grid, tiles, captions, 5, TILE, line_colors=(INK, INK, FAINT_INK, WRONG_INK))
-        document.grid("label_errors", draw, "Images with the most suspicious labels")
+        pixels = torch.stack([row.split.images.pixels[row.index] for row in shown])
+        colors = (INK, INK, FAINT_INK, WRONG_INK)
+        document.images("label_errors", pixels, captions, "Images with the most suspicious labels", line_colors=colors)
         if any(row.file for row in shown):
             cells = [[f"{row.split.name} #{row.index}", row.file, row.label, row.suggested] for row in shown]
             document.table(["image", "file", "label", "suggested"], cells)
@@ -113,16 +100,8 @@ class _Row:
     flagged: bool
 
 
-def _row(split: EvaluationSplit, found: LabelIssues, position: int, names: Sequence[str]) -> _Row:
-    index = int(split.rows[position])
-    label, suggested = names[int(split.images.labels[index])], names[int(found.suggested[position])]
-    return _Row(
-        split,
-        index,
-        split.images.files[index] if split.images.files else "",
-        label,
-        suggested * (suggested != label),
-        float(found.scores[position]),
-        float(found.precision[position]),
-        bool(found.flagged[position]),
-    )
+def _rows(split: EvaluationSplit, found: LabelIssues, names: Sequence[str]) -> Iterator[_Row]:
+    columns = zip(*map(Tensor.tolist, (split.rows, split.labels, *found)), strict=True)
+    for index, label, score, suggested, precision, flagged in columns:
+        file = split.images.files[index] if split.images.files else ""
+        yield _Row(split, index, file, names[label], names[suggested] * (suggested != label), score, precision, flagged)

@@ -1,14 +1,10 @@
 """Report section: the training images most similar to the images shown as misclassified."""
 
-from functools import partial
-
-import numpy as np
 import torch
 
-from callbacks.rendering.grid import image_grid
 from cifar_lit.evaluation.neighbors import features, nearest
 from report.document import Document, section
-from report.results import TILE, images_to_show, pixels_of
+from report.results import images_to_show, pixels_of
 from space.export.run_data import RunData
 
 _NEIGHBORS = 5
@@ -31,10 +27,9 @@ def write_neighbors(document: Document, run: RunData, count: int) -> None:
         captions.append(names[true] + ("" if true == predicted else f"\n→ {names[predicted]}"))
         labels = train.images.labels[rows].tolist()
         captions += [f"{names[label]}\n{cosine:.2f}" for label, cosine in zip(labels, cosines, strict=True)]
-    images: np.ndarray = torch.cat(pixels).permute(0, 2, 3, 1).numpy()
     document.text(
         f"Each row starts with an image of the section *Misclassified images*, then its nearest of {len(candidates):,}"
         " training images, by cosine similarity of penultimate features (shown below each)."
     )
-    draw = partial(image_grid, images, captions, 1 + neighbors.shape[1], TILE)
-    document.grid("neighbors", draw, "Images and their nearest neighbors")
+    columns_shown = 1 + neighbors.shape[1]
+    document.images("neighbors", torch.cat(pixels), captions, "Images and their nearest neighbors", columns_shown)

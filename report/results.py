@@ -6,12 +6,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from callbacks.rendering.charts import reliability_diagram
+from callbacks.rendering.charts import calibration_diagrams
 from callbacks.rendering.class_activation_maps import METHOD_NAMES, heatmaps, name_layers
 from callbacks.rendering.confusion import confusion_picture
 from callbacks.rendering.explanation_grid import explanation_grid
 from callbacks.rendering.fonts_and_colors import CORRECT_INK, FAINT_INK, WRONG_INK
-from callbacks.rendering.grid import image_grid
 from callbacks.rendering.markdown import class_scores_table, confused_pairs_table, escape
 from callbacks.rendering.threshold_curves import threshold_curve_charts, thresholds_table
 from cifar_lit.errors import InputError
@@ -25,7 +24,6 @@ from space.export.evaluate import compute_logits, default_heatmap
 from space.export.run_data import RunData
 
 CHOSEN_BY_VAL = " The epoch was chosen on the val images, so their accuracy is slightly optimistic."
-TILE = 160  # pixels of an image in a grid, wide enough for its caption
 _BATCH = 64  # images per batch of heatmaps
 
 
@@ -46,16 +44,21 @@ def write_summary(document: Document, run: RunData) -> None:
     )
 
 
+def accuracy_cell(correct: Tensor) -> str:
+    """Return the share of correct images, bool (N,), with its 95% interval."""
+    number, images = int(correct.sum()), len(correct)
+    low, high = wilson(number, images)
+    return f"{number / images:.2%} ({low:.2%} to {high:.2%})"
+
+
 @section("Results")
 def write_accuracy(document: Document, run: RunData, seed: int) -> None:
     """Write accuracy and loss with their intervals, the scores of each class, and the confusion matrix."""
     result, rows = run.evaluate(max_mistakes=0), []
     for split in run.splits:
         logits = run.logits[split.name]
-        correct = int((logits.argmax(1) == split.labels).sum())
         losses = F.cross_entropy(logits, split.labels, reduction="none").double().numpy()
-        low, high = wilson(correct, len(losses))
-        accuracy = f"{correct / len(losses):.2%} ({low:.2%} to {high:.2%})"
+        accuracy = accuracy_cell(logits.argmax(1) == split.labels)
         low, high = bootstrap_mean(losses, seed=seed)
         rows.append([split.name, f"{len(losses):,}", accuracy, f"{losses.mean():.4f} ({low:.4f} to {high:.4f})"])
     document.table(["images", "number", "accuracy (95% interval)", "loss (95% interval)"], rows)
@@ -157,8 +160,7 @@ def write_mistakes(document: Document, run: RunData, count: int) -> None:
         )
     pixels = pixels_of(run, shown)
     colors = (WRONG_INK, CORRECT_INK, FAINT_INK) if mistakes else (CORRECT_INK, WRONG_INK, FAINT_INK)
-    draw = partial(image_grid, pixels.permute(0, 2, 3, 1).numpy(), captions, 5, TILE, line_colors=colors)
-    document.grid("misclassified", draw, f"Images with predicted and {role} class")
+    document.images("misclassified", pixels, captions, f"Images with predicted and {role} class", line_colors=colors)
     if split.images.files:
         cells = [
             [f"#{row}", split.images.files[row], names[label], names[guess]]
@@ -200,11 +202,8 @@ def write_calibration(document: Document, run: RunData) -> None:
     result = run.evaluate(max_mistakes=0)
     before, after = result.calibration_errors()
     temperature = run.classifier.recipe.temperature
-    plain, scaled = result.calibration.numpy()
-    charts = {
-        "as trained": reliability_diagram(plain, f"as trained: ECE {before:.2%}"),
-        "scaled": reliability_diagram(scaled, f"temperature {temperature:.2f}: ECE {after:.2%}"),
-    }
+    diagrams = calibration_diagrams(result.calibration.numpy(), (before, after), temperature)
+    charts = dict(zip(("as trained", "scaled"), diagrams, strict=True))
     document.charts("calibration", charts, "Accuracy by confidence")
     document.finding(
         f"Confidences are off by **{after:.2%}** on average"

@@ -8,7 +8,7 @@ from typing import Any
 
 from cifar_lit.data.datamodule import ImageDataModule
 from cifar_lit.errors import InputError
-from cifar_lit.import_allowlist import OPTION, own_modules
+from cifar_lit.import_allowlist import allow_options
 from cifar_lit.inference.bundle import TrainedClassifier
 from cifar_lit.training.checkpointing.checkpoint_files import plain, read_classifier
 from space.export.run_data import RunData
@@ -59,7 +59,7 @@ def retrain(run: RunData, name: str, settings: dict[str, Any], note: str) -> tup
         folder.parent.mkdir(parents=True, exist_ok=True)
         file = folder.parent / "config.yaml"
         file.write_text(json.dumps(plain(config)), encoding="utf-8")  # YAML with all texts in quotes
-        options = ["--config", str(file), *(word for module in own_modules() for word in (OPTION, module))]
+        options = ["--config", str(file), *allow_options()]
         if subprocess.run([sys.executable, str(ROOT / "main.py"), "fit", *options], check=False).returncode:
             raise InputError(f"{note!r} failed; see the error above")
         done.write_text(key)

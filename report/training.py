@@ -18,7 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from callbacks.rendering.charts import class_count_chart, learning_curves
 from callbacks.training_samples import training_samples_grid
 from cifar_lit.errors import InputError
-from cifar_lit.import_allowlist import OPTION, own_modules
+from cifar_lit.import_allowlist import allow_options
 from cifar_lit.inference.model import tta_views
 from cifar_lit.tensorboard_tags import DATA
 from report.document import Document, section
@@ -35,10 +35,8 @@ def write_run(document: Document, run: RunData, options: Sequence[str]) -> None:
     document.table(["", ""], run_metadata(run).items())
     if run.note:
         document.missing("Some images are not available", run.note)
-    file = run.checkpoint_run.file.absolute()  # without folders of this machine: runs/<name>/<version>/checkpoints/...
-    checkpoint = "/".join(file.parts[-5:]) if run.checkpoint_run.in_run_folder else file.name
     document.text("This report was written by:")
-    document.code(shlex.join(["uv", "run", "main.py", "report", "--ckpt_path", checkpoint, *options]), "sh")
+    document.code(shlex.join(["uv", "run", "main.py", "report", "--ckpt_path", run.checkpoint_name, *options]), "sh")
     if not run.checkpoint_run.in_run_folder:
         raise InputError("no command to train it again, since the checkpoint is not in its run's folder")
     head = next(line for line in run.checkpoint_run.config.read_text().splitlines() if line)
@@ -46,23 +44,15 @@ def write_run(document: Document, run: RunData, options: Sequence[str]) -> None:
     content = f"{head}\n{config}" if head.startswith("#") else config
     link = document.file("config.yaml", content, "config.yaml")
     document.text(f"To train the network again, put {link} in the folder of main.py and run:")
-    document.code(rerun_command(run, "config.yaml"), "sh")
+    words = ["uv", "run", "main.py", "fit", "--config", "config.yaml", *allow_options()]
+    has_root = "root" in run.config.get("data", {}).get("init_args", {})
+    document.code(shlex.join([*words, *["--data.root", "DIR"] * has_root]), "sh")
 
 
 @section("Settings")
 def write_settings(document: Document, run: RunData) -> None:
     """Write the most important settings."""
     document.code(recipe_text(run), "yaml")
-
-
-def rerun_command(run: RunData, config: str) -> str:
-    """Return the command that reruns a run with a copy of its configuration."""
-    words = ["uv", "run", "main.py", "fit", "--config", config]
-    if "root" in run.config.get("data", {}).get("init_args", {}):
-        words += ["--data.root", "DIR"]
-    for name in own_modules():
-        words += [OPTION, name]
-    return shlex.join(words)
 
 
 @section("The network")

@@ -12,13 +12,13 @@ from callbacks.rendering.grid import enlarge_images
 from callbacks.rendering.markdown import escape
 from cifar_lit.csv_text import csv_text, read_csv
 from cifar_lit.data.batches import ImageTensors
-from cifar_lit.data.datamodule import ImageDataModule
 from cifar_lit.data.decisions import COLUMNS
 from cifar_lit.errors import InputError
 from cifar_lit.safe_files import write_atomically
 from space.app.page import serve
 from space.export.external_code import find_external_code
 from space.export.run_data import RunData
+from space.export.run_datasets import splits_of
 
 _SIDE = 320  # pixels of the image on the page, at least
 _QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
@@ -45,7 +45,7 @@ def serve_review(ckpt_path: str, folder: Path, tables: Path, **options: Any) -> 
     run = RunData.load(ckpt_path, None)
     if run.data is None:
         raise InputError(f"--review needs the run's data: {run.note}")
-    images = _images_of(run.data)
+    images: dict[str, ImageTensors] = {split: found.images for split, found in splits_of(run.data).items()}
     items = read_items(sorted(tables.glob("*.csv")) if tables.is_dir() else [tables], images, run.class_names)
     if not items:
         raise InputError(f"--review: {tables} lists no images of the run's data")
@@ -187,13 +187,6 @@ def read_items(files: Sequence[Path], images: dict[str, ImageTensors], class_nam
             label = class_names[int(images[split].labels[index])]
             items.setdefault((split, index), ReviewItem(split, index, file, label, suggested, reason or path.stem))
     return list(items.values())
-
-
-def _images_of(data: ImageDataModule) -> dict[str, ImageTensors]:
-    """Return the images of each split; validation images that are held out have their rows of ``train``."""
-    splits = {"train": data.train_set.images, "test": data.load("test")}
-    splits["val"] = None if data.val_set is None else data.val_set.images
-    return {name: images for name, images in splits.items() if images is not None}
 
 
 def _rows(path: Path) -> list[dict[str, str]]:

@@ -2,8 +2,9 @@
 
 import copy
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -30,6 +31,25 @@ def feature_maps(net: nn.Module, inputs: Tensor) -> dict[str, tuple[int, int, in
     found: dict[str, tuple[int, int, int]] = {}
     norms: dict[str, Tensor] = {}  # outputs of layer norms and RMS norms
     tokens: set[int] = set()
+    size = inputs.shape[2:]
+
+    def record(name: str, module: nn.Module, _: Any, output: Any) -> None:
+        if not isinstance(output, Tensor) or output.ndim < 3 or len(output) != 1 or type(module) is nn.Linear:
+            return
+        if output.ndim == 3:
+            tokens.add(output.shape[1])
+        as_map = None
+        normalized = getattr(module, "normalized_shape", None)  # of layer norms and RMS norms
+        if isinstance(normalized, tuple) and output.shape[-1] == normalized[-1]:  # channels last
+            if (as_map := to_map(output, size)) is not None:
+                norms[name] = output
+        elif output.ndim == 4 and _is_map_size(output.shape[2:], size) and not tokens >= set(output.shape[2:]):
+            as_map = output
+        if as_map is not None:
+            found.pop(name, None)  # if a layer is used repeatedly, its last output counts
+            channels, height, width = as_map.shape[1:]
+            found[name] = (channels, height, width)
+
     with torch.inference_mode(False), torch.enable_grad():
         twin = copy.deepcopy(uncompiled(net)).eval().requires_grad_(False)
         attention: tuple[str, ...] = ()
@@ -37,9 +57,9 @@ def feature_maps(net: nn.Module, inputs: Tensor) -> dict[str, tuple[int, int, in
             if name and re.search("attention|attn", f"{name.rpartition('.')[2]} {type(module).__name__}".lower()):
                 attention += (name, f"{name}.")
             elif name and not name.startswith(attention):
-                module.register_forward_hook(_recorder(name, found, norms, tokens, inputs.shape[2:]))
+                module.register_forward_hook(partial(record, name))
         logits = twin(inputs[:1].clone().requires_grad_(True).clone())  # a network may modify its input
-        unused = _without_effect(logits, norms, inputs.shape[2:])
+        unused = _without_effect(logits, norms, size)
     return {name: shape for name, shape in found.items() if name not in unused}
 
 
@@ -87,33 +107,6 @@ def last_of_each_size(maps: Mapping[str, tuple[int, int, int]]) -> list[str]:
     return sorted(last.values(), key=list(maps).index, reverse=True)
 
 
-def _recorder(
-    name: str,
-    found: dict[str, tuple[int, int, int]],
-    norms: dict[str, Tensor],
-    tokens: set[int],
-    size: torch.Size,
-) -> Callable[..., None]:
-    def record(module: nn.Module, inputs: Any, output: Any) -> None:
-        if not isinstance(output, Tensor) or output.ndim < 3 or len(output) != 1 or type(module) is nn.Linear:
-            return
-        if output.ndim == 3:
-            tokens.add(output.shape[1])
-        as_map = None
-        normalized = getattr(module, "normalized_shape", None)  # of layer norms and RMS norms
-        if isinstance(normalized, tuple) and output.shape[-1] == normalized[-1]:  # channels last
-            if (as_map := to_map(output, size)) is not None:
-                norms[name] = output
-        elif output.ndim == 4 and _is_map_size(output.shape[2:], size) and not tokens >= set(output.shape[2:]):
-            as_map = output
-        if as_map is not None:
-            found.pop(name, None)  # if a layer is used repeatedly, its last output counts
-            channels, height, width = as_map.shape[1:]
-            found[name] = (channels, height, width)
-
-    return record
-
-
 def _is_map_size(shape: torch.Size, size: torch.Size) -> bool:
     """Return whether maps of this height and width can belong to images of ``size``: same aspect ratio, not larger."""
     (height, width), (full_height, full_width) = shape, size
@@ -148,44 +141,22 @@ def capture_activations(net: nn.Module, layers: Sequence[str]) -> Iterator[tuple
             "the network is in training mode, which would update its batch statistics; call net.eval() first"
         )
     kept: dict[str, Tensor] = {}
-    paths = _paths(net, layers)
-    view = copy.copy(net)  # drops the compiled version, which would skip the captures
-    for path in sorted(paths, key=lambda path: -path.count(".")):  # submodules before their parents
-        view = _with_capture(view, path.split("."), paths[path], kept)
-    with torch.inference_mode(False), torch.no_grad():  # restores the mode that the captures change
-        yield view, kept
-
-
-def _paths(net: nn.Module, layers: Sequence[str]) -> dict[str, str]:
-    """Return the layer at each path, since a layer may have several paths."""
-    modules = dict(net.named_modules(remove_duplicate=False))
+    view = copy.deepcopy(net, {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())})
+    modules = dict(view.named_modules(remove_duplicate=False))
     if missing := [layer for layer in layers if layer not in modules]:
         raise ValueError(f"{type(net).__name__} has no layer {missing[0]!r}")
-    chosen = {id(modules[layer]): layer for layer in layers}
-    return {path: chosen[id(module)] for path, module in modules.items() if id(module) in chosen}
 
-
-def _with_capture(module: nn.Module, path: Sequence[str], name: str, kept: dict[str, Tensor]) -> nn.Module:
-    """Return a shallow copy of the module in which the layer at the path captures its output."""
-    twin = copy.copy(module)
-    if path:
-        children = twin._modules = dict(twin._modules)
-        child = children[path[0]]
-        assert child is not None  # _paths found the layer
-        children[path[0]] = _with_capture(child, path[1:], name, kept)
-        return twin
-    forward = twin.forward
-
-    def capturing_forward(*args: Any, **kwargs: Any) -> Tensor:
-        output: Tensor = forward(*args, **kwargs)
+    def capture(layer: str, module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
         if not isinstance(output, Tensor) or output.ndim not in (3, 4):
-            raise ValueError(f"layer {name!r} does not return a feature map (N, channels, H, W) or tokens")
+            raise ValueError(f"layer {layer!r} does not return a feature map (N, channels, H, W) or tokens")
         torch.set_grad_enabled(True)
-        kept[name] = output if output.requires_grad else output.detach().requires_grad_()
-        return kept[name].clone()  # a later layer may overwrite it in place
+        kept[layer] = output if output.requires_grad else output.detach().requires_grad_()
+        return kept[layer].clone()  # a later layer may overwrite it in place
 
-    twin.forward = capturing_forward
-    return twin
+    for layer in layers:
+        modules[layer].register_forward_hook(partial(capture, layer))
+    with torch.inference_mode(False), torch.no_grad():  # restores the mode that the captures change
+        yield view, kept
 
 
 def target_classes(logits: Tensor, classes: Tensor | None) -> Tensor:

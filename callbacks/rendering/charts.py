@@ -133,6 +133,24 @@ def reliability_diagram(calibration: np.ndarray, title: str, subtitle: str = "")
     return to_pixels(figure)
 
 
+def calibration_diagrams(
+    calibration: np.ndarray, errors: Sequence[float], temperature: float, subtitle: str = ""
+) -> list[np.ndarray]:
+    """Draw reliability diagrams without and with temperature scaling.
+
+    Args:
+        calibration: float (2, 3, B); see ``reliability_diagram``.
+        errors: The two expected calibration errors (ECE).
+        temperature: The temperature.
+        subtitle: A line above each.
+    """
+    titles = ("as trained", f"temperature {temperature:.2f}")
+    return [
+        reliability_diagram(bins, f"{title}: ECE {error:.2%}", subtitle)
+        for title, error, bins in zip(titles, errors, calibration, strict=True)
+    ]
+
+
 def to_pixels(figure: Figure) -> np.ndarray:
     """Draw a figure, uint8 (height, width, 3)."""
     for text in figure.findobj(Text):

@@ -108,11 +108,6 @@ def fast_methods(net: nn.Module, inputs: Tensor) -> list[Method]:
     return [*GRADIENT_METHODS, *rollout]
 
 
-def distinct_layers(method: Method, layers: Sequence[str]) -> list[str]:
-    """Return the layers whose heatmaps differ by this method."""
-    return list(layers[:1] if combines_layers(method) else layers)
-
-
 def combines_layers(method: Method | None) -> bool:
     """Return whether the heatmaps of a method are the same for all layers."""
     return method == "attention_rollout"
@@ -122,7 +117,7 @@ def heatmaps_by_layer(
     net: nn.Module, layers: Sequence[str], inputs: Tensor, classes: Tensor, method: Method
 ) -> dict[str, Tensor]:
     """Return ``heatmaps``, float32 (N, K, H, W), by layer; only those that differ."""
-    distinct = distinct_layers(method, layers)
+    distinct = layers[:1] if combines_layers(method) else layers
     return dict(zip(distinct, heatmaps(net, distinct, inputs, classes, method), strict=True))
 
 

@@ -111,14 +111,10 @@ def matrix_layout(class_names: Sequence[str], title: str = "") -> MatrixLayout:
     font_size = max(11, min(24, cell - 3))
     margin = 2 * GAP
     if named:
-        margin += round(min(_MAX_NAME_WIDTH, max(_width(name, font_size) for name in class_names)))
+        drawn = (drawable(name, font_size) for name in class_names)
+        margin += round(min(_MAX_NAME_WIDTH, max(face.getlength(text) for text, face in drawn)))
     top = _title_height(title) + margin + font_size
     return MatrixLayout(classes, cell, margin + font_size + GAP, top, font_size, named)
-
-
-def _width(name: str, size: int) -> float:
-    text, face = drawable(name, size)
-    return face.getlength(text)
 
 
 def _title_height(title: str) -> int:

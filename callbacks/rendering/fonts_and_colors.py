@@ -8,9 +8,8 @@ from functools import cache
 from pathlib import Path
 
 import matplotlib
-import numpy as np
 from matplotlib.ft2font import FT2Font
-from PIL import Image, ImageDraw, ImageFont
+from PIL import ImageFont
 
 BACKGROUND, INK, FAINT_INK = "#ffffff", "#222222", "#666666"
 # Color-blind safe: Okabe & Ito's bluish green and vermillion, darkened for contrast on white
@@ -118,13 +117,3 @@ def escape_mathtext(name: str) -> str:
     a \$b\$ c
     """
     return drawable(" ".join(name.split()))[0].replace("$", r"\$")
-
-
-def text_picture(text: str) -> np.ndarray:
-    """Return lines of text as a picture, uint8 (height, width, 3)."""
-    text, face = drawable(text)
-    ruler = ImageDraw.Draw(Image.new("RGB", (1, 1)))
-    _, _, right, bottom = ruler.multiline_textbbox((0, 0), text, face)
-    canvas = Image.new("RGB", (max(320, round(right) + 32), round(bottom) + 32), BACKGROUND)
-    ImageDraw.Draw(canvas).multiline_text((16, 16), text, INK, face)
-    return np.asarray(canvas)

@@ -15,7 +15,6 @@ from callbacks.rendering.fonts_and_colors import (
     LIGHT,
     LINE_HEIGHT,
     drawable,
-    text_picture,
 )
 
 GAP = 8  # pixels between tiles
@@ -51,7 +50,7 @@ def image_grid(
     if len(pixels) != len(captions):
         raise ValueError(f"every image needs a caption, got {len(pixels)} images and {len(captions)} captions")
     if len(pixels) == 0:
-        return text_picture(title or "no images")
+        return np.asarray(titled_canvas(title or "no images", 320, GAP, dark)[0])
     tiles = enlarge_images(pixels, tile)
     tile_height, tile_width = tiles.shape[1:3]
     lines = max(caption.count("\n") + 1 for caption in captions)

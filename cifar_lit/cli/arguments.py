@@ -1,6 +1,7 @@
 """Checks and changes of the arguments that need neither torch nor Lightning: a mistake is reported at once."""
 
 import json
+from argparse import ArgumentParser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,28 +15,16 @@ from cifar_lit.training.checkpointing.checkpoint_paths import locate_checkpoint
 _ALL_RUNS = "runs/*/*"
 
 
-def option_values(args: Sequence[str], *names: str) -> list[str]:
-    """Return the values given to an option under any of its names, in order.
+def split_options(args: Sequence[str], *names: str) -> tuple[list[str], list[str]]:
+    """Return the values given to an option under any of its names, in order, and the other arguments.
 
-    >>> option_values(["fit", "-c", "a.yaml", "--config=b.yaml", "--lr_find", "true"], "-c", "--config")
-    ['a.yaml', 'b.yaml']
+    >>> split_options(["fit", "-c", "a.yaml", "--config=b.yaml", "--lr_find", "true"], "-c", "--config")
+    (['a.yaml', 'b.yaml'], ['fit', '--lr_find', 'true'])
     """
-    values = []
-    for argument, following in zip(args, [*args[1:], ""], strict=False):
-        name, equals, value = argument.partition("=")
-        if name in names:
-            values.append(value if equals else following)
-    return values
-
-
-def without_options(args: Sequence[str], *names: str) -> list[str]:
-    """Return the arguments without some options and their values.
-
-    >>> without_options(["--seed", "1", "-c", "a.yaml", "--min_lr=2"], "--seed", "--min_lr")
-    ['-c', 'a.yaml']
-    """
-    previous = ["", *args[:-1]]
-    return [arg for before, arg in zip(previous, args, strict=True) if not {before, arg.partition("=")[0]} & {*names}]
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(*names, dest="values", nargs="?", const="", action="append", default=[])
+    found, rest = parser.parse_known_args(args)
+    return found.values, rest
 
 
 def with_evaluation_defaults(args: Sequence[str]) -> list[str]:
@@ -48,8 +37,8 @@ def with_evaluation_defaults(args: Sequence[str]) -> list[str]:
     """
     if args[0] not in ("validate", "test"):
         return list(args)
-    added = [] if option_values(args, "--ckpt_path", "--help", "--print_config") else ["--ckpt_path", "best"]
-    if not option_values(args, "--trainer.precision"):
+    added = [] if split_options(args, "--ckpt_path", "--help", "--print_config")[0] else ["--ckpt_path", "best"]
+    if not split_options(args, "--trainer.precision")[0]:
         added += ["--trainer.precision", "32-true"]
     return [*args, *added]
 
@@ -67,26 +56,17 @@ def with_explicit_true(args: Sequence[str], *names: str) -> list[str]:
 
 
 def with_data_of_configs(args: Sequence[str]) -> list[str]:
-    """Return the arguments with each ``--config FILE`` replaced by ``--data`` and the file's section ``data``, if any.
+    """Return the arguments with the section ``data`` of each ``--config FILE`` as ``--data``, before the others.
 
     Raises:
         InputError: if none of the files has such a section.
     """
-    full, without, rest = [], [], iter(args)
-    for argument in rest:
-        name, equals, value = argument.partition("=")
-        if name not in ("-c", "--config"):
-            full.append(argument)
-            continue
-        file = value if equals else next(rest, "")
-        section = (yaml.safe_load(Path(file).read_text()) or {}).get("data")
-        if section:
-            full += ["--data", section if isinstance(section, str) else json.dumps(section)]
-        else:
-            without.append(file)
-    if without and not any(argument.partition("=")[0] == "--data" for argument in full):
-        raise InputError(f"{without[0]} has no section data; add one, or use --data NAME")
-    return full
+    files, rest = split_options(args, "-c", "--config")
+    sections = [section for file in files if (section := (yaml.safe_load(Path(file).read_text()) or {}).get("data"))]
+    if files and not sections and not split_options(rest, "--data")[0]:
+        raise InputError(f"{files[0]} has no section data; add one, or use --data NAME")
+    texts = [section if isinstance(section, str) else json.dumps(section) for section in sections]
+    return [*(word for text in texts for word in ("--data", text)), *rest]
 
 
 def check_files(args: Sequence[str], reads_checkpoint: bool, positional: str | None) -> None:
@@ -100,10 +80,10 @@ def check_files(args: Sequence[str], reads_checkpoint: bool, positional: str | N
     Raises:
         InputError: if a file does not exist, or a configuration is not valid YAML.
     """
-    configs = option_values(args, "-c", "--config")
+    configs, _ = split_options(args, "-c", "--config")
     for config in configs:
         check_yaml(Path(config))
-    for checkpoint in option_values(args, "--ckpt_path") or ["best"] * reads_checkpoint:
+    for checkpoint in split_options(args, "--ckpt_path")[0] or ["best"] * reads_checkpoint:
         if checkpoint not in ("best", "last") or not configs:  # a configuration names the folder of its runs
             locate_checkpoint(checkpoint, _ALL_RUNS)
     if positional:

@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cifar_lit.cli.arguments import check_files, with_data_of_configs, with_explicit_true
+from cifar_lit.cli.arguments import check_files, split_options, with_data_of_configs, with_explicit_true
 from cifar_lit.cli.option_help import OPTIONS, option_help
 from cifar_lit.cli.warning_filters import ignore_third_party_warnings
 from cifar_lit.errors import InputError
-from cifar_lit.import_allowlist import allow, split_allow_import
+from cifar_lit.import_allowlist import OPTION, allow
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def run_command(args: Sequence[str], plugin_packages: Sequence[str], defaults: P
     Raises:
         InputError: if there is no such command, or a file that the arguments name does not exist.
     """
-    args, modules = split_allow_import(args)
+    modules, args = split_options(args, OPTION)
     name, *options = args or ["--help"]
     if name in ("-h", "--help"):
         print(help_text())
@@ -155,9 +155,8 @@ def _run_lightning_command(args: Sequence[str], plugin_packages: Sequence[str], 
     with _announce_loading():
         for module in plugin_modules(plugin_packages):
             importlib.import_module(module)
-        from cifar_lit.cli.training_commands import CommandLine, SchemaPrinter
-    command_line = SchemaPrinter if args[0] == "schema" else CommandLine
-    command_line(defaults, ["--help" if argument == "--help_all" else argument for argument in args])
+        from cifar_lit.cli.training_commands import CommandLine
+    CommandLine(defaults, ["--help" if argument == "--help_all" else argument for argument in args])
 
 
 def _run_function(name: str, options: Sequence[str], plugin_packages: Sequence[str]) -> None:

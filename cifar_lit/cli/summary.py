@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cifar_lit.evaluation.significance import wilson
-from cifar_lit.import_allowlist import OPTION, own_modules
+from cifar_lit.import_allowlist import allow_options
 
 _MAX_GAP = 0.15  # between the accuracies on training and validation images
 
@@ -97,15 +97,11 @@ def print_predictions(rows: Sequence[tuple[str, Sequence[tuple[str, float]], boo
 
 def print_next_steps(checkpoint: str, commands: Sequence[str], run_folder: str) -> None:
     """Print the commands to run next with a checkpoint, and the one that opens TensorBoard."""
+    allowed = "".join(f" {word}" for word in allow_options())
     for command in commands:
-        print(f"{command.capitalize() + ':':<13}{program()} {command} --ckpt_path {checkpoint}{allow_options()}")
+        print(f"{command.capitalize() + ':':<13}{program()} {command} --ckpt_path {checkpoint}{allowed}")
     prefix = "uv run " if "UV" in os.environ else ""
     print(f"TensorBoard: {prefix}tensorboard --logdir {run_folder} --samples_per_plugin images=100")
-
-
-def allow_options() -> str:
-    """Return the options that allow the user's own modules, as part of a command."""
-    return "".join(f" {OPTION} {name}" for name in own_modules())
 
 
 def program() -> str:

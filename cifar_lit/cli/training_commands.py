@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from filelock import FileLock
 from jsonargparse import Namespace
@@ -18,16 +18,16 @@ from lightning.pytorch.utilities import rank_zero_info
 from cifar_lit.cli import summary
 from cifar_lit.cli.arguments import (
     merge_callbacks,
-    option_values,
+    split_options,
     with_evaluation_defaults,
     with_explicit_true,
-    without_options,
 )
 from cifar_lit.cli.json_schema import config_schema
 from cifar_lit.cli.jsonargparse_compat import CompatCLI, Parser, subcommand_parser
 from cifar_lit.cli.save_config import SaveRunConfig
 from cifar_lit.data.datamodule import ImageDataModule
 from cifar_lit.errors import InputError
+from cifar_lit.import_allowlist import allow_options
 from cifar_lit.models.factory import find_factory
 from cifar_lit.safe_files import create_folder, lock_folder
 from cifar_lit.training.checkpointing.best_checkpoint import BestCheckpoint
@@ -38,7 +38,6 @@ from cifar_lit.training.checkpointing.checkpoint_files import (
     newest_run,
     plain,
     read_checkpoint,
-    read_hyperparameters,
 )
 from cifar_lit.training.checkpointing.checkpoint_paths import CheckpointRun
 from cifar_lit.training.checkpointing.last_checkpoint import LastCheckpoint
@@ -60,6 +59,7 @@ class CommandLine(CompatCLI):
     def __init__(self, defaults: Path, args: Sequence[str]) -> None:
         self._started = time.monotonic()
         self._run: CheckpointRun | None = None
+        self._stored: dict[str, Any] = {}  # the classifier's settings in the checkpoint
         self._resumed_step = 0
         self._lock: FileLock | None = None
         self._args, self._command = list(args), "fit" if args[0] == "schema" else args[0]
@@ -71,7 +71,6 @@ class CommandLine(CompatCLI):
             trainer_class=Trainer,
             parser_class=Parser,
             save_config_callback=SaveRunConfig,
-            save_config_kwargs={"overwrite": True},
             seed_everything_default=0,
             auto_configure_optimizers=False,
             parser_kwargs={"allow_abbrev": False, self._command: own},
@@ -95,42 +94,49 @@ class CommandLine(CompatCLI):
         parser.link_arguments("data.num_classes", "model.net.init_args.num_classes", apply_on="instantiate")
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        """Parse the arguments and find the checkpoint; raise if it belongs to a different network."""
+        """Parse the arguments and find the checkpoint; raise if it belongs to a different network.
+
+        The command ``schema`` prints the JSON Schema of the configuration and exits.
+        """
+        if args[0] == "schema":
+            print(json.dumps(config_schema(subcommand_parser(self, "fit")), separators=(",", ":")))
+            raise SystemExit(0)
         args = with_explicit_true(args, "--resume")
         args = self._with_run_config(with_evaluation_defaults(args))
         self.config = parser.parse_args(args)
         config = self.config[self.config.subcommand]
-        self._name_run(config)
+        runs = self._name_run(config)
         if config.get("resume"):
-            self._run = self._newest_run(config)
+            self._run = self._newest_run(config, runs)
         elif config.get("ckpt_path") is not None:
-            self._run = self._run or find_checkpoint(config.ckpt_path, self._runs_pattern(config))
-        stored = None if self._run is None else read_hyperparameters(self._run.file)
+            self._run = self._run or find_checkpoint(config.ckpt_path, runs)
+        checkpoint = None if self._run is None else read_checkpoint(self._run.file)
+        self._stored = {} if checkpoint is None else checkpoint.get("hyper_parameters", {})
+        stored = None if checkpoint is None else self._stored
         if note := use_preprocessing(config.data.get("init_args", {}), plain(config.model.net), stored):
             rank_zero_info(note)
-        if self._run is None:
+        if self._run is None or checkpoint is None:
             return
-        config.ckpt_path = str(self._run.file)
-        self._resumed_step = read_checkpoint(self._run.file)["global_step"]
+        config.ckpt_path, self._resumed_step = str(self._run.file), checkpoint["global_step"]
         if config.model.lr is None:  # may have been found by lr_find
-            config.model.lr = read_hyperparameters(self._run.file).get("lr")
-        for note in check_same_model(self._run.file, config.model.as_dict(), self.config.subcommand == "fit"):
+            config.model.lr = self._stored.get("lr")
+        is_resumed = self.config.subcommand == "fit"
+        for note in check_same_model(self._run.file, self._stored, config.model.as_dict(), is_resumed):
             print(f"warning: {note}", file=sys.stderr)
 
-    def _newest_run(self, config: Namespace) -> CheckpointRun | None:
+    def _newest_run(self, config: Namespace, runs: str) -> CheckpointRun | None:
         if config.get("ckpt_path") is not None:
             raise InputError("--resume finds the checkpoint itself; remove --ckpt_path")
         if not config.trainer.get("logger"):
             raise InputError("--resume finds the run by its logger's folder; remove trainer.logger false")
-        runs = self._runs_pattern(config)
         found = newest_run(runs)
         print(f"Resuming {found.file}" if found else f"No run to resume in {runs}; starting a new one")
         return found
 
     def _with_run_config(self, args: list[str]) -> list[str]:
         """Return the arguments, with the configuration of the checkpoint's run if none is given."""
-        checkpoints = option_values(args, "--ckpt_path")
-        if not checkpoints or option_values(args, "-c", "--config"):
+        checkpoints, _ = split_options(args, "--ckpt_path")
+        if not checkpoints or split_options(args, "-c", "--config")[0]:
             return args
         self._run = find_checkpoint(checkpoints[-1], "runs/*/*")
         if not (config := self._run.config).is_file():
@@ -139,18 +145,17 @@ class CommandLine(CompatCLI):
         return [args[0], "--config", str(config), *args[1:]]
 
     @staticmethod
-    def _name_run(config: Namespace) -> None:
-        """Name the run's folder after the configuration file, and expand ``~`` and variables in ``save_dir``."""
+    def _name_run(config: Namespace) -> str:
+        """Name the run's folder after the configuration file, and expand ``~`` and variables in ``save_dir``.
+
+        Returns the pattern of the folders of its runs.
+        """
         files = [Path(str(file)) for file in config.get("config") or []]
         settings = config.get("trainer.logger.init_args") or Namespace()
         if settings.get("save_dir"):
             settings.save_dir = os.path.expandvars(os.path.expanduser(settings.save_dir))
         if settings.get("name", "") is None and files:
             settings.name = files[0].stem
-
-    @staticmethod
-    def _runs_pattern(config: Namespace) -> str:
-        settings = config.get("trainer.logger.init_args") or Namespace()
         return f"{settings.get('save_dir') or 'runs'}/{settings.get('name') or 'run'}/*"
 
     def instantiate_classes(self) -> None:
@@ -182,7 +187,7 @@ class CommandLine(CompatCLI):
     def after_instantiate_classes(self) -> None:
         """Raise if the checkpoint was trained on different classes."""
         if self._run is not None:
-            names = read_hyperparameters(self._run.file).get("class_names")
+            names = self._stored.get("class_names")
             if names is not None and list(names) != self.datamodule.class_names:
                 raise InputError(
                     f"{self._run.file} was trained on the classes {', '.join(names)}, but the data has"
@@ -199,7 +204,7 @@ class CommandLine(CompatCLI):
             logger.finalize("success")
         if self.trainer.is_global_zero:
             of_search = "--min_lr", "--max_lr", "--num_training", "--model.lr"
-            given = shlex.join(without_options(self._args[1:], *of_search)) + summary.allow_options()
+            given = shlex.join([*split_options(self._args[1:], *of_search)[1], *allow_options()])
             print(f"Train with it: {summary.program()} fit {given} --model.lr {self.model.lr:.3g}")
 
     @property
@@ -289,12 +294,3 @@ class CommandLine(CompatCLI):
                 mistakes = f"{images - correct:,} mistake{'s' * (images - correct != 1)}"
                 print(f"{mistakes}: {table}, and TensorBoard's Images tab")
             summary.print_next_steps(str(self._run.file), ("report", "demo"), str(self._run.folder))
-
-
-class SchemaPrinter(CommandLine):
-    """Print the JSON Schema of the configuration and exit."""
-
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> NoReturn:
-        """Print the schema instead of parsing."""
-        print(json.dumps(config_schema(subcommand_parser(self, "fit")), separators=(",", ":")))
-        raise SystemExit(0)

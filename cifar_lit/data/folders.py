@@ -77,7 +77,8 @@ class ClassFolders(ImageDataModule):
         self._size, self._decode_size = _to_size("image_size", image_size), _to_size("decode_size", decode_size)
         self._skip_unreadable = skip_unreadable
         self._cache_dir = Path(cache_dir).expanduser() if cache_dir else user_cache_dir()
-        self._undecoded: Mapping[Split, ImageTensors] = {}
+        # By the split of their folder; divided into splits instead of decoding the files; pixels may be (N, 3, 0, 0)
+        self.undecoded: Mapping[Split, ImageTensors] = {}
 
     @cached_property
     def class_names(self) -> list[str]:
@@ -133,13 +134,6 @@ class ClassFolders(ImageDataModule):
         return {
             split: list_files(self.folder(split), names, self._listing(split).get("listed")) for split in self._folders
         }
-
-    def use_undecoded(self, images: Mapping[Split, ImageTensors]) -> None:
-        """Divide these images, by the split of their folder, into splits instead of decoding the files.
-
-        Their pixels may be empty: (N, 3, 0, 0).
-        """
-        self._undecoded = images
 
     def _listing(self, split: Split) -> dict[str, Any]:
         """Return the arguments of ``decode_folder`` that list the files, if the folders do not."""
@@ -231,8 +225,8 @@ class ClassFolders(ImageDataModule):
         return decoded
 
     def _decode(self, split: Split, size: tuple[int, int] | None) -> FolderImages:
-        if split in self._undecoded:
-            return FolderImages(self._undecoded[split], (0, 0), [], [])
+        if split in self.undecoded:
+            return FolderImages(self.undecoded[split], (0, 0), [], [])
         names = self.class_names  # raises if there is no folder
         options: dict[str, Any] = {"size": size, "fit": self.fit, "interpolation": self.interpolation}
         options |= {"skip_unreadable": self._skip_unreadable, **self._listing(split)}

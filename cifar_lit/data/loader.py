@@ -2,13 +2,16 @@
 
 from typing import Any
 
+import torch
 from lightning.pytorch import Trainer
+from torch import Tensor
 from torch.utils.data import DataLoader, Sampler, SequentialSampler
 
-from cifar_lit.data.batches import Batch, BatchLoader, EpochSampler, ImageDataset, identity_collate
-from cifar_lit.data.device_cache import cache_on_device, free_memory
+from cifar_lit.data.batches import Batch, BatchLoader, EpochSampler, ImageDataset, ImageTensors, identity_collate
 from cifar_lit.errors import InputError
 from cifar_lit.randomness import run_seed
+
+_MAX_FRACTION = 0.5  # of the free device memory that a dataset may take; the network needs the rest
 
 
 def build_loader(
@@ -18,10 +21,8 @@ def build_loader(
     num_workers: int,
     *,
     training: bool = False,
-    balanced: bool = False,
-    min_batches: int = 0,
-    start: tuple[int, int] = (0, 0),
     loaders: int = 1,
+    **order: Any,
 ) -> DataLoader[Batch]:
     """Return a loader.
 
@@ -31,10 +32,8 @@ def build_loader(
         batch_size: Images per batch, in each process.
         num_workers: Processes that load batches, unless the images are on the device.
         training: Whether to shuffle, and to give all processes the same number of samples.
-        balanced: Whether to draw as many samples of each class.
-        min_batches: Least number of batches in an epoch; images are repeated if there are fewer.
-        start: Epoch to resume in, and the number of this process's samples to skip in it.
         loaders: Number of such loaders at the same time.
+        **order: ``balanced``, ``min_batches`` and ``start`` of EpochSampler.
 
     Raises:
         InputError: If there are fewer images than processes, or prepared batches do not fit in shared memory.
@@ -51,14 +50,12 @@ def build_loader(
     sampler: Sampler[Any] = EpochSampler(
         dataset,
         shuffle=training,
-        balanced=balanced,
-        min_batches=min_batches,
         pad=training,
-        start=start,
         seed=run_seed(),
         processes=processes,
         rank=rank,
         batch_size=batch_size * training,
+        **order,
     )
     if trainer and trainer.overfit_batches:
         sampler = SequentialSampler(dataset)
@@ -73,3 +70,35 @@ def build_loader(
         persistent_workers=workers > 0,
         loaders=loaders,
     )
+
+
+def cache_on_device(dataset: ImageDataset, device: torch.device, free: int) -> ImageDataset:
+    """Move the images of a dataset to the device if there is room; Albumentations need them on the host.
+
+    Args:
+        dataset: Dataset with images in host memory.
+        device: The training device.
+        free: Bytes free on the device.
+    """
+    pixels, rows = dataset.images.pixels, dataset.rows
+    if dataset.pipeline is not None or len(dataset) * pixels[0].nbytes > _MAX_FRACTION * free:
+        return dataset
+    images = ImageTensors(_copy_rows(pixels, rows, device), dataset.images.labels[rows].to(device))
+    positions = torch.arange(len(rows), device=device)
+    return ImageDataset(images, positions, None, dataset.seed, rows.to(device), dataset.files)
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the free bytes on an accelerator; 0 for the CPU, where the images already are."""
+    if device.type != "cuda":
+        return 0
+    reusable = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # in torch's own allocator
+    return torch.cuda.mem_get_info(device)[0] + reusable
+
+
+def _copy_rows(pixels: Tensor, rows: Tensor, device: torch.device) -> Tensor:
+    """Copy rows to the device block by block, without a second copy of all of them on the host."""
+    copied = torch.empty(len(rows), *pixels.shape[1:], dtype=pixels.dtype, device=device)
+    for target, block in zip(copied.split(4096), rows.split(4096), strict=True):
+        target.copy_(pixels[block])
+    return copied

@@ -8,6 +8,7 @@ from cifar_lit.evaluation.result import Calibration as Calibration
 
 # Candidate temperatures: 4.4 % apart, 1 among them
 TEMPERATURES = tuple(8 ** (index / 48) for index in range(-48, 49))
+_BINS = 15  # of the confidence, equally wide
 _MAX_ELEMENTS = 4_000_000  # of an intermediate tensor
 
 
@@ -16,9 +17,6 @@ class TemperatureSweep(Metric):
 
     The calibration error equals that of torchmetrics' MulticlassCalibrationError, which stores all confidences; the
     state here has a fixed size. A confidence of exactly 1 counts in the last bin, as in the paper, not in its own.
-
-    Args:
-        bins: Number of equal-width confidence bins.
     """
 
     full_state_update = False
@@ -28,9 +26,9 @@ class TemperatureSweep(Metric):
     confidences: Tensor
     correct: Tensor
 
-    def __init__(self, bins: int = 15) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        shape = (len(TEMPERATURES), bins)
+        shape = (len(TEMPERATURES), _BINS)
         self.register_buffer("temperatures", torch.tensor(TEMPERATURES))
         self.add_state("losses", torch.zeros(len(TEMPERATURES), dtype=torch.float64), dist_reduce_fx="sum")
         for name in ("counts", "confidences", "correct"):  # float64: sums of millions of small numbers

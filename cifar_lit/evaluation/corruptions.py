@@ -26,12 +26,7 @@ def corrupt(pixels: np.ndarray, kind: str, severity: int, seed: int = 0) -> np.n
         kind: One of ``KINDS``.
         severity: From 1 to 5.
         seed: Seed of the random corruptions.
-
-    Raises:
-        ValueError: if there is no such kind or severity.
     """
-    if kind not in _CORRUPTIONS or not 1 <= severity <= SEVERITIES:
-        raise ValueError(f"kind must be one of {', '.join(KINDS)}, severity from 1 to 5, got {kind!r} and {severity}")
     random = np.random.default_rng([seed, *kind.encode(), severity])
     scale = min(pixels.shape[1:3]) / 32
     images = _CORRUPTIONS[kind](pixels.astype(np.float32) / 255, severity - 1, random, scale)

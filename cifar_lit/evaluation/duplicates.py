@@ -116,26 +116,16 @@ def find_near_duplicates(
         if some.features.shape[1]:
             is_similar |= some.features @ others.features.T >= limits.min_similarity
         rows, columns = is_similar.nonzero(as_tuple=True)
-        distances = _different_bits(some.hashes[rows], others.hashes[columns])
+        different_bits = (some.hashes[rows] ^ others.hashes[columns]).numpy().view(np.uint64)
+        distances = torch.from_numpy(np.bitwise_count(different_bits).astype(np.int64))
         kept = distances <= limits.max_hash_distance
         if is_same:
             kept &= columns < rows + start
         found.append(Matches(rows + start, columns, distances, correlations[rows, columns]).rows(kept))
-    return _best(Matches(*(torch.cat(values) for values in zip(*found, strict=True))))
-
-
-def _different_bits(first: Tensor, second: Tensor) -> Tensor:
-    """Return the number of different bits of two int64 (N,)."""
-    return torch.from_numpy(np.bitwise_count((first ^ second).numpy().view(np.uint64)).astype(np.int64))
-
-
-def _best(matches: Matches) -> Matches:
-    """Return the match with the highest correlation of each query."""
-    order = torch.from_numpy(np.lexsort((-matches.correlations.numpy(), matches.queries.numpy())))
-    ranked = matches.rows(order)
-    is_first = torch.ones(len(order), dtype=torch.bool)
-    is_first[1:] = ranked.queries[1:] != ranked.queries[:-1]
-    return ranked.rows(is_first)
+    matches = Matches(*(torch.cat(values) for values in zip(*found, strict=True)))
+    ranked = matches.rows(torch.from_numpy(np.lexsort((-matches.correlations.numpy(), matches.queries.numpy()))))
+    _, first = np.unique(ranked.queries.numpy(), return_index=True)  # the highest correlation of each query
+    return ranked.rows(torch.from_numpy(first))
 
 
 def find_exact_duplicates(

@@ -21,9 +21,6 @@ class Model(Protocol):
     def preprocess(self, pixels: Tensor) -> Tensor:
         """Return the network's input, float (N, 3, H, W), for pixels uint8 (N, 3, H, W)."""
 
-    def __call__(self, pixels: Tensor) -> Tensor:
-        """Return logits (N, C)."""
-
 
 def _capture_head(net: nn.Module) -> tuple[nn.Module, list[Tensor]]:
     """Return a copy of the network, and a list that it fills with the input (N, F) and output (N, C) of its last layer.

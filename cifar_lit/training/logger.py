@@ -103,12 +103,6 @@ class RunLogger(TensorBoardLogger):
             self.experiment.add_custom_scalars({"training and validation": charts})
 
     @rank_zero_only
-    def flush(self) -> None:
-        """Flush buffered events, so that they survive the process."""
-        with self._warn_on_write_error():
-            self.experiment.flush()
-
-    @rank_zero_only
     def save(self) -> None:
         """Write buffered events."""
         with self._warn_on_write_error():

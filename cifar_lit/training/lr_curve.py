@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import torch
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_info
 
@@ -44,19 +43,15 @@ def tenth_of_minimum(finder: LRFinderResult) -> float:
 
 def write_plot(finder: LRFinderResult, suggestion: float, logger: TensorBoardLogger) -> None:
     """Plot the losses over the rates with the suggestion, as a PNG file in the run's folder and in TensorBoard."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4), dpi=100, layout="constrained")
-    canvas, axes = FigureCanvasAgg(figure), figure.subplots()
+    axes = figure.subplots()
     finder.plot(ax=axes)
     axes.axvline(suggestion, color="tab:red", linestyle="--", label=f"suggestion {suggestion:.3g}")
     axes.set(xlabel="learning rate", ylabel="training loss, smoothed", title="Learning-rate finder")
     axes.legend()
     file = Path(logger.log_dir) / "lr_find.png"
-    file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file)
-    canvas.draw()
-    picture = torch.from_numpy(np.asarray(canvas.buffer_rgba())[..., :3].copy())
-    logger.experiment.add_image(f"{DATA}/learning-rate finder", picture, 0, dataformats="HWC")
+    logger.experiment.add_figure(f"{DATA}/learning-rate finder", figure, 0)
     rank_zero_info(f"Plot: {file}")

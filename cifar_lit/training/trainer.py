@@ -14,7 +14,6 @@ from cifar_lit.errors import InputError
 from cifar_lit.training.checkpointing.checkpoint_io import AtomicCheckpointIO
 from cifar_lit.training.classifier import Classifier
 from cifar_lit.training.lightning_compat import dump_checkpoint, is_between_epochs, mark_epoch_as_complete
-from cifar_lit.training.logger import RunLogger
 from cifar_lit.training.lr_curve import tenth_of_minimum, unbias, write_plot
 from cifar_lit.training.oom import explain_out_of_memory
 from cifar_lit.training.optim.configure import configured_peak
@@ -130,8 +129,7 @@ class Trainer(pl.Trainer):
         """
         state = dump_checkpoint(self, weights_only) if state is None else state
         for logger in self.loggers:
-            if isinstance(logger, RunLogger):
-                logger.flush()
+            logger.save()
         failure: InputError | None = None
         try:
             self.strategy.save_checkpoint(state, filepath, storage_options=storage_options)

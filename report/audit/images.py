@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +24,7 @@ from cifar_lit.evaluation.duplicates import small_images
 from cifar_lit.evaluation.image_quality import QUALITY_SIDE, QualityThresholds, find_faults, image_quality
 from cifar_lit.inference.images import Resizing, decode_image, readable_formats
 from cifar_lit.progress import with_progress
+from space.export.run_datasets import splits_of
 
 _SAME_FORMAT = {"MPO": "JPEG", "DIB": "BMP"}  # phones write MPO, a JPEG with several pictures, as .jpg
 _BATCH = 1024
@@ -122,17 +124,9 @@ def resized_batches(images: Sequence[AuditedImage], resizing: Resizing) -> Itera
         yield torch.from_numpy(np.stack(crops)).permute(0, 3, 1, 2)
 
 
-def _splits(data: ImageDataModule) -> dict[Split, ImageDataset]:
-    """Return the images of each split that exists, without augmentation."""
-    (train, val), test = data.train_and_val, data.load("test")
-    found: dict[Split, ImageDataset | None] = {"train": train, "val": val}
-    found["test"] = None if test is None else ImageDataset(test, torch.arange(len(test)))
-    return {split: images for split, images in found.items() if images}
-
-
 def _audit_pixels(data: ImageDataModule, limits: QualityThresholds) -> AuditedData:
     audited, names = AuditedData(), data.class_names
-    for split, dataset in _splits(data).items():
+    for split, dataset in splits_of(data).items():
         source = dataset.images
         batches = dataset.rows.split(_BATCH)
         for rows in with_progress(batches, f"Measuring {split} images"):
@@ -168,9 +162,17 @@ def _audit_files(data: ClassFolders, limits: QualityThresholds) -> AuditedData:
     readable: dict[Split, ImageTensors] = {}
     files = data.files()
     sizes = Counter(file.size for split in files.values() for file in split)
+
+    def measure(path: Path, file: ImageFile) -> Measured | InputError:
+        try:
+            return measure_file(path, limits, is_size_unique=sizes[file.size] == 1)
+        except InputError as error:
+            return error
+
     for split, listed in files.items():
         paths = [data.folder(split) / file.path for file in listed]
-        results = list(_measure_files(paths, listed, sizes, limits, f"Reading {split} images"))
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            results = list(with_progress(pool.map(measure, paths, listed), f"Reading {split} images", len(paths)))
         kept = []
         for path, file, result in zip(paths, listed, results, strict=True):
             if isinstance(result, InputError):
@@ -181,9 +183,9 @@ def _audit_files(data: ClassFolders, limits: QualityThresholds) -> AuditedData:
         labels = torch.tensor([file.label for file in kept], dtype=torch.int64)
         pixels = torch.empty(len(kept), 3, 0, 0, dtype=torch.uint8)
         readable[split] = ImageTensors(pixels, labels, [file.path for file in kept])
-    data.use_undecoded(readable)
+    data.undecoded = readable
     try:
-        splits = _splits(data)
+        splits = splits_of(data)
     except InputError as error:  # such as too few images of a class
         audited.note = f"the files are not divided into splits: {error}"
         splits = {split: ImageDataset(images, torch.arange(len(images))) for split, images in readable.items()}
@@ -191,25 +193,9 @@ def _audit_files(data: ClassFolders, limits: QualityThresholds) -> AuditedData:
         for row, label in zip(dataset.rows.tolist(), dataset.labels.tolist(), strict=True):
             file = dataset.files[row]
             path = data.folder(split) / file
-
-            def read(size: _Size | None, path: Path = path) -> Image.Image:
-                return decode_image(path, size)
-
+            read = partial(decode_image, path)
             audited.images.append(AuditedImage(split, row, file, names[label], measured[path], read))
     return audited
-
-
-def _measure_files(
-    paths: Sequence[Path], files: Sequence[ImageFile], sizes: Counter[int], limits: QualityThresholds, task: str
-) -> Iterator[Measured | InputError]:
-    def measure(path: Path, file: ImageFile) -> Measured | InputError:
-        try:
-            return measure_file(path, limits, is_size_unique=sizes[file.size] == 1)
-        except InputError as error:
-            return error
-
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield from with_progress(pool.map(measure, paths, files), task, len(paths))
 
 
 def measure_file(path: Path, limits: QualityThresholds, is_size_unique: bool = False) -> Measured:

@@ -1,5 +1,6 @@
 """The page's named API endpoints."""
 
+from functools import partial
 from typing import Any
 
 import gradio as gr
@@ -11,6 +12,9 @@ from space.app.service import ExplainOptions, UploadResult, classify, explain
 from space.app.tabs.evaluated_images import ANY
 from space.app.tabs.misclassified import mistakes
 from space.app.validation import MAX_CLASSES, MAX_IMAGES, check_choice, check_int, check_number
+
+_number = partial(gr.Number, visible=False)
+_text = partial(gr.Textbox, visible=False)
 
 
 class Api:
@@ -24,15 +28,15 @@ class Api:
         files = gr.File(file_count="multiple", visible=False, label="images")
         answers = gr.JSON(visible=False, label="answers")
         pictures = gr.Gallery(visible=False, format="png", label="pictures")
-        _add(self.classify, [files, _number(5, "top_k")], answers)
+        _add(self.classify, [files, _number(5, label="top_k")], answers)
         heatmap = [
-            _text(self._network.layer, "layer"),
-            _text(self._network.method, "method"),
-            _number(0.5, "opacity"),
+            _text(self._network.layer, label="layer"),
+            _text(self._network.method, label="method"),
+            _number(0.5, label="opacity"),
         ]
-        _add(self.explain, [files, _text("", "class_name"), *heatmap], pictures)
-        choice = [_number(10, "count"), _text("most confident first", "order"), _number(0, "seed")]
-        choice += [_text(ANY, "true_class"), _text(ANY, "predicted_class")]
+        _add(self.explain, [files, _text("", label="class_name"), *heatmap], pictures)
+        choice = [_number(10, label="count"), _text("most confident first", label="order"), _number(0, label="seed")]
+        choice += [_text(ANY, label="true_class"), _text(ANY, label="predicted_class")]
         _add(self.misclassified, choice, [answers, pictures])
         _add(self.confusion_matrix, [], answers)
 
@@ -142,14 +146,6 @@ class Api:
         if not files or len(files) > MAX_IMAGES:
             raise gr.Error(f"images must be a list of 1 to {MAX_IMAGES} files.", print_exception=False)
         return classify(self._network, files, options)
-
-
-def _number(value: float, label: str) -> gr.Number:
-    return gr.Number(value, visible=False, label=label)
-
-
-def _text(value: str, label: str) -> gr.Textbox:
-    return gr.Textbox(value, visible=False, label=label)
 
 
 def _add(function: Any, inputs: list[Any], outputs: Any) -> None:

@@ -15,7 +15,7 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -76,16 +76,18 @@ class Decoder:
 
     def _request(self, request: dict[str, Any]) -> DecodedImage:
         process = self._running()
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(json.dumps(request).encode() + b"\n")
-        process.stdin.flush()
-        if not select.select([process.stdout], [], [], _TIMEOUT)[0]:
+        stdin, stdout = process.stdin, process.stdout
+        assert stdin is not None
+        assert stdout is not None
+        stdin.write(json.dumps(request).encode() + b"\n")
+        stdin.flush()
+        if not select.select([stdout], [], [], _TIMEOUT)[0]:
             raise EOFError
-        reply = json.loads(process.stdout.readline())  # empty, hence ValueError, if the process died
+        reply = json.loads(stdout.readline())  # empty, hence ValueError, if the process died
         if "error" in reply:
             raise InputError(reply["error"])
-        return DecodedImage(*(_read_array(process.stdout, *shape) for shape in reply["shapes"]))
+        arrays = (np.frombuffer(stdout.read(3 * h * w), np.uint8).reshape(h, w, 3) for h, w in reply["shapes"])
+        return DecodedImage(*arrays)  # ValueError if the stream ends early
 
     def _running(self) -> subprocess.Popen[bytes]:
         """Return the process, started if necessary."""
@@ -104,21 +106,12 @@ class Decoder:
         """Kill the process; the next image starts another one."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait()
-            for pipe in (self._process.stdin, self._process.stdout):
-                if pipe is not None:
-                    with suppress(OSError):
-                        pipe.close()
+            self._process.communicate()  # closes the pipes and waits
             self._process = None
 
 
 DECODER = Decoder()
 atexit.register(DECODER.stop)
-
-
-def _read_array(stream: IO[bytes], height: int, width: int) -> np.ndarray:
-    """Return uint8 (H, W, 3); raises ValueError if the stream ends early."""
-    return np.frombuffer(stream.read(height * width * 3), np.uint8).reshape(height, width, 3)
 
 
 def _serve() -> None:
@@ -129,7 +122,7 @@ def _serve() -> None:
     for line in sys.stdin.buffer:
         request = json.loads(line)
         path, images = Path(request["path"]), []
-        _limit_cpu(_MAX_CPU_SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, _MAX_CPU_SECONDS)  # kills this process
         try:
             images = _decode(path, Resizing(*request["resizing"]))
             reply: dict[str, Any] = {"shapes": [image.shape[:2] for image in images]}
@@ -137,7 +130,7 @@ def _serve() -> None:
             reply = {"error": f"is too large: it {str(error).removeprefix(f'{path} ')}, except for JPEG files"}
         except (InputError, MemoryError, OSError):
             reply = {"error": _UNREADABLE}
-        _limit_cpu(0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
         replies.write(json.dumps(reply).encode() + b"\n")
         for image in images:
             replies.write(image.tobytes())
@@ -165,11 +158,6 @@ def _limit_memory() -> None:
     used = int(statm.read_text().split()[0]) * resource.getpagesize() if statm.is_file() else 2**31
     with suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_AS, (used + _MAX_MEMORY, used + _MAX_MEMORY))
-
-
-def _limit_cpu(seconds: float) -> None:
-    """Kill this process after a CPU time; 0 removes the limit."""
-    signal.setitimer(signal.ITIMER_PROF, seconds)
 
 
 if __name__ == "__main__":

@@ -92,7 +92,9 @@ class AllowlistMiddleware:
             return await PlainTextResponse("Not found.", 404)(scope, receive, send)
         if scope["method"] == "POST":
             if path.rstrip("/") == _UPLOAD:
-                problem = _upload_problem(dict(scope["headers"]))
+                length = dict(scope["headers"]).get(b"content-length", b"")
+                is_short = length.isdigit() and int(length) <= _MAX_UPLOAD
+                problem = None if is_short else f"An upload needs a Content-Length of at most {_MAX_UPLOAD:,} bytes."
             else:
                 body = await _read(receive)
                 problem = _json_problem(body)
@@ -118,18 +120,11 @@ class AllowlistMiddleware:
         try:
             await self._app(scope, receive, send_with_messages)
         except Exception as error:  # gradio's routes raise exceptions of any type
-            _LOG.warning("%s %s: %s", scope["method"], _printable(scope["path"]), _one_line(error))
+            _LOG.warning("%s %r: %s", scope["method"], scope["path"], _one_line(error))
             if started:
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
             else:
                 await PlainTextResponse(INVALID_REQUEST, 400)(scope, receive, send)
-
-
-def _upload_problem(headers: dict[bytes, bytes]) -> str | None:
-    length = headers.get(b"content-length", b"")
-    if not length.isdigit() or int(length) > _MAX_UPLOAD:
-        return f"An upload needs a Content-Length of at most {_MAX_UPLOAD:,} bytes."
-    return None
 
 
 def _json_problem(body: bytes | None) -> str | None:
@@ -167,16 +162,8 @@ def _finite(text: str) -> float:
 
 
 def _one_line(error: BaseException) -> str:
-    return _printable(f"{type(error).__name__} {' '.join(str(error)[:1000].split())[:200]}")
-
-
-def _printable(text: str) -> str:
-    r"""Return the text without control characters, which would act on the terminal that shows the log.
-
-    >>> print(_printable("a\x1b[31mb"))
-    a\x1b[31mb
-    """
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+    text = " ".join(str(error)[:1000].split())[:200]
+    return f"{type(error).__name__} {text!r}"  # control characters would act on the terminal that shows the log
 
 
 async def _read(receive: Receive) -> bytes | None:
@@ -193,13 +180,9 @@ async def _read(receive: Receive) -> bytes | None:
 
 def _replay(body: bytes, receive: Receive) -> Receive:
     """Return a ``receive`` that gives the body again, then whatever follows, such as a disconnect."""
-    done = False
+    messages: list[Message] = [{"type": "http.request", "body": body}]
 
     async def replay() -> Message:
-        nonlocal done
-        if done:
-            return await receive()
-        done = True
-        return {"type": "http.request", "body": body, "more_body": False}
+        return messages.pop() if messages else await receive()
 
     return replay

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from gradio.themes import Base, Soft, sizes
+from gradio.themes import Base, Soft
 
 from space.app.validation import MAX_IMAGES
 
@@ -16,7 +16,6 @@ def theme() -> Base:
         primary_hue="blue",
         secondary_hue="blue",
         neutral_hue="slate",
-        radius_size=sizes.radius_md,
         font=fonts,
         font_mono=["ui-monospace", "Consolas", "monospace"],
     )
@@ -27,19 +26,15 @@ def theme() -> Base:
         body_background_fill_dark="*neutral_950",
         background_fill_primary="white",
         background_fill_primary_dark="*neutral_900",
-        block_background_fill="white",
         block_background_fill_dark="*neutral_900",
         block_border_width="1px",
-        block_shadow="none",
         block_title_background_fill="none",
-        block_title_background_fill_dark="none",
         block_title_padding="0",
         block_title_text_color="*body_text_color_subdued",
         block_title_text_color_dark="*body_text_color_subdued",
         block_title_text_weight="500",
         input_background_fill="*neutral_100",
         input_background_fill_dark="*neutral_800",
-        checkbox_background_color="white",
         checkbox_border_color="*neutral_300",
         checkbox_label_background_fill="*neutral_100",
         checkbox_label_background_fill_dark="*neutral_800",

@@ -5,7 +5,6 @@ from importlib.metadata import version
 from pathlib import Path
 from string import Template
 
-import yaml
 from huggingface_hub import SpaceCardData
 
 from callbacks.rendering.class_activation_maps import METHOD_NAMES, Method, name_layers
@@ -38,7 +37,7 @@ def front_matter(title: str) -> str:
         pinned=False,
         license="mit",
     )
-    return f"---\n{yaml.safe_dump(data.to_dict(), sort_keys=False, allow_unicode=True)}---\n"
+    return f"---\n{data.to_yaml()}\n---\n"
 
 
 def model_card(
@@ -91,7 +90,7 @@ def _results(result: EvaluationResult | None, names: Sequence[str]) -> str:
     return "\n\n".join(sections)
 
 
-_SCORES = {
+SCORE_TEXTS = {
     "energy": "the energy score (the log-sum-exp of the logits; [Liu et al. 2020](https://arxiv.org/abs/2010.03759))",
     "max_logit": "the largest logit ([Hendrycks et al. 2022](https://arxiv.org/abs/1911.11132))",
     "msp": "the maximum softmax probability, before calibration ([Hendrycks & Gimpel 2017](https://arxiv.org/abs/1610.02136))",
@@ -106,9 +105,9 @@ def _ood(threshold: OODThreshold | None) -> str:
     near = ", ".join(f"{area:.2f} on {escape(kind)}" for kind, area in threshold.near.items())
     return (
         "The network always predicts one of its classes, even for an image of something else. If"
-        f" {_SCORES[threshold.score]} is below {threshold.threshold:.4g}, the page says that it may be none of them: a"
-        f" hint, not proof. It flags {threshold.false_alarms:.1%} of the {SPLIT_NAMES[threshold.evaluated_on]} images,"
-        f" and {kinds}, 256 synthetic images each."
+        f" {SCORE_TEXTS[threshold.score]} is below {threshold.threshold:.4g}, the page says that it may be none of"
+        f" them: a hint, not proof. It flags {threshold.false_alarms:.1%} of the"
+        f" {SPLIT_NAMES[threshold.evaluated_on]} images, and {kinds}, 256 synthetic images each."
     ) + (f" On images similar to those of the classes, its AUROC is {near}." if near else "")
 
 

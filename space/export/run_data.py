@@ -179,9 +179,9 @@ class RunData:
 
     @property
     def checkpoint_name(self) -> str:
-        """The checkpoint's path below ``runs``, without folders of this machine."""
-        file = self.checkpoint_run.file
-        return "/".join(file.parts[-4:]) if self.checkpoint_run.in_run_folder else file.name
+        """The checkpoint's path, without folders of this machine: ``runs/<name>/<version>/checkpoints/<file>``."""
+        file = self.checkpoint_run.file.absolute()
+        return "/".join(file.parts[-5:]) if self.checkpoint_run.in_run_folder else file.name
 
 
 def _data_name(config: dict[str, Any]) -> str:

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from cifar_lit.cli.jsonargparse_compat import Parser
-from cifar_lit.data.batches import ImageTensors
+from cifar_lit.data.batches import ImageDataset, ImageTensors
 from cifar_lit.data.cifar import CIFAR10, CIFAR100
-from cifar_lit.data.datamodule import ImageDataModule
+from cifar_lit.data.datamodule import ImageDataModule, Split
 from cifar_lit.data.folder_cache import decode_folder
 from cifar_lit.data.folders import user_cache_dir
 from cifar_lit.errors import InputError
@@ -67,6 +67,14 @@ def data_of_run(config: dict[str, Any]) -> ImageDataModule:
     parser.add_subclass_arguments(ImageDataModule, "data")
     data: ImageDataModule = parser.instantiate_classes(parser.parse_object({"data": config["data"]})).data
     return data
+
+
+def splits_of(data: ImageDataModule) -> dict[Split, ImageDataset]:
+    """Return the images of each split that exists, without augmentation."""
+    (train, val), test = data.train_and_val, data.load("test")
+    found: dict[Split, ImageDataset | None] = {"train": train, "val": val}
+    found["test"] = None if test is None else ImageDataset(test, torch.arange(len(test)))
+    return {split: images for split, images in found.items() if images}
 
 
 def own_images(folder: Path, recipe: Recipe) -> ImageTensors:

@@ -401,7 +401,7 @@ def test_calibration_error_matches_torchmetrics() -> None:
     torch.manual_seed(0)
     logits, labels = 2 * torch.randn(3000, 7), torch.randint(0, 7, (3000,))
     labels[:1500] = logits[:1500].argmax(1)
-    ours = TemperatureSweep(15)
+    ours = TemperatureSweep()
     for chunk, chunk_labels in zip(logits.split(512), labels.split(512), strict=True):
         ours.update(chunk, chunk_labels)
     losses, calibrations = ours.compute()

@@ -1,7 +1,6 @@
 """Lightning's ModelCheckpoint, for run folders that were moved."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -27,15 +26,7 @@ class BestCheckpoint(ModelCheckpoint):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the best files and their scores, with their paths in this folder."""
-        if self.dirpath is not None and state_dict.get("dirpath") not in (None, self.dirpath):
-            state_dict = dict(state_dict)
-            for name in ("best_model_path", "kth_best_model_path", "last_model_path"):
-                if state_dict.get(name):
-                    state_dict[name] = self._in_this_folder(state_dict[name])
-            files = state_dict.get("best_k_models", {})
-            state_dict["best_k_models"] = {self._in_this_folder(file): score for file, score in files.items()}
-            state_dict["dirpath"] = self.dirpath
-        super().load_state_dict(state_dict)
-
-    def _in_this_folder(self, file: str) -> str:
-        return str(Path(str(self.dirpath), Path(file).name))
+        before, now = str(state_dict["dirpath"]), str(self.dirpath)
+        moved = {name: state_dict[name].replace(before, now, 1) for name in ("best_model_path", "kth_best_model_path")}
+        files = {file.replace(before, now, 1): score for file, score in state_dict["best_k_models"].items()}
+        super().load_state_dict({**state_dict, **moved, "best_k_models": files, "dirpath": self.dirpath})

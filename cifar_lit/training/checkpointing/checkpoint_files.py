@@ -89,11 +89,6 @@ def read_checkpoint(file: Path) -> dict[str, Any]:
     return checkpoint
 
 
-def read_hyperparameters(file: Path) -> dict[str, Any]:
-    """Return the classifier's settings in a checkpoint: network, optimizer, class names and so on."""
-    return read_checkpoint(file).get("hyper_parameters", {})
-
-
 def read_classifier(file: Path) -> TrainedClassifier:
     """Return the trained classifier of a checkpoint, without its training state.
 
@@ -119,11 +114,12 @@ def read_classifier(file: Path) -> TrainedClassifier:
         raise InputError(f"{file}: {error}") from error
 
 
-def check_same_model(file: Path, model: Mapping[str, Any], resumed: bool) -> Iterator[str]:
+def check_same_model(file: Path, stored: Mapping[str, Any], model: Mapping[str, Any], resumed: bool) -> Iterator[str]:
     """Compare a checkpoint's model with the configured one.
 
     Args:
         file: The checkpoint.
+        stored: Its model's settings.
         model: The configured model's settings.
         resumed: Whether training continues, with the checkpoint's settings.
 
@@ -133,7 +129,6 @@ def check_same_model(file: Path, model: Mapping[str, Any], resumed: bool) -> Ite
     Raises:
         InputError: if the checkpoint's network differs from the configured one.
     """
-    stored = read_hyperparameters(file)
     theirs, ours = describe(stored.get("net")), describe(model["net"])
     if theirs != ours:
         raise InputError(
@@ -141,8 +136,8 @@ def check_same_model(file: Path, model: Mapping[str, Any], resumed: bool) -> Ite
             " use the configuration that it was trained with, or another checkpoint"
         )
     for name in sorted(model.keys() & stored.keys() - {*SET_FROM_DATA, "net"}):
-        if plain(model[name]) != plain(stored[name]):
-            theirs, ours = plain(stored[name]), plain(model[name])
+        theirs, ours = plain(stored[name]), plain(model[name])
+        if theirs != ours:
             if resumed:
                 yield f"model.{name}: the checkpoint's {theirs} is used, not {ours}; a resumed run keeps its settings"
             else:

@@ -15,7 +15,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch import Tensor
 
 from cifar_lit.errors import InputError
-from cifar_lit.import_allowlist import OPTION, own_modules
+from cifar_lit.import_allowlist import allow_options
 from cifar_lit.safe_files import write_atomically
 from cifar_lit.training.checkpointing.checkpoint_files import LAST
 from cifar_lit.training.checkpointing.graceful_shutdown import GracefulShutdown
@@ -210,8 +210,7 @@ class LastCheckpoint(Checkpoint):
 
     def _stop(self, trainer: Trainer) -> None:
         number = self._signals.received or signal.SIGTERM  # received by another process
-        words = ["uv", "run", "main.py", "fit", "--ckpt_path", str(self.file)]
-        words += [word for module in own_modules() for word in (OPTION, module)]
+        words = ["uv", "run", "main.py", "fit", "--ckpt_path", str(self.file), *allow_options()]
         if trainer.is_global_zero:
             print(f"Stopped by {signal.Signals(number).name}. To resume: {shlex.join(words)}", file=sys.stderr)
         raise SystemExit(128 + number if trainer.is_global_zero else 0)  # Lightning kills rank 0 if another one fails

@@ -1,7 +1,6 @@
 """Freeze layers of a network in some epochs of a run."""
 
 import re
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -11,26 +10,61 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from cifar_lit.errors import InputError
+from cifar_lit.models.whitening import whitening_layers
 from cifar_lit.training.pretrained import last_layer
 
 _MAX_NAMED = 8  # parameters in an error
 
 
-class FreezingCallback(Callback, ABC):
-    """Base class of callbacks that do not train some parameters in some epochs.
+def _is_distributed(trainer: Trainer) -> bool:
+    return not isinstance(trainer.strategy, SingleDeviceStrategy)  # also for one process with --trainer.strategy ddp
 
-    They stay in the optimizer, which leaves parameters without gradients as they are.
+
+class FreezeLayers(Callback):
+    """Keep the weights of some layers as they are in the first epochs; their batch norms keep their statistics, too.
+
+    The weights stay in the optimizer, which leaves parameters without gradients as they are.
+
+    Args:
+        names: Regular expression for the names of weights to freeze, such as ``^(conv1|bn1|layer[12])\\.``; by default
+            all but those of the last layer.
+        until_epoch: Epoch in which they begin to train, from 0; null to keep them frozen for the whole run.
     """
 
     _frozen: Sequence[nn.Parameter] = ()
 
-    @abstractmethod
-    def parameters(self, pl_module: LightningModule) -> Sequence[nn.Parameter]:
-        """Return the parameters to freeze; those that are never trained stay so."""
+    def __init__(self, names: str | None = None, until_epoch: int | None = 3) -> None:
+        try:
+            self._pattern = None if names is None else re.compile(names)
+        except re.error as error:
+            raise InputError(f"FreezeLayers: names is not a regular expression: {error}") from error
+        if until_epoch is not None and until_epoch < 1:
+            raise InputError(f"FreezeLayers: until_epoch must be at least 1, got {until_epoch}; remove the callback")
+        self._until_epoch = until_epoch
 
-    @abstractmethod
     def is_frozen(self, epoch: int) -> bool:
-        """Return whether they are frozen in this epoch, from 0."""
+        """Return whether the weights are frozen in this epoch, from 0."""
+        return self._until_epoch is None or epoch < self._until_epoch
+
+    def parameters(self, pl_module: LightningModule) -> Sequence[nn.Parameter]:
+        """Return the parameters to freeze; those that are never trained stay so.
+
+        Raises:
+            InputError: If no names match, or no other parameters would be trained.
+        """
+        net = pl_module.get_submodule("model.net")
+        named, head = dict(net.named_parameters()), last_layer(net)
+        found = [
+            parameter
+            for name, parameter in named.items()
+            if (name.rpartition(".")[0] != head if self._pattern is None else self._pattern.search(name))
+        ]
+        if not found:
+            examples = ", ".join(list(named)[:: -(-len(named) // _MAX_NAMED)])
+            raise InputError(f"FreezeLayers: names matches no weight of the network, such as {examples}")
+        if len(found) == len(named) and self._until_epoch is None:
+            raise InputError("FreezeLayers: names matches all weights; leave some to train, or set until_epoch")
+        return found
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Find the parameters."""
@@ -41,8 +75,14 @@ class FreezingCallback(Callback, ABC):
         self.on_train_epoch_start(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Freeze or unfreeze them; except under DDP, where every parameter needs a gradient."""
-        self._train(not self.is_frozen(trainer.current_epoch) or _is_distributed(trainer))
+        """Freeze or unfreeze them, except under DDP, where each needs a gradient, and the statistics of batch norms."""
+        is_frozen = self.is_frozen(trainer.current_epoch)
+        self._train(not is_frozen or _is_distributed(trainer))
+        frozen = set(map(id, self._frozen))
+        for module in pl_module.modules():
+            trained = {id(weight) for weight in module.parameters() if id(weight) in frozen or weight.requires_grad}
+            if isinstance(module, _BatchNorm) and trained and trained <= frozen:
+                module.train(not is_frozen)
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Drop the gradients of frozen parameters under DDP."""
@@ -59,57 +99,27 @@ class FreezingCallback(Callback, ABC):
             parameter.requires_grad_(trained)
 
 
-def _is_distributed(trainer: Trainer) -> bool:
-    return not isinstance(trainer.strategy, SingleDeviceStrategy)  # also for one process with --trainer.strategy ddp
+class FreezeWhitening(FreezeLayers):
+    """Train the biases of whitening layers in the first epochs only, which saves the most expensive backward pass.
 
-
-class FreezeLayers(FreezingCallback):
-    """Keep the weights of some layers as they are in the first epochs; their batch norms keep their statistics, too.
+    Afterwards, nothing before the first trained convolution needs a gradient, so neither does the input of that
+    convolution, the largest of the network.
 
     Args:
-        names: Regular expression for the names of weights to freeze, such as ``^(conv1|bn1|layer[12])\\.``; by default
-            all but those of the last layer.
-        until_epoch: Epoch in which they begin to train, from 0; null to keep them frozen for the whole run.
+        after_epochs: Number of epochs in which they are trained.
+
+    Source: K. Jordan 2024, arXiv:2404.00498, section 3.1.
     """
 
-    def __init__(self, names: str | None = None, until_epoch: int | None = 3) -> None:
-        try:
-            self._pattern = None if names is None else re.compile(names)
-        except re.error as error:
-            raise InputError(f"FreezeLayers: names is not a regular expression: {error}") from error
-        if until_epoch is not None and until_epoch < 1:
-            raise InputError(f"FreezeLayers: until_epoch must be at least 1, got {until_epoch}; remove the callback")
-        self._until_epoch = until_epoch
+    def __init__(self, after_epochs: int = 3) -> None:
+        if after_epochs < 0:
+            raise InputError(f"FreezeWhitening: after_epochs must be at least 0, got {after_epochs}")
+        self.after_epochs = after_epochs
 
     def is_frozen(self, epoch: int) -> bool:
-        """Return whether the epoch comes before ``until_epoch``."""
-        return self._until_epoch is None or epoch < self._until_epoch
+        """Return whether they were trained in ``after_epochs`` epochs before."""
+        return epoch >= self.after_epochs
 
     def parameters(self, pl_module: LightningModule) -> Sequence[nn.Parameter]:
-        """Return the parameters whose names match.
-
-        Raises:
-            InputError: If none match, or no others would be trained.
-        """
-        net = pl_module.get_submodule("model.net")
-        named, head = dict(net.named_parameters()), last_layer(net)
-        found = [
-            parameter
-            for name, parameter in named.items()
-            if (name.rpartition(".")[0] != head if self._pattern is None else self._pattern.search(name))
-        ]
-        if not found:
-            examples = ", ".join(list(named)[:: -(-len(named) // _MAX_NAMED)])
-            raise InputError(f"FreezeLayers: names matches no weight of the network, such as {examples}")
-        if len(found) == len(named) and self._until_epoch is None:
-            raise InputError("FreezeLayers: names matches all weights; leave some to train, or set until_epoch")
-        return found
-
-    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Freeze or unfreeze the parameters and the statistics of batch norms."""
-        super().on_train_epoch_start(trainer, pl_module)
-        frozen = set(map(id, self._frozen))
-        for module in pl_module.modules():
-            trained = {id(weight) for weight in module.parameters() if id(weight) in frozen or weight.requires_grad}
-            if isinstance(module, _BatchNorm) and trained and trained <= frozen:
-                module.train(not self.is_frozen(trainer.current_epoch))
+        """Return the biases of whitening layers."""
+        return [layer.bias for layer in whitening_layers(pl_module) if isinstance(layer.bias, nn.Parameter)]

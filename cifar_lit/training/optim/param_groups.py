@@ -42,15 +42,14 @@ class MultiOptimizer(Optimizer):
         if missing := [kind for kind, of_kind in kinds.items() if not of_kind]:
             raise InputError(f"MultiOptimizer: the network has no {' and no '.join(missing)}; use a single optimizer")
         makers = {"filters": filters, "head": head, "biases": biases}
-        self.optimizers = {kind: make(kinds[kind]) for kind, make in makers.items()}
+        # With names for LearningRateMonitor
+        self.optimizers = {kind: make([{"params": kinds[kind], "name": kind}]) for kind, make in makers.items()}
         super().__init__(weights, {})
         self._share_groups()
 
     def _share_groups(self) -> None:
         """Share the groups of the inner optimizers, so that a schedule sets their rates."""
-        self.param_groups = [
-            group for kind, optimizer in self.optimizers.items() for group in _named(optimizer.param_groups, kind)
-        ]
+        self.param_groups = [group for optimizer in self.optimizers.values() for group in optimizer.param_groups]
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -72,13 +71,6 @@ class MultiOptimizer(Optimizer):
         for kind, optimizer in self.optimizers.items():
             optimizer.load_state_dict(state_dict[kind])
         self._share_groups()
-
-
-def _named(groups: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
-    """Name the groups, for LearningRateMonitor."""
-    for number, group in enumerate(groups):
-        group.setdefault("name", kind if number == 0 else f"{kind}_{number}")
-    return groups
 
 
 def layer_decay_groups(weights: Mapping[str, nn.Parameter], decay: float) -> list[dict[str, Any]]:

@@ -119,16 +119,13 @@ def answer_html(image: ImageResult, network: Network, true_label: int | None) ->
         lines.append(f"<p>{html.escape(verdict)}</p>")
     threshold = network.ood_threshold
     if image.is_ood and threshold is not None:
+        share = f"About {threshold.false_alarms:.0%}" if threshold.false_alarms >= 0.005 else "Fewer than 1%"
         lines.append(
-            f'<p class="ood">This may be none of the classes. {_rate(threshold.false_alarms)} of the'
+            f'<p class="ood">This may be none of the classes. {share} of the'
             f" {SPLIT_NAMES[threshold.evaluated_on]} images, which all belong to a class, are flagged like this by"
             f" mistake. The confidence of {confidence} only compares the classes with each other.</p>"
         )
     return "".join(lines)
-
-
-def _rate(share: float) -> str:
-    return f"About {share:.0%}" if share >= 0.005 else "Fewer than 1%"
 
 
 def results_table(images: Sequence[ImageResult], class_names: Sequence[str], count: int) -> pd.DataFrame:

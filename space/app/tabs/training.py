@@ -12,6 +12,8 @@ from space.app.bundle_metadata import NO_EVALUATION
 from space.app.image_cache import cached_image
 from space.app.loaded_bundle import LoadedBundle
 
+_TABLE = ["document", "metadata"]  # classes of the style sheet
+
 
 def build_training_tab(loaded: LoadedBundle, tab: gr.Tab) -> None:
     """Add the curves, tables and reliability diagrams that the bundle contains.
@@ -28,14 +30,14 @@ def build_training_tab(loaded: LoadedBundle, tab: gr.Tab) -> None:
     with gr.Row(equal_height=False):
         with gr.Column(min_width=320):
             gr.Markdown("### The run")
-            gr.Markdown(table(["setting", "value"], metadata.run.items()), elem_classes="metadata")
+            gr.Markdown(table(["setting", "value"], metadata.run.items()), elem_classes=_TABLE)
         with gr.Column(min_width=320):
             if evaluation is None:
                 gr.Markdown(NO_EVALUATION)
             else:
                 gr.Markdown(f"### Each class ({evaluation.images:,} {evaluation.split} images)")
                 scores = class_scores_table(class_scores(evaluation.counts), loaded.network.class_names)
-                gr.Markdown(scores, elem_classes="metadata")
+                gr.Markdown(scores, elem_classes=_TABLE)
     if evaluation is not None:
         gr.Markdown(
             "### Calibration\nAccuracy against confidence; the expected calibration error (ECE) is the mean gap. This"
@@ -46,9 +48,14 @@ def build_training_tab(loaded: LoadedBundle, tab: gr.Tab) -> None:
 
     @cache
     def draw() -> list[np.ndarray]:
-        from callbacks.rendering.charts import learning_curves  # imports matplotlib's figures, which takes 0.5 s
+        # imports matplotlib's figures, which takes 0.5 s
+        from callbacks.rendering.charts import calibration_diagrams, learning_curves
 
-        return [*learning_curves(metadata.history).values(), *_reliability_diagrams(loaded)]
+        pictures = list(learning_curves(metadata.history).values())
+        if evaluation is not None:
+            calibration, errors = evaluation.calibration.numpy(), evaluation.calibration_errors()
+            pictures += calibration_diagrams(calibration, errors, loaded.network.recipe.temperature)
+        return pictures
 
     def files() -> Any:
         paths = [cached_image(chart) for chart in draw()]
@@ -56,20 +63,6 @@ def build_training_tab(loaded: LoadedBundle, tab: gr.Tab) -> None:
 
     if charts:
         tab.select(files, None, charts, api_visibility="private")
-
-
-def _reliability_diagrams(loaded: LoadedBundle) -> list[np.ndarray]:
-    """Return the diagrams before and after temperature scaling; none without an evaluation."""
-    from callbacks.rendering.charts import reliability_diagram
-
-    if loaded.evaluation is None:
-        return []
-    titles = ("as trained", f"temperature {loaded.network.recipe.temperature:.2f}")
-    errors, bins = loaded.evaluation.calibration_errors(), loaded.evaluation.calibration.numpy()
-    return [
-        reliability_diagram(values, f"{title}: ECE {error:.2%}")
-        for title, error, values in zip(titles, errors, bins, strict=True)
-    ]
 
 
 def _chart() -> gr.Image:

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from cifar_lit.data.batches import ImageDataset, ImageTensors
-from cifar_lit.data.device_cache import cache_on_device, free_memory
 from cifar_lit.data.digits import Digits
+from cifar_lit.data.loader import cache_on_device, free_memory
 from cifar_lit.errors import InputError
 
 CPU = torch.device("cpu")
