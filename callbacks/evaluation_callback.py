@@ -132,7 +132,19 @@ class EvaluationCallback(Callback, ABC):
         with self.warn_on_error(trainer, pl_module):
             self.update(pl_module, outputs, batch)
         batches = trainer.num_test_batches if trainer.testing else trainer.num_val_batches
-        if not self._active or (dataloader_idx, batch_idx) != (len(batches) - 1, batches[-1] - 1):
+        if (dataloader_idx, batch_idx) == (len(batches) - 1, batches[-1] - 1):
+            self._end(trainer, pl_module)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the results if the number of batches was unknown."""
+        self._end(trainer, pl_module)
+
+    on_test_epoch_start = on_validation_epoch_start
+    on_test_batch_end = on_validation_batch_end
+    on_test_epoch_end = on_validation_epoch_end
+
+    def _end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not self._active:
             return
         with self.warn_on_error(trainer, pl_module):
             results = self.compute(pl_module)
@@ -140,9 +152,6 @@ class EvaluationCallback(Callback, ABC):
             with self.warn_on_error(trainer, pl_module, single_process=True):
                 self.write(results, EvaluationWriter(trainer, pl_module, self.png))
         self._active = False
-
-    on_test_epoch_start = on_validation_epoch_start
-    on_test_batch_end = on_validation_batch_end
 
     @contextmanager
     def warn_on_error(

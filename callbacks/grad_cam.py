@@ -203,14 +203,15 @@ class GradCAMImages(EvaluationCallback):
         assert self._selected is not None
         (layers, method), pl_module = self._selected, writer.pl_module
         names = pl_module.class_names
-        predicted, second = logits.topk(2).indices.unbind(1)
+        predicted = logits.argmax(1)
         targets = {"predicted": predicted, "true": images.labels.cpu()}
         kinds = ["predicted", "true"] if self.target == "both" else [self.target]
         if method == "eigencam":  # which does not depend on the class
             kinds = ["predicted"]
         classes = torch.stack([targets[kind] for kind in kinds], 1)  # (N, K)
         if len(kinds) == 2:  # the same heatmap twice would show nothing new
-            classes[:, -1] = second.where(classes[:, -1] == predicted, classes[:, -1])
+            second = logits.scatter(1, predicted[:, None], float("-inf")).argmax(1)
+            classes[:, 1] = second.where(classes[:, 1] == predicted, classes[:, 1])
         with torch.inference_mode(False), writer.trainer.precision_plugin.forward_context():
             inputs = pl_module.preprocess(images.pixels.to(pl_module.device, copy=True))
             maps = heatmaps(pl_module.net, layers, inputs, classes.to(pl_module.device), method).cpu()

@@ -84,11 +84,11 @@ class OneLineProgressBar(RichProgressBar):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        """Update the bar; after the last batch, say that the other callbacks draw."""
+        """Update the bar; after the last batch, say that the other callbacks are drawing."""
         super().on_validation_batch_end(trainer, pl_module, outputs, batch, batch_idx, dataloader_idx)
-        is_last = batch_idx + 1 == trainer.num_val_batches[dataloader_idx]
+        is_last = trainer.state.fn == "fit" and batch_idx + 1 == trainer.num_val_batches[dataloader_idx]
         if is_last and self.progress is not None and self.val_progress_bar_id is not None:
-            self.progress.update(self.val_progress_bar_id, description="Drawing pictures")
+            self.progress.update(self.val_progress_bar_id, description="Drawing")
             self.refresh(hard=True)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -25,7 +25,6 @@ from cifar_lit.training.checkpointing.near_ood import read_near_ood, record_near
 from report.document import Document, section
 from report.retraining import retrain
 from space.export.evaluate import EvaluationSplit, compute_logits
-from space.export.model_card import SCORE_TEXTS
 from space.export.ood_samples import ood_samples
 from space.export.run_data import MAX_TRAINING_FEATURES, RunData
 
@@ -91,10 +90,13 @@ def write_ood(
     _record(document, run, near, chosen_on)
     threshold = run.fit_ood_threshold({kind: (logits[kind], images[kind]) for kind in synthetic})
     document.text(
-        f"A score should be higher for images of the classes than for others: {', or '.join(SCORE_TEXTS.values())}."
-        " AUROC: the probability that it is higher. `predict` and the web page use the"
-        f" {SCORE_NAMES[threshold.score]} score: below {threshold.threshold:.4g}, an image is flagged as unknown. By"
-        f" mistake, so are {threshold.false_alarms:.1%} of the {threshold.evaluated_on} images."
+        "A score should be higher for images of the classes than for others: the energy ([Liu et al."
+        " 2020](https://arxiv.org/abs/2010.03759)), the largest logit ([Hendrycks et al."
+        " 2022](https://arxiv.org/abs/1911.11132)), the maximum softmax probability (MSP; [Hendrycks & Gimpel"
+        " 2017](https://arxiv.org/abs/1610.02136)), or the similarity to the tenth nearest training image (k-NN;"
+        " [Sun et al. 2022](https://arxiv.org/abs/2204.06507)). AUROC: the probability that it is higher. `predict` and"
+        f" the web page use the {SCORE_NAMES[threshold.score]} score: below {threshold.threshold:.4g}, an image is"
+        f" flagged as unknown. By mistake, so are {threshold.false_alarms:.1%} of the {threshold.evaluated_on} images."
         + (" The threshold was fitted on these images." * (threshold.fitted_on == threshold.evaluated_on))
     )
     measured = {kind: by_split[-1] for kind, by_split in left_out.items()}
@@ -138,7 +140,8 @@ def _write_near(document: Document, run: RunData, threshold: OODThreshold) -> No
     if not kinds:
         document.text(
             "To test the detection of images that resemble those of the classes, add a folder of them (`--unknown DIR`)"
-            + ", or train a network without one of the classes (`--unknown_class NAME`)." * (len(run.class_names) > 2)
+            + ", or train a network without one of the classes (`--unknown_class NAME`)" * (len(run.class_names) > 2)
+            + "."
         )
         return
     means, best = mean_aurocs(recorded), best_score(recorded)

@@ -141,7 +141,8 @@ def capture_activations(net: nn.Module, layers: Sequence[str]) -> Iterator[tuple
             "the network is in training mode, which would update its batch statistics; call net.eval() first"
         )
     kept: dict[str, Tensor] = {}
-    view = copy.deepcopy(net, {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())})
+    with torch.inference_mode(False):  # other tensors of the network are copied
+        view = copy.deepcopy(net, {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())})
     modules = dict(view.named_modules(remove_duplicate=False))
     if missing := [layer for layer in layers if layer not in modules]:
         raise ValueError(f"{type(net).__name__} has no layer {missing[0]!r}")

@@ -77,7 +77,7 @@ class ClassFolders(ImageDataModule):
         self._size, self._decode_size = _to_size("image_size", image_size), _to_size("decode_size", decode_size)
         self._skip_unreadable = skip_unreadable
         self._cache_dir = Path(cache_dir).expanduser() if cache_dir else user_cache_dir()
-        # By the split of their folder; divided into splits instead of decoding the files; pixels may be (N, 3, 0, 0)
+        # Images by the split of their folder, used instead of decoding the files; their pixels may be (N, 3, 0, 0)
         self.undecoded: Mapping[Split, ImageTensors] = {}
 
     @cached_property

@@ -162,7 +162,7 @@ def auroc(known: Tensor, unknown: Tensor) -> float:
         known: float (N,), scores of in-distribution images.
         unknown: float (M,), scores of out-of-distribution images.
 
-    Source: Mann-Whitney's U statistic equals the area under the receiver operating characteristic times N M.
+    Source: Mann-Whitney's U, divided by N M, is the area under the receiver operating characteristic.
     """
     from scipy.stats import mannwhitneyu  # slow to import, unused by a Space
 

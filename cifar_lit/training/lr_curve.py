@@ -52,6 +52,6 @@ def write_plot(finder: LRFinderResult, suggestion: float, logger: TensorBoardLog
     axes.set(xlabel="learning rate", ylabel="training loss, smoothed", title="Learning-rate finder")
     axes.legend()
     file = Path(logger.log_dir) / "lr_find.png"
+    logger.experiment.add_figure(f"{DATA}/learning-rate finder", figure, 0)  # creates the folder
     figure.savefig(file)
-    logger.experiment.add_figure(f"{DATA}/learning-rate finder", figure, 0)
     rank_zero_info(f"Plot: {file}")

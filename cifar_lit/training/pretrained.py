@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, MutableMapping
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 from torch import nn
 
@@ -125,25 +125,15 @@ def last_layer(network: nn.Module) -> str:
     return [name for name, layer in network.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)][-1]
 
 
-class Preprocessing(NamedTuple):
-    """How images are prepared for a pretrained network.
-
-    mean, std: Mean and standard deviation of each channel, in [0, 1].
-    image_size: Height and width.
-    interpolation: Filter for resizing, ``bilinear`` or ``bicubic``.
-    """
-
-    mean: list[float]
-    std: list[float]
-    image_size: tuple[int, int]
-    interpolation: str
-
-
-def pretrained_preprocessing(recipe: Mapping[str, Any]) -> Preprocessing | None:
-    """Return how images were prepared when a network of torchvision or timm was trained; None for other networks.
+def pretrained_preprocessing(recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how images were prepared when a network of torchvision or timm was trained; empty for other networks.
 
     Args:
         recipe: The network's ``class_path``, ``init_args`` and ``dict_kwargs``.
+
+    Returns:
+        The channels' ``mean`` and ``std`` in [0, 1], lists; ``image_size``, height and width; and ``interpolation``,
+        the filter for resizing, ``bilinear`` or ``bicubic``.
     """
     package, _, name = str(recipe.get("class_path", "")).rpartition(".")
     arguments = {**recipe.get("init_args", {}), **recipe.get("dict_kwargs", {})}
@@ -152,19 +142,21 @@ def pretrained_preprocessing(recipe: Mapping[str, Any]) -> Preprocessing | None:
             from torchvision.models import get_model_weights
 
             transforms = get_model_weights(name)[str(arguments["weights"]).rpartition(".")[2]].transforms()
-            side, interpolation = transforms.crop_size[0], transforms.interpolation.value
-            return Preprocessing(list(transforms.mean), list(transforms.std), (side, side), interpolation)
-        if package.startswith("timm") and (arguments.get("pretrained") or arguments.get("checkpoint_path")):
+            found = (transforms.mean, transforms.std, 2 * transforms.crop_size, transforms.interpolation.value)
+        elif package.startswith("timm") and (arguments.get("pretrained") or arguments.get("checkpoint_path")):
             import timm
 
             config = timm.get_pretrained_cfg(arguments.get("model_name", name), allow_unregistered=False)
             assert config is not None
             # A few were trained with "random" interpolation
             interpolation = config.interpolation if config.interpolation in get_args(Interpolation) else "bilinear"
-            return Preprocessing(list(config.mean), list(config.std), config.input_size[1:], interpolation)
+            found = config.mean, config.std, config.input_size[1:], interpolation
+        else:
+            return {}
     except (LookupError, ValueError, AttributeError, RuntimeError):  # reported when it is built
-        pass
-    return None
+        return {}
+    mean, std, size, interpolation = found
+    return {"mean": list(mean), "std": list(std), "image_size": size, "interpolation": interpolation}
 
 
 def use_preprocessing(
@@ -181,15 +173,12 @@ def use_preprocessing(
         What was set, in a line; empty if nothing was.
     """
     found = pretrained_preprocessing(recipe)
-    if found is None:
-        return ""
     if stored is not None:
-        mean, std, size = (stored.get(name) for name in ("mean", "std", "image_size"))
-        if not mean or not std or not size:
-            return ""
-        found = Preprocessing(list(mean), list(std), (size[0], size[1]), stored.get("interpolation", "bilinear"))
-    own = {name: value for name, value in found._asdict().items() if name in data and data[name] is None}
-    for name, value in own.items():
+        found = {name: stored[name] for name in found if name in stored}
+    if "image_size" in found:
+        found["image_size"] = tuple(found["image_size"])
+    own = {name: value for name, value in found.items() if name in data and data[name] is None}
+    for name, value in own.items():  # jsonargparse's Namespace has another update()
         data[name] = value
     texts = [
         f"data.{name} {'x'.join(map(str, value)) if name == 'image_size' else value}" for name, value in own.items()

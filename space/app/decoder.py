@@ -106,7 +106,11 @@ class Decoder:
         """Kill the process; the next image starts another one."""
         if self._process is not None:
             self._process.kill()
-            self._process.communicate()  # closes the pipes and waits
+            self._process.wait()
+            for pipe in (self._process.stdin, self._process.stdout):
+                if pipe is not None:
+                    with suppress(OSError):
+                        pipe.close()
             self._process = None
 
 

@@ -43,7 +43,7 @@ def demo(
 
         return serve_review(str(run.file), folder, Path(review), inbrowser=browser)
     command = [sys.executable, "app.py", *["--browser"] * browser]
-    if threading.current_thread() is threading.main_thread():  # otherwise, the page would stay open
+    if threading.current_thread() is threading.main_thread():  # SIGTERM ends the page, too
         signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     with suppress(KeyboardInterrupt):  # the usual way to close the page
         if subprocess.run(command, cwd=folder, check=False).returncode:

@@ -90,7 +90,7 @@ def _results(result: EvaluationResult | None, names: Sequence[str]) -> str:
     return "\n\n".join(sections)
 
 
-SCORE_TEXTS = {
+_SCORES = {
     "energy": "the energy score (the log-sum-exp of the logits; [Liu et al. 2020](https://arxiv.org/abs/2010.03759))",
     "max_logit": "the largest logit ([Hendrycks et al. 2022](https://arxiv.org/abs/1911.11132))",
     "msp": "the maximum softmax probability, before calibration ([Hendrycks & Gimpel 2017](https://arxiv.org/abs/1610.02136))",
@@ -105,7 +105,7 @@ def _ood(threshold: OODThreshold | None) -> str:
     near = ", ".join(f"{area:.2f} on {escape(kind)}" for kind, area in threshold.near.items())
     return (
         "The network always predicts one of its classes, even for an image of something else. If"
-        f" {SCORE_TEXTS[threshold.score]} is below {threshold.threshold:.4g}, the page says that it may be none of"
+        f" {_SCORES[threshold.score]} is below {threshold.threshold:.4g}, the page says that it may be none of"
         f" them: a hint, not proof. It flags {threshold.false_alarms:.1%} of the"
         f" {SPLIT_NAMES[threshold.evaluated_on]} images, and {kinds}, 256 synthetic images each."
     ) + (f" On images similar to those of the classes, its AUROC is {near}." if near else "")

@@ -144,7 +144,11 @@ def _copy_report(folder: Path, run: RunData) -> str:
         file = run.checkpoint_run.file
         print(f"{source} describes another checkpoint; skipped (`report --ckpt_path {file}` rewrites it)")
         return ""
-    shutil.copytree(source / REPORT_FILES, folder / REPORT_FILES)
+    pictures = folder / REPORT_FILES
+    pictures.mkdir()
+    for file in (source / REPORT_FILES).glob("*"):
+        if file.suffix in (".png", ".csv", ".yaml"):
+            shutil.copy2(file, pictures)
     _, _, body = text.removeprefix("---\n").partition("\n---\n")
     return f"\n{REPORT_MARKER}\n\n{body}"
 

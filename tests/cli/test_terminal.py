@@ -87,7 +87,7 @@ def test_fit_shows_a_bar_and_a_line_for_each_epoch_in_a_terminal(fit_in_terminal
     assert re.fullmatch(r"Epoch 2/2 +━+ 17/17 .* loss: \d\.\d{3} val: \d+\.\d%", bars[-1])
     assert not [line for line in bars if line.startswith("Epoch 1/2") and "17/17" not in line and "val:" in line]
     assert [line[:9] for line in lines if line.startswith("epoch ")] == ["epoch 1/2", "epoch 2/2"]
-    assert [line for line in lines if line.startswith("Drawing pictures")]
+    assert [line for line in lines if line.startswith("Drawing ")]
 
 
 @needs_terminal

@@ -21,7 +21,8 @@ from torchvision.models import resnet18
 from cifar_lit.errors import InputError
 from cifar_lit.models import AirbenchNet
 from cifar_lit.training.optim.configure import configure_optimizer, configure_schedule
-from cifar_lit.training.optim.freeze_layers import FreezeLayers, FreezeWhitening
+from cifar_lit.training.optim.freeze_layers import FreezeLayers
+from cifar_lit.training.optim.freeze_whitening import FreezeWhitening
 from cifar_lit.training.optim.lookahead import Lookahead
 from cifar_lit.training.optim.muon import ConvMuon, orthogonal
 from cifar_lit.training.optim.param_groups import MultiOptimizer, layer_decay_groups

@@ -27,6 +27,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
         """Write the file; raise InputError if three attempts fail."""
+        if "://" in str(path):
+            return super().save_checkpoint(checkpoint, path, storage_options)
         file = Path(path)
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
@@ -53,6 +55,8 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         weights_only: bool | None = None,
     ) -> dict[str, Any]:
         """Return the content of the file, tensors and plain values only; raise InputError if it is damaged."""
+        if "://" in str(path):
+            raise InputError(f"{path}: checkpoints are read from files; download it first")
         if wrong := find_damage(Path(path)):
             raise InputError(f"{path} {wrong}; use another checkpoint")
         return torch.load(path, map_location=map_location, weights_only=True)

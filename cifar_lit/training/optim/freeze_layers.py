@@ -10,7 +10,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
 from cifar_lit.errors import InputError
-from cifar_lit.models.whitening import whitening_layers
 from cifar_lit.training.pretrained import last_layer
 
 _MAX_NAMED = 8  # parameters in an error
@@ -75,7 +74,7 @@ class FreezeLayers(Callback):
         self.on_train_epoch_start(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Freeze or unfreeze them, except under DDP, where each needs a gradient, and the statistics of batch norms."""
+        """Freeze or unfreeze the weights (not under DDP, where each needs a gradient) and batch norms' statistics."""
         is_frozen = self.is_frozen(trainer.current_epoch)
         self._train(not is_frozen or _is_distributed(trainer))
         frozen = set(map(id, self._frozen))
@@ -97,29 +96,3 @@ class FreezeLayers(Callback):
     def _train(self, trained: bool) -> None:
         for parameter in self._frozen:
             parameter.requires_grad_(trained)
-
-
-class FreezeWhitening(FreezeLayers):
-    """Train the biases of whitening layers in the first epochs only, which saves the most expensive backward pass.
-
-    Afterwards, nothing before the first trained convolution needs a gradient, so neither does the input of that
-    convolution, the largest of the network.
-
-    Args:
-        after_epochs: Number of epochs in which they are trained.
-
-    Source: K. Jordan 2024, arXiv:2404.00498, section 3.1.
-    """
-
-    def __init__(self, after_epochs: int = 3) -> None:
-        if after_epochs < 0:
-            raise InputError(f"FreezeWhitening: after_epochs must be at least 0, got {after_epochs}")
-        self.after_epochs = after_epochs
-
-    def is_frozen(self, epoch: int) -> bool:
-        """Return whether they were trained in ``after_epochs`` epochs before."""
-        return epoch >= self.after_epochs
-
-    def parameters(self, pl_module: LightningModule) -> Sequence[nn.Parameter]:
-        """Return the biases of whitening layers."""
-        return [layer.bias for layer in whitening_layers(pl_module) if isinstance(layer.bias, nn.Parameter)]

@@ -20,23 +20,26 @@ class Lookahead(Callback):
         every_n_steps: Steps between two interpolations.
         decay: Share of the slow copy at the end of the run, per step.
         power: Exponent of the run's progress.
+        start_epoch: First epoch, counted from 0, with interpolation.
 
     Source: Zhang et al. 2019, arXiv:1907.08610, as in K. Jordan 2024, arXiv:2404.00498, section 3.4.
     """
 
-    def __init__(self, every_n_steps: int = 5, decay: float = 0.95, power: float = 3.0) -> None:
-        if every_n_steps < 1 or not 0 <= decay < 1 or power < 0:
+    def __init__(self, every_n_steps: int = 5, decay: float = 0.95, power: float = 3.0, start_epoch: int = 0) -> None:
+        if every_n_steps < 1 or not 0 <= decay < 1 or power < 0 or start_epoch < 0:
             raise InputError(
-                "Lookahead: every_n_steps must be at least 1, decay at least 0 and below 1, power at least 0, got"
-                f" {every_n_steps}, {decay} and {power}"
+                "Lookahead: every_n_steps must be at least 1, decay at least 0 and below 1, power and start_epoch at"
+                f" least 0, got {every_n_steps}, {decay}, {power} and {start_epoch}"
             )
-        self.every_n_steps, self.decay, self.power = every_n_steps, decay, power
+        self.every_n_steps, self.decay, self.power, self.start_epoch = every_n_steps, decay, power, start_epoch
         self._slow: list[Tensor] = []
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Interpolate when due and after the last step."""
+        if trainer.current_epoch < self.start_epoch:
+            return
         step, last = trainer.global_step, trainer.estimated_stepping_batches
         if step % self.every_n_steps == 0:
             self._average(pl_module, self.decay**self.every_n_steps * (step / last) ** self.power)

@@ -12,7 +12,7 @@ from space.app.bundle_metadata import NO_EVALUATION
 from space.app.image_cache import cached_image
 from space.app.loaded_bundle import LoadedBundle
 
-_TABLE = ["document", "metadata"]  # classes of the style sheet
+_TABLE = ["document", "metadata"]  # CSS classes
 
 
 def build_training_tab(loaded: LoadedBundle, tab: gr.Tab) -> None:
